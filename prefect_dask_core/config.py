@@ -1,0 +1,23 @@
+"""Settings, under ``prefect-dask-core`` in `dask.config`.
+
+The packaged defaults are registered when the package is imported; nothing is written.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dask.config
+import yaml
+from dask.utils import parse_bytes
+
+
+def register_defaults() -> None:
+    """Make the packaged defaults known to `dask.config`."""
+    text = Path(__file__).with_name("prefect-dask-core.yaml").read_text("utf-8")
+    dask.config.update_defaults(yaml.safe_load(text))
+
+
+def home_bytes() -> int:
+    """Size in bytes up to which the values of a block come home unasked."""
+    return int(parse_bytes(dask.config.get("prefect-dask-core.home-bytes")))

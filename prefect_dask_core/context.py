@@ -1,0 +1,205 @@
+"""What code may read about the run or the block it stands in.
+
+`context` is the object to import. Its variables live in a `contextvars.ContextVar`, so
+each thread and each asyncio task sees those of its own run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from types import MappingProxyType
+from typing import Any, NoReturn, Protocol
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_variables: ContextVar[Mapping[str, Any]] = ContextVar(
+    "prefect_dask_core.context", default=_NOTHING
+)
+
+_IN_A_FLOW_RUN = "while a flow runs"
+_IN_A_BODY = "in the body of a running task"
+#: Where the variables that people look for are set; others are set by people.
+_WHERE = {
+    "flow": "inside a `with Flow(...)` block",
+    "tags": "inside a `with tags(...)` block",
+    "parameters": _IN_A_FLOW_RUN,
+    "date": _IN_A_FLOW_RUN,
+    "today": _IN_A_FLOW_RUN,
+    "yesterday": _IN_A_FLOW_RUN,
+    "tomorrow": _IN_A_FLOW_RUN,
+    "scheduled_start_time": _IN_A_FLOW_RUN,
+    "flow_name": _IN_A_FLOW_RUN,
+    "flow_run_id": _IN_A_FLOW_RUN,
+    "flow_run_name": _IN_A_FLOW_RUN,
+    "map_index": _IN_A_BODY,
+    "task_name": _IN_A_BODY,
+    "task_full_name": _IN_A_BODY,
+    "task_slug": _IN_A_BODY,
+    "task_run_id": _IN_A_BODY,
+    "task_tags": _IN_A_BODY,
+    "task_run_count": _IN_A_BODY,
+    "task_loop_count": f"{_IN_A_BODY}, from the second pass of a loop on",
+    "task_loop_result": f"{_IN_A_BODY}, from the second pass of a loop on",
+    "resume": f"{_IN_A_BODY} that was resumed",
+    "is_waiting": f"{_IN_A_BODY} that raised WAIT before",
+    "logger": _IN_A_BODY,
+}
+
+
+class GraphBuilder(Protocol):
+    """What a task needs of the flow it is bound into; `Flow` provides it."""
+
+    def add_task(self, task: Any) -> Any:
+        """Add a task; nothing happens if the flow has it."""
+
+    def add_edge(
+        self,
+        upstream_task: Any,
+        downstream_task: Any,
+        key: str | None = None,
+        mapped: bool = False,
+    ) -> Any:
+        """Add an edge, and its ends where needed."""
+
+    def set_dependencies(
+        self,
+        task: Any,
+        upstream_tasks: Any = None,
+        downstream_tasks: Any = None,
+        keyword_tasks: Any = None,
+        mapped: bool = False,
+        validate: bool | None = None,
+    ) -> None:
+        """Add a task with its edges."""
+
+    def has_edges(self, task: Any) -> bool:
+        """Whether any edge of the flow begins or ends at the task."""
+
+
+class Context:
+    """Variables of the current run or block, read as attributes.
+
+    A variable is set for the length of a block by calling the context:
+
+    Examples
+    --------
+    >>> from prefect_dask_core.context import context
+    >>> with context(color="blue"):
+    ...     context.color
+    'blue'
+    >>> "color" in context, context.get("color", "none")
+    (False, 'none')
+    >>> context.map_index
+    Traceback (most recent call last):
+    AttributeError: context.map_index is only set in the body of a running task.
+    """
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return _variables.get()[name]
+        except KeyError:
+            pass
+        where = _WHERE.get(name, f"inside a `with context({name}=...)` block")
+        raise AttributeError(f"context.{name} is only set {where}.")
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        raise AttributeError(
+            f"a context variable is set for the length of a block: "
+            f"`with context({name}=...):`."
+        )
+
+    def __contains__(self, name: str) -> bool:
+        return name in _variables.get()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(tuple(_variables.get()))
+
+    def __repr__(self) -> str:
+        # Names only: a value may be large, or a secret.
+        return f"<context: {', '.join(self) or 'empty'}>"
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Value of a variable, or `default` where it is not set."""
+        return _variables.get().get(name, default)
+
+    def __call__(
+        self, variables: Mapping[str, Any] = _NOTHING, /, **more: Any
+    ) -> ContextBlock:
+        """A block in which further variables are set.
+
+        Parameters
+        ----------
+        variables : mapping of str to object, optional
+            Variables to set; `more` wins where both have a name.
+        """
+        added = {**variables, **more}
+        hidden = [name for name in added if hasattr(Context, name)]
+        if hidden:
+            raise TypeError(
+                f"a context variable cannot be called {hidden[0]!r}, which is a "
+                "method of the context; choose another name."
+            )
+        return ContextBlock(added)
+
+    def __reduce__(self) -> str:
+        # As its name: a task that reads `context` reads its own run's on a worker.
+        return "context"
+
+
+class ContextBlock:
+    """A `with` block that sets context variables and restores what was before."""
+
+    __slots__ = ("_added", "_tokens")
+
+    def __init__(self, added: Mapping[str, Any]) -> None:
+        self._added = added
+        # A stack, because one block object may be entered again inside itself.
+        self._tokens: list[Token[Mapping[str, Any]]] = []
+
+    def __enter__(self) -> Context:
+        merged = {**_variables.get(), **self._added}
+        self._tokens.append(_variables.set(merged))
+        return context
+
+    def __exit__(self, *exception: object) -> None:
+        _variables.reset(self._tokens.pop())
+
+
+#: The one context.
+context = Context()
+
+
+@contextmanager
+def tags(*names: str) -> Iterator[frozenset[str]]:
+    """Tag every task that is made, copied, called or bound inside the block.
+
+    Parameters
+    ----------
+    *names : str
+        The tags; nested blocks add up.
+
+    Examples
+    --------
+    >>> with tags("db"), tags("slow", "night"):
+    ...     sorted(current_tags())
+    ['db', 'night', 'slow']
+    >>> current_tags()
+    frozenset()
+    """
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(
+                f"tags() takes strings, and got {name!r}; write tags('a', 'b')."
+            )
+    united = current_tags().union(names)
+    with context(tags=united):
+        yield united
+
+
+def current_tags() -> frozenset[str]:
+    """Tags of the surrounding `tags` blocks; empty outside of any."""
+    found: frozenset[str] = context.get("tags", frozenset())
+    return found

@@ -1,0 +1,1 @@
+"""How a flow runs: plan, fan-out, blocks, pipeline, driver. No I/O, no clock."""

@@ -1,0 +1,454 @@
+"""Columns: the states of many children in the room of a few arrays.
+
+A `Segment` holds what is known of consecutive children of one node (a plain node is a
+segment of one); `Children` joins the segments of a mapped node and reads like a
+sequence of states, which are made only when somebody looks.
+"""
+
+from __future__ import annotations
+
+import pickle
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, overload
+
+from prefect_dask_core.states import (
+    NO_DATA,
+    AwaitingRetry,
+    Cached,
+    Cancelled,
+    Completed,
+    Crashed,
+    DataReference,
+    Failed,
+    Finished,
+    Missing,
+    Paused,
+    Pending,
+    Running,
+    Skipped,
+    State,
+    TimedOut,
+    TriggerFailed,
+    counts_as_failure,
+)
+from prefect_dask_core.triggers import Tally
+
+#: The class of a state by its code. The order is part of the format on the wire.
+STATE_BY_CODE: Final[tuple[type[State], ...]] = (
+    Completed,
+    Skipped,
+    Cached,
+    Failed,
+    TimedOut,
+    TriggerFailed,
+    Crashed,
+    Cancelled,
+    Paused,
+    Pending,
+    AwaitingRetry,
+    Running,
+    Finished,
+)
+CODE_BY_STATE: Final[dict[type[State], int]] = {
+    state: code for code, state in enumerate(STATE_BY_CODE)
+}
+COMPLETED: Final = CODE_BY_STATE[Completed]
+_SUCCESSFUL: Final = frozenset(
+    code for code, cls in enumerate(STATE_BY_CODE) if issubclass(cls, Completed)
+)
+_SKIPPED: Final = frozenset(
+    code for code, cls in enumerate(STATE_BY_CODE) if issubclass(cls, Skipped)
+)
+_FAILED: Final = frozenset(
+    code for code, cls in enumerate(STATE_BY_CODE) if issubclass(cls, Failed | Crashed)
+)
+_FINISHED: Final = frozenset(
+    code for code, cls in enumerate(STATE_BY_CODE) if issubclass(cls, Finished)
+)
+
+#: What stands for the value of a child whose value is elsewhere.
+NOT_KEPT = (
+    "the value was used on its worker and not kept; name the task in "
+    "flow.run(return_tasks=[...]) to bring its values home."
+)
+
+
+def code_of(state: State) -> int:
+    """The code of a state: that of its class, or of the nearest class with a code.
+
+    Examples
+    --------
+    >>> STATE_BY_CODE[code_of(Skipped())].__name__
+    'Skipped'
+    """
+    for cls in type(state).__mro__:
+        code = CODE_BY_STATE.get(cls)
+        if code is not None:
+            return code
+    return CODE_BY_STATE[Pending]
+
+
+class Packed:
+    """Values of a segment as bytes, unpickled when somebody looks.
+
+    Parameters
+    ----------
+    blob : bytes
+        A pickled list with one value per child.
+    """
+
+    __slots__ = ("_values", "blob")
+
+    def __init__(self, blob: bytes) -> None:
+        self.blob = blob
+        self._values: list[Any] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Packed, (self.blob,)
+
+    def __getitem__(self, offset: int) -> Any:
+        if self._values is None:
+            self._values = pickle.loads(self.blob)
+        return self._values[offset]
+
+
+class Elsewhere:
+    """Values of a segment that stay where they are until somebody looks.
+
+    Parameters
+    ----------
+    fetch : callable
+        Called without arguments; returns the list with one value per child.
+        May raise `MissingResult`.
+    """
+
+    __slots__ = ("_fetch", "_values")
+
+    def __init__(self, fetch: Callable[[], Sequence[Any]]) -> None:
+        self._fetch = fetch
+        self._values: Sequence[Any] | None = None
+
+    def load(self) -> Sequence[Any]:
+        """Fetch the values, once."""
+        if self._values is None:
+            self._values = self._fetch()
+        return self._values
+
+
+class _ElsewhereItem(DataReference):
+    """Value of one child of an `Elsewhere`."""
+
+    __slots__ = ("offset", "values")
+
+    def __init__(self, values: Elsewhere, offset: int) -> None:
+        self.values = values
+        self.offset = offset
+
+    def load(self) -> Any:
+        """Fetch the value of the child."""
+        return self.values.load()[self.offset]
+
+
+class Segment:
+    """What is known of consecutive children of one node.
+
+    Parameters
+    ----------
+    start : int
+        Index of the first child; 0 for a plain node.
+    codes : bytearray
+        One state code per child.
+    begins, ends : array of float
+        Seconds since the epoch, one per child.
+    attempts : dict of int to int
+        Attempts made, by offset; an absent one made one attempt.
+    details : dict of int to State
+        The whole state, by offset, where the code alone says too little. A detail of
+        a successful child carries no data; its value is in `values`.
+    values : list, Packed, Elsewhere or None
+        One value per child; `None` if they were not kept.
+    lengths : list of int or None, optional
+        One per child: how many items its value has, `None` where it has none. Only
+        of nodes that others map over.
+    """
+
+    __slots__ = (
+        "attempts",
+        "begins",
+        "codes",
+        "details",
+        "ends",
+        "lengths",
+        "start",
+        "values",
+    )
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.codes = bytearray()
+        self.begins = array("d")
+        self.ends = array("d")
+        self.attempts: dict[int, int] = {}
+        self.details: dict[int, State] = {}
+        self.values: Any = []
+        self.lengths: list[int | None] | None = None
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @property
+    def stop(self) -> int:
+        """Index after the last child."""
+        return self.start + len(self.codes)
+
+    def open(self, count: int) -> None:
+        """Make room for `count` children, filled in any order with `put`."""
+        self.codes = bytearray(bytes([CODE_BY_STATE[Pending]]) * count)
+        self.begins = array("d", bytes(8 * count))
+        self.ends = array("d", bytes(8 * count))
+        self.values = [None] * count
+
+    def put(
+        self, offset: int, state: State, begin: float, end: float, attempts: int = 1
+    ) -> None:
+        """Record the final state of one child."""
+        code = code_of(state)
+        self.codes[offset] = code
+        self.begins[offset] = begin
+        self.ends[offset] = end
+        if attempts != 1:
+            self.attempts[offset] = attempts
+        plain = state.message is None and type(state) is Completed
+        if code in _SUCCESSFUL:
+            self.values[offset] = None if state.data is NO_DATA else state.data
+            if not plain or state.name != "Completed":
+                self.details[offset] = state.replace(data=NO_DATA)
+        else:
+            self.details[offset] = state
+
+    def cut(self, count: int) -> None:
+        """Forget all but the first `count` children."""
+        del self.codes[count:], self.begins[count:], self.ends[count:]
+        del self.values[count:]
+
+    def state(self, offset: int) -> State:
+        """State of one child.
+
+        Examples
+        --------
+        >>> segment = Segment(start=4)
+        >>> segment.open(2)
+        >>> segment.put(0, Completed(data="a"), 1.0, 2.0)
+        >>> segment.put(1, Failed("no"), 2.0, 3.0, attempts=3)
+        >>> segment.state(0).result(), segment.state(1)
+        ('a', Failed('no'))
+        """
+        code = self.codes[offset]
+        detail = self.details.get(offset)
+        if code not in _SUCCESSFUL:
+            return detail or STATE_BY_CODE[code]()
+        data = self._data(offset)
+        if detail is not None:
+            return detail.replace(data=data)
+        return STATE_BY_CODE[code](data=data, timestamp=self.ends[offset])
+
+    def _data(self, offset: int) -> Any:
+        if self.values is None:
+            return Missing(NOT_KEPT)
+        if isinstance(self.values, Elsewhere):
+            return _ElsewhereItem(self.values, offset)
+        return self.values[offset]
+
+    def value(self, offset: int) -> Any:
+        """Value a downstream task gets: the value, or the exception of a failure."""
+        if self.codes[offset] in _SUCCESSFUL:
+            return self.values[offset]
+        return self.state(offset).result(raise_on_failure=False)
+
+    def without_values(self) -> Segment:
+        """A copy that leaves the values where they are."""
+        copy = Segment(self.start)
+        copy.codes, copy.begins, copy.ends = self.codes, self.begins, self.ends
+        copy.attempts, copy.details = self.attempts, self.details
+        copy.lengths = self.lengths
+        copy.values = None
+        return copy
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, field) for field in self.__slots__)
+
+    def __setstate__(self, values: tuple[Any, ...]) -> None:
+        for field, value in zip(self.__slots__, values, strict=True):
+            setattr(self, field, value)
+
+
+class Children(Sequence[State]):
+    """States of all children of a mapped node, made when looked at.
+
+    Parameters
+    ----------
+    length : int
+        Number of children.
+
+    Notes
+    -----
+    An index with no segment yet reads as `Pending`.
+    """
+
+    __slots__ = ("_length", "_segments", "_starts")
+
+    def __init__(self, length: int, segments: Sequence[Segment] = ()) -> None:
+        self._length = length
+        self._starts: list[int] = []
+        self._segments: list[Segment] = []
+        for segment in segments:
+            self.add(segment)
+
+    def add(self, segment: Segment) -> None:
+        """Take in the segment of a block."""
+        if len(segment) == 0:
+            return
+        position = bisect_right(self._starts, segment.start)
+        self._starts.insert(position, segment.start)
+        self._segments.insert(position, segment)
+
+    @property
+    def segments(self) -> Sequence[Segment]:
+        """The segments, in index order."""
+        return self._segments
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> State: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[State]: ...
+
+    def __getitem__(self, index: int | slice) -> State | Sequence[State]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self._length))]
+        found = self.locate(index)
+        if found is None:
+            return Pending()
+        segment, offset = found
+        return segment.state(offset)
+
+    def locate(self, index: int) -> tuple[Segment, int] | None:
+        """Segment and offset of a child, `None` if nothing is known of it."""
+        if index < 0:
+            index += self._length
+        if not 0 <= index < self._length:
+            raise IndexError(
+                f"child {index} of a mapped task that has {self._length} children."
+            )
+        position = bisect_right(self._starts, index) - 1
+        if position < 0 or index >= self._segments[position].stop:
+            return None
+        segment = self._segments[position]
+        return segment, index - segment.start
+
+    def __iter__(self) -> Iterator[State]:
+        for index in range(self._length):
+            yield self[index]
+
+    def counts(self) -> dict[str, int]:
+        """Number of children by the name of their state's class.
+
+        Examples
+        --------
+        >>> children = Children(3)
+        >>> children.counts()
+        {'Pending': 3}
+        """
+        counts: dict[str, int] = {}
+        known = 0
+        for segment in self._segments:
+            known += len(segment)
+            for code in set(segment.codes):
+                name = STATE_BY_CODE[code].__name__
+                counts[name] = counts.get(name, 0) + segment.codes.count(code)
+        if known < self._length:
+            counts["Pending"] = counts.get("Pending", 0) + self._length - known
+        return counts
+
+    def attempts(self, index: int) -> int:
+        """Attempts the child made."""
+        found = self.locate(index)
+        return 0 if found is None else found[0].attempts.get(found[1], 1)
+
+    def times(self, index: int) -> tuple[float, float] | None:
+        """Begin and end of the child, in seconds since the epoch."""
+        found = self.locate(index)
+        if found is None:
+            return None
+        return found[0].begins[found[1]], found[0].ends[found[1]]
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{n} {name}" for name, n in self.counts().items())
+        return f"<Children: {counts or 'none'}>"
+
+
+def tally_of(segment: Segment, name: str, mapped: bool) -> Tally:
+    """What triggers need to know of a whole segment.
+
+    Parameters
+    ----------
+    segment : Segment
+        One or more children.
+    name : str
+        Name of the task, for messages.
+    mapped : bool
+        Whether children are named by their index.
+
+    Examples
+    --------
+    >>> segment = Segment(start=0)
+    >>> segment.open(2)
+    >>> segment.put(0, Completed(data=1), 0.0, 0.0)
+    >>> segment.put(1, Failed("no"), 0.0, 0.0)
+    >>> tally_of(segment, "load", mapped=True).failed_names
+    ('load[1]',)
+    """
+    codes = segment.codes
+    total = len(codes)
+    completed = codes.count(COMPLETED)
+    if completed == total:
+        return Tally(total, total, 0, 0, total, ())
+    present = set(codes)
+
+    def count(group: frozenset[int]) -> int:
+        return sum(codes.count(code) for code in present & group)
+
+    names: list[str] = []
+    if present & _FAILED:
+        for offset, code in enumerate(codes):
+            if code in _FAILED:
+                index = segment.start + offset
+                names.append(f"{name}[{index}]" if mapped else name)
+                if len(names) == 3:
+                    break
+    return Tally(
+        total,
+        count(_SUCCESSFUL),
+        count(_FAILED),
+        count(_SKIPPED),
+        count(_FINISHED),
+        tuple(names),
+    )
+
+
+def tally_of_state(state: State, name: str) -> Tally:
+    """What triggers need to know of one state."""
+    failed = counts_as_failure(state)
+    return Tally(
+        1,
+        int(state.is_successful()),
+        int(failed),
+        int(state.is_skipped()),
+        int(state.is_final()),
+        (name,) if failed else (),
+    )

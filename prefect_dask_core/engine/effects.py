@@ -1,0 +1,94 @@
+"""Effects: what a task run asks of its surroundings, and the answers it gets.
+
+The pipeline decides; it never calls user code, waits or reads a clock itself. It
+yields one of these records, and whoever runs it sends the answer back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Call user code.
+
+    Parameters
+    ----------
+    function : callable
+        May be a coroutine function.
+    args, kwargs
+        Its arguments.
+    timeout : float, optional
+        Seconds after which the call is ended.
+    variables : mapping
+        Context variables visible to the code.
+    """
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    timeout: float | None = None
+    variables: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Go on at a later time, without holding a worker thread meanwhile.
+
+    Parameters
+    ----------
+    until : float
+        Seconds since the epoch.
+    """
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The call returned."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """The call raised."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Overran:
+    """The call was ended, because it reached its limit.
+
+    Parameters
+    ----------
+    timeout : float
+        The limit in seconds.
+    left_behind : bool
+        Whether the code could not be stopped and still runs.
+    """
+
+    timeout: float
+    left_behind: bool = False
+
+
+Effect = Call | Wait
+Answer = Returned | Raised | Overran | None
+
+
+class Shell(Protocol):
+    """What a runner offers to the blocks it runs."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+
+    def call(self, call: Call) -> Answer:
+        """Call user code; whatever it raises is an answer."""
+
+    def wait(self, until: float) -> None:
+        """Wait, and let other work use the thread meanwhile."""

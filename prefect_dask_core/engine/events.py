@@ -1,0 +1,165 @@
+"""Events and commands: what the driver is told, and what it asks for.
+
+A runner turns what happens on its workers into events, and carries out the commands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prefect_dask_core.engine.block import Block, BlockReport
+from prefect_dask_core.engine.columns import Segment
+
+# -- events ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The runner is ready.
+
+    Parameters
+    ----------
+    threads : int
+        Worker threads there are now; may be 0 on an adaptive cluster.
+    """
+
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resized:
+    """Workers came or went.
+
+    Parameters
+    ----------
+    threads : int
+        Worker threads there are now.
+    """
+
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlockDone:
+    """A block ended. May come twice, where a worker died and Dask ran it again."""
+
+    report: BlockReport
+
+
+@dataclass(frozen=True, slots=True)
+class BlockAdvanced:
+    """Some steps of a block that is still running have ended."""
+
+    report: BlockReport
+
+
+@dataclass(frozen=True, slots=True)
+class BlockWaiting:
+    """A block has nothing to do but wait for a retry, and holds no thread.
+
+    Parameters
+    ----------
+    number : int
+        The block.
+    done : int
+        Children it has begun.
+    busy : float
+        Seconds of work so far.
+    """
+
+    number: int
+    done: int
+    busy: float
+
+
+@dataclass(frozen=True, slots=True)
+class BlockLost:
+    """A block cannot be run: the infrastructure under it died.
+
+    Parameters
+    ----------
+    number : int
+        The block that is to blame, not one that merely reads it.
+    reason : str
+        One line for people.
+    divisible : bool
+        Whether fewer children might fare better: a worker died under the block.
+    """
+
+    number: int
+    reason: str
+    divisible: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """The run was asked to stop, or cannot go on.
+
+    Parameters
+    ----------
+    reason : str
+        One line for people.
+    crashed : bool
+        Whether the infrastructure under the whole run died.
+    """
+
+    reason: str
+    crashed: bool = False
+
+
+Event = (
+    Started | Resized | BlockDone | BlockAdvanced | BlockWaiting | BlockLost | StopAsked
+)
+
+
+# -- commands ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A block to run, or a result that stands in for one.
+
+    Parameters
+    ----------
+    block : Block
+        What to run.
+    reads : tuple of int
+        Numbers of the blocks whose results are its arguments, in order.
+    given : dict of int to Segment, optional
+        If set, nothing runs: this is the result.
+    """
+
+    block: Block
+    reads: tuple[int, ...]
+    given: dict[int, Segment] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Run these blocks; one graph.
+
+    Parameters
+    ----------
+    assignments : tuple of Assignment
+        In an order that respects `reads`.
+    hold : frozenset of int
+        Blocks whose results are kept until released.
+    """
+
+    assignments: tuple[Assignment, ...]
+    hold: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Forget the results of these blocks: nothing will read them any more."""
+
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Every node has its state."""
+
+
+Command = Submit | Release | Finish

@@ -1,0 +1,174 @@
+"""Fan-out: how many children a mapped node has, and how they are cut into blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from prefect_dask_core.engine.plan import Node, items_of
+from prefect_dask_core.errors import MappingLengthMismatch, MappingMissingIterable
+from prefect_dask_core.states import State
+
+#: Seconds of work a block is cut for.
+AIM: Final = 0.25
+#: Blocks per thread that the rest of a fan-out is cut into at least.
+BLOCKS_PER_THREAD: Final = 4
+#: Most children of a block, so that a report stays a small message.
+MOST_CHILDREN: Final = 20_000
+#: Most blocks of one fan-out that are on the scheduler at a time.
+MOST_IN_FLIGHT: Final = 1_000
+
+
+def common_length(name: str, lengths: Mapping[str, int | None]) -> int:
+    """Number of children of a mapped task.
+
+    Parameters
+    ----------
+    name : str
+        Name of the task, for messages.
+    lengths : mapping of str to int or None
+        Per mapped input, its length; `None` for a value that cannot be iterated and
+        is the same for every child.
+
+    Raises
+    ------
+    MappingLengthMismatch
+        If two inputs have different lengths (decision C4).
+    MappingMissingIterable
+        If no input has a length.
+
+    Examples
+    --------
+    >>> common_length("load", {"path": 3, "mode": None})
+    3
+    >>> common_length("load", {"path": 3, "mode": 2})
+    Traceback (most recent call last):
+    ...
+    prefect_dask_core.errors.MappingLengthMismatch: task 'load' is mapped over inputs \
+of different lengths: path has 3, mode has 2. Give inputs of equal length, or wrap \
+what is the same for every child in unmapped(...).
+    """
+    known = {key: length for key, length in lengths.items() if length is not None}
+    if not known:
+        inputs = ", ".join(lengths) or "none"
+        raise MappingMissingIterable(
+            f"task {name!r} is mapped, but none of its mapped inputs ({inputs}) can "
+            "be iterated over: a list, tuple, dict, set, range or generator is "
+            "needed; strings and bytes stand for themselves. Call the task without "
+            ".map, or pass a collection."
+        )
+    if len(set(known.values())) > 1:
+        told = ", ".join(f"{key} has {length}" for key, length in known.items())
+        raise MappingLengthMismatch(
+            f"task {name!r} is mapped over inputs of different lengths: {told}. Give "
+            "inputs of equal length, or wrap what is the same for every child in "
+            "unmapped(...)."
+        )
+    return next(iter(known.values()))
+
+
+def mapped_length(
+    node: Node, length_above: Callable[[int], int | Exception | None]
+) -> int | Exception:
+    """Number of children of a mapped node, or why it cannot have any.
+
+    Parameters
+    ----------
+    node : Node
+        A mapped node.
+    length_above : callable
+        Gives, for a node above, the number of its children or items, `None` if its
+        value stands for itself, or why there is nothing to map over.
+    """
+    lengths: dict[str, int | None] = {}
+    for position, item in enumerate(node.inputs):
+        if not item.mapped:
+            continue
+        if item.node is None:
+            items = items_of(item.value)
+            length: int | None = None if items is None else len(items)
+        else:
+            found = length_above(item.node)
+            if isinstance(found, Exception):
+                return found
+            length = found
+        lengths[item.key or f"input {position}"] = length
+    try:
+        return common_length(node.name, lengths)
+    except (MappingLengthMismatch, MappingMissingIterable) as error:
+        return error
+
+
+def nothing_to_map(name: str, above: str, state: State) -> MappingMissingIterable:
+    """Why a task whose upstream gave no value has no children."""
+    return MappingMissingIterable(
+        f"task {name!r} has nothing to map over: {above!r} ended as {state!r}."
+    )
+
+
+@dataclass(slots=True)
+class Pace:
+    """What is known of how long children take.
+
+    Parameters
+    ----------
+    seconds : float or None
+        Moving mean of the seconds per child; `None` until one was measured.
+    """
+
+    seconds: float | None = None
+
+    def observe(self, children: int, busy: float) -> None:
+        """Take in a measurement; later ones weigh more than earlier ones."""
+        if children <= 0:
+            return
+        measured = max(busy, 1e-7) / children
+        if self.seconds is None:
+            self.seconds = measured
+        else:
+            # Half weight: durations often drift along the index.
+            self.seconds = 0.5 * self.seconds + 0.5 * measured
+
+
+def block_size(remaining: int, threads: int, pace: Pace) -> int:
+    """Number of children of the next block.
+
+    Parameters
+    ----------
+    remaining : int
+        Children not yet in a block.
+    threads : int
+        Worker threads; 0 counts as 1.
+    pace : Pace
+        Measurements so far. Before the first one, blocks hold one child.
+
+    Examples
+    --------
+    >>> block_size(100_000, 2, Pace())
+    1
+    >>> block_size(100_000, 2, Pace(seconds=0.0001))
+    2500
+    >>> block_size(100, 2, Pace(seconds=0.0001)), block_size(100, 2, Pace(9.0))
+    (13, 1)
+    """
+    if pace.seconds is None:
+        return min(1, remaining)
+    fair = -(-remaining // (BLOCKS_PER_THREAD * max(threads, 1)))
+    wanted = int(AIM / pace.seconds)
+    return max(1, min(wanted, fair, MOST_CHILDREN, remaining))
+
+
+def most_in_flight(threads: int, finished: int) -> int:
+    """Blocks of one fan-out that may be on the scheduler at a time.
+
+    Two per thread, so that no thread runs dry, and one more for each that ended: the
+    sizes of the first ones rest on few measurements, and an adaptive cluster grows
+    only if it sees work waiting.
+
+    Examples
+    --------
+    >>> most_in_flight(threads=2, finished=0), most_in_flight(2, 10)
+    (4, 14)
+    """
+    return min(2 * max(threads, 1) + finished, MOST_IN_FLIGHT)

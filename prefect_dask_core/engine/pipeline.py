@@ -1,0 +1,292 @@
+"""Pipeline: the order of the steps of one task run.
+
+Upstream states in, final state out. The rules are functions of `triggers`, `retries`
+and `signals`; this module only says which comes first:
+
+skip propagation → trigger → inputs → Running → body under its timeout → signal or
+exception → retry decision → wait → again → loop → final state; state handlers see
+every transition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect_dask_core.engine.effects import (
+    Answer,
+    Call,
+    Effect,
+    Overran,
+    Raised,
+    Returned,
+    Wait,
+)
+from prefect_dask_core.errors import TaskTimeoutError
+from prefect_dask_core.retries import delay_before_retry
+from prefect_dask_core.signals import ENDRUN, PAUSE, PrefectStateSignal
+from prefect_dask_core.states import (
+    AwaitingRetry,
+    Completed,
+    Crashed,
+    Failed,
+    Looped,
+    Paused,
+    Pending,
+    Retrying,
+    Running,
+    Skipped,
+    State,
+    TimedOut,
+    TriggerFailed,
+)
+from prefect_dask_core.tasks import Task
+from prefect_dask_core.triggers import Tally, Trigger
+
+Steps = Generator[Effect, Answer, State]
+Transition = Generator[Effect, Answer, "tuple[State, bool]"]
+
+
+@dataclass(slots=True)
+class TaskRun:
+    """One task run, and what came of it so far.
+
+    Parameters
+    ----------
+    task : Task
+        The definition.
+    name : str
+        Name for messages, a child as ``"load[3]"``.
+    tally : Tally
+        How the runs above ended.
+    upstream : callable
+        Gives the states above, for a user's trigger; called only for one.
+    inputs : callable
+        Gives the arguments of the body; called once the run may start.
+    variables : mapping
+        Context variables of the run.
+    now : callable
+        Gives seconds since the epoch.
+    refusal : Exception, optional
+        A reason why the body cannot run at all (nothing to map over): the run is
+        judged by its trigger and, if it passes, fails with this error.
+    resumed : bool
+        Whether the run was resumed after a pause.
+    attempts, begin, end : int, float, float
+        Filled while the run goes on.
+    """
+
+    task: Task
+    name: str
+    tally: Tally
+    upstream: Callable[[], Mapping[Any, State]]
+    inputs: Callable[[], Mapping[str, Any]]
+    variables: Mapping[str, Any]
+    now: Callable[[], float]
+    refusal: Exception | None = None
+    resumed: bool = False
+    attempts: int = 1
+    begin: float = 0.0
+    end: float = 0.0
+    loop: dict[str, Any] = field(default_factory=dict)
+
+
+def run_task(run: TaskRun) -> Steps:
+    """Run one task to its final state.
+
+    Yields
+    ------
+    Call or Wait
+        Each `Call` is answered by `Returned`, `Raised` or `Overran`, each `Wait` by
+        `None`.
+
+    Returns
+    -------
+    State
+        The final state, or a `Paused` or `Pending` one that ends this pass.
+    """
+    run.begin = run.now()
+    state: State = yield from _run(run)
+    run.end = run.now()
+    if state.timestamp is None:
+        state = state.replace(timestamp=run.end)
+    return state
+
+
+def _run(run: TaskRun) -> Steps:
+    pending = Pending(timestamp=run.begin)
+    refused = yield from _refuse(run)
+    if refused is not None:
+        state, _ = yield from _enter(run, pending, refused)
+        return state
+    if run.refusal is not None:
+        failed = Failed(str(run.refusal), data=run.refusal)
+        state, _ = yield from _enter(run, pending, failed)
+        return state
+    inputs = run.inputs()
+    state, stop = yield from _enter(run, pending, Running(timestamp=run.now()))
+    while not stop and state.is_running():
+        answer = yield Call(
+            run.task.call_body,
+            (inputs,),
+            timeout=run.task.timeout_seconds,
+            variables=_variables(run),
+        )
+        state, stop = yield from _enter(run, state, _outcome(run, answer))
+        if stop:
+            break
+        state, stop = yield from _again(run, state)
+    return state
+
+
+# -- before the body ---------------------------------------------------------------
+
+
+def _refuse(run: TaskRun) -> Generator[Effect, Answer, State | None]:
+    """State the run takes without its body, `None` if it may start."""
+    tally = run.tally
+    if tally.skipped and run.task.skip_on_upstream_skip:
+        return Skipped(
+            "an upstream task was skipped; skip_on_upstream_skip=False lets the "
+            "trigger decide instead."
+        )
+    trigger = run.task.trigger
+    waiting = tally.finished < tally.total
+    if isinstance(trigger, Trigger):
+        refused = trigger.rule(tally, run.resumed)
+    else:
+        answer = yield Call(trigger, (run.upstream(),), variables=dict(run.variables))
+        refused = _verdict(trigger, answer)
+    if refused is not None and waiting and not refused.is_paused():
+        # The question was put before its time: nothing above failed for good.
+        return Pending("an upstream task has not finished.", name="WaitingForUpstream")
+    return refused
+
+
+def _verdict(trigger: Callable[..., Any], answer: Answer) -> State | None:
+    """What the answer of a user's trigger means."""
+    name = getattr(trigger, "__name__", type(trigger).__name__)
+    if isinstance(answer, Returned):
+        if answer.value:
+            return None
+        return TriggerFailed(f"trigger {name} returned {answer.value!r}.")
+    assert isinstance(answer, Raised)
+    if isinstance(answer.error, PrefectStateSignal):
+        return answer.error.to_state(None)
+    return TriggerFailed(
+        f"trigger {name} raised {_told(answer.error)}.", data=answer.error
+    )
+
+
+def _variables(run: TaskRun) -> Mapping[str, Any]:
+    return {**run.variables, "task_run_count": run.attempts, **run.loop}
+
+
+# -- after the body ----------------------------------------------------------------
+
+
+def _outcome(run: TaskRun, answer: Answer) -> State:
+    """State that the answer of the body means."""
+    at = run.now()
+    if isinstance(answer, Returned):
+        value = answer.value
+        if isinstance(value, State):
+            return value
+        return Completed(data=value, timestamp=at)
+    if isinstance(answer, Overran):
+        left = " Its code could not be stopped and is left behind." * answer.left_behind
+        message = f"{run.name} ran longer than {answer.timeout:g} s.{left}"
+        return TimedOut(message, data=TaskTimeoutError(message), timestamp=at)
+    assert isinstance(answer, Raised)
+    error = answer.error
+    if isinstance(error, PrefectStateSignal):
+        state = error.to_state(at)
+        return state if state.timestamp else state.replace(timestamp=at)
+    if isinstance(error, Exception):
+        return Failed(_told(error), data=error, timestamp=at)
+    return Crashed(_told(error), data=error, timestamp=at)
+
+
+def _again(run: TaskRun, state: State) -> Transition:
+    """After a body: start the next attempt or pass, or leave the state as it is."""
+    if isinstance(state, Looped):
+        run.loop = {
+            "task_loop_count": run.loop.get("task_loop_count", 1) + 1,
+            "task_loop_result": state.data,
+        }
+        run.attempts = 1
+        return (yield from _enter(run, state, Running(timestamp=run.now())))
+    if isinstance(state, Failed):
+        delay = delay_before_retry(run.task.options, run.attempts)
+        if delay is None:
+            return state, True
+        waiting: State = AwaitingRetry(
+            f"attempt {run.attempts} failed: {state.message}",
+            start_time=run.now() + delay,
+            run_count=run.attempts,
+            timestamp=run.now(),
+        )
+        state, stop = yield from _enter(run, state, waiting)
+        if stop:
+            return state, True
+    if isinstance(state, AwaitingRetry):
+        due = state.start_time
+        if due is not None and due > run.now():
+            yield Wait(due)
+        run.attempts += 1
+        return (yield from _enter(run, state, Retrying(timestamp=run.now())))
+    return state, True
+
+
+# -- transitions -------------------------------------------------------------------
+
+
+def _enter(run: TaskRun, old: State, new: State) -> Transition:
+    """Put a change of state before the state handlers.
+
+    Returns
+    -------
+    State
+        The new state, or what a handler put in its place.
+    bool
+        Whether the run ends here: a handler paused or ended it, or raised.
+
+    Notes
+    -----
+    Source of the rules: state handlers of the graph generations. A returned state
+    replaces; PAUSE and ENDRUN end the run; another signal replaces the state; any
+    other exception fails the run without a retry.
+    """
+    for handler in run.task.state_handlers:
+        answer = yield Call(handler, (run.task, old, new), variables=_variables(run))
+        if isinstance(answer, Returned):
+            if answer.value is None:
+                continue
+            if not isinstance(answer.value, State):
+                error = TypeError(
+                    f"state handler {_name(handler)} of task {run.name!r} returned "
+                    f"{answer.value!r}; a handler returns a State or None."
+                )
+                return Failed(str(error), data=error), True
+            new = answer.value
+            continue
+        assert isinstance(answer, Raised)
+        if isinstance(answer.error, PrefectStateSignal):
+            new = answer.error.to_state(run.now())
+            if isinstance(answer.error, PAUSE | ENDRUN):
+                return new, True
+            continue
+        message = f"state handler {_name(handler)} raised {_told(answer.error)}"
+        return Failed(message, data=answer.error), True
+    return new, isinstance(new, Paused)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", None) or type(function).__name__
+
+
+def _told(error: BaseException) -> str:
+    """An exception in one line: its type and text."""
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,245 @@
+"""Plan: tasks and edges, frozen into numbered nodes in an order that can be run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prefect_dask_core.edges import Edge
+from prefect_dask_core.tasks import Constant, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One input of a node.
+
+    Parameters
+    ----------
+    key : str or None
+        Parameter of the body; `None` where only the order matters.
+    node : int or None
+        The node above; `None` for a constant.
+    value : object
+        The constant.
+    mapped : bool
+        Whether the input is taken element by element.
+    flattened : bool
+        Whether it is unnested one level first.
+    edge : Edge or None
+        The edge it comes from.
+    """
+
+    key: str | None
+    node: int | None
+    value: Any
+    mapped: bool
+    flattened: bool
+    edge: Edge | None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One task in one flow run.
+
+    Parameters
+    ----------
+    index : int
+        Its number; a node's upstream has lower numbers.
+    slug : str
+        Its slug in the flow.
+    task : Task
+        Its definition.
+    inputs : tuple of Input
+        In the order in which they were declared.
+    mapped : bool
+        Whether it expands into children.
+    constant : bool
+        Whether it is a constant: it never runs.
+    """
+
+    index: int
+    slug: str
+    task: Task
+    inputs: tuple[Input, ...]
+    mapped: bool
+    constant: bool
+
+    @property
+    def name(self) -> str:
+        """Name of the task."""
+        return self.task.name
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A flow as numbered nodes.
+
+    Parameters
+    ----------
+    flow_name : str
+        Name of the flow.
+    nodes : tuple of Node
+        In topological order.
+    dependents : tuple of tuple of int
+        Per node, the nodes that read it, each once, ascending.
+    upstream : tuple of tuple of int
+        Per node, the nodes it reads, each once; constants left out.
+    measured : frozenset of int
+        Nodes that others map over.
+    reference : frozenset of int
+        Nodes that decide the state of the flow.
+    """
+
+    flow_name: str
+    nodes: tuple[Node, ...]
+    dependents: tuple[tuple[int, ...], ...]
+    upstream: tuple[tuple[int, ...], ...]
+    measured: frozenset[int]
+    reference: frozenset[int]
+
+    @property
+    def terminal(self) -> frozenset[int]:
+        """Nodes that no other node reads."""
+        return frozenset(i for i, found in enumerate(self.dependents) if not found)
+
+
+def plan_flow(
+    name: str,
+    ordered: Sequence[Task],
+    edges_to: Mapping[Task, Iterable[Edge]],
+    constants: Mapping[Task, Mapping[str, Any]],
+    slugs: Mapping[Task, str],
+    reference: Iterable[Task],
+) -> Plan:
+    """Freeze a flow.
+
+    Parameters
+    ----------
+    name : str
+        Name of the flow.
+    ordered : sequence of Task
+        In topological order.
+    edges_to : mapping
+        Per task, the edges that end at it.
+    constants : mapping
+        Per task, its constant arguments by parameter.
+    slugs : mapping
+        Per task, its slug.
+    reference : iterable of Task
+        Tasks that decide the state of the flow.
+    """
+    number = {task: index for index, task in enumerate(ordered)}
+    nodes = []
+    dependents: list[list[int]] = [[] for _ in ordered]
+    upstream = []
+    measured = set()
+    for index, task in enumerate(ordered):
+        inputs = [
+            _input_of(edge, number[edge.upstream_task]) for edge in edges_to[task]
+        ]
+        inputs += [
+            Input(key, None, value, mapped=False, flattened=False, edge=None)
+            for key, value in constants.get(task, {}).items()
+        ]
+        above = []
+        for item in inputs:
+            if item.node is not None and item.node not in above:
+                above.append(item.node)
+                dependents[item.node].append(index)
+            if item.mapped and item.node is not None:
+                measured.add(item.node)
+        upstream.append(tuple(above))
+        nodes.append(
+            Node(
+                index,
+                slugs[task],
+                task,
+                tuple(inputs),
+                mapped=any(item.mapped for item in inputs),
+                constant=isinstance(task, Constant),
+            )
+        )
+    return Plan(
+        name,
+        tuple(nodes),
+        tuple(map(tuple, dependents)),
+        tuple(upstream),
+        frozenset(measured),
+        frozenset(number[task] for task in reference),
+    )
+
+
+def _input_of(edge: Edge, index: int) -> Input:
+    """The input an edge stands for; a constant is folded into it."""
+    task = edge.upstream_task
+    if isinstance(task, Constant):
+        # Made a list here, once, and not again for each block that is cut from it.
+        items = items_of(task.value) if edge.mapped else None
+        value = task.value if items is None else items
+        return Input(edge.key, None, value, edge.mapped, edge.flattened, None)
+    return Input(edge.key, index, None, edge.mapped, edge.flattened, edge)
+
+
+def fuse(plan: Plan, group: Sequence[int]) -> list[tuple[int, ...]]:
+    """Join plain nodes that nothing can run between into blocks.
+
+    A node joins the block of the node above where that is its only reader and its
+    only upstream (a chain gains nothing from being sent piece by piece); a collection
+    made for an argument joins the block of the task whose argument it is.
+
+    Parameters
+    ----------
+    plan : Plan
+        The plan.
+    group : sequence of int
+        Plain nodes that are submitted together, ascending.
+
+    Returns
+    -------
+    list of tuple of int
+        Blocks in an order that respects every edge; nodes within each likewise.
+
+    Notes
+    -----
+    Measured on a chain of 5,000 nodes on two worker processes: 6 ms per node piece by
+    piece, which is Dask's round trip; a fused chain pays it once.
+    """
+    members: dict[int, list[int]] = {}
+    home: dict[int, int] = {}
+    inside = set(group)
+    for index in group:
+        above = [node for node in plan.upstream[index] if node in inside]
+        joined: list[int] = []
+        for node in above:
+            only_reader = plan.dependents[node] == (index,)
+            chain = plan.upstream[index] == (node,)
+            if only_reader and (chain or plan.nodes[node].task.auto_generated):
+                joined.extend(members.pop(home[node]))
+        joined.append(index)
+        members[index] = joined
+        for node in joined:
+            home[node] = index
+    return [tuple(sorted(nodes)) for _, nodes in sorted(members.items())]
+
+
+def items_of(value: Any) -> list[Any] | None:
+    """Items a value is mapped over, `None` if it stands for itself.
+
+    Notes
+    -----
+    Source of the rule: decision C4. Strings and bytes stand for themselves, a dict is
+    mapped over its keys, sets and generators become lists.
+
+    Examples
+    --------
+    >>> items_of({"a": 1, "b": 2}), items_of("ab"), items_of(3)
+    (['a', 'b'], None, None)
+    """
+    if isinstance(value, list):
+        return value
+    if isinstance(value, str | bytes | bytearray | Task) or not hasattr(
+        value, "__iter__"
+    ):
+        return None
+    return list(value)

@@ -1,0 +1,184 @@
+"""Summary: the state of a flow run from the states of its tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from prefect_dask_core.engine.columns import Children, tally_of, tally_of_state
+from prefect_dask_core.engine.plan import Plan
+from prefect_dask_core.states import (
+    Cancelled,
+    Completed,
+    DataReference,
+    Failed,
+    Mapped,
+    Paused,
+    Pending,
+    State,
+)
+from prefect_dask_core.tasks import Task
+from prefect_dask_core.triggers import Tally
+
+
+class TaskStates(Mapping[Task, State]):
+    """States of the tasks of a flow run, by task.
+
+    A task's name or slug finds its state too, as long as only one task has it.
+
+    Parameters
+    ----------
+    plan : Plan
+        What ran.
+    states : sequence of State
+        One per node.
+    """
+
+    __slots__ = ("_by_name", "_by_task")
+
+    def __init__(self, plan: Plan, states: Sequence[State]) -> None:
+        self._by_task = {
+            node.task: state for node, state in zip(plan.nodes, states, strict=True)
+        }
+        self._by_name: dict[str, list[State]] = {}
+        for node, state in zip(plan.nodes, states, strict=True):
+            for name in {node.slug, node.name}:
+                self._by_name.setdefault(name, []).append(state)
+
+    def __getitem__(self, key: Task | str) -> State:
+        if isinstance(key, str):
+            return self._named(key)
+        state = self._by_task.get(key)
+        if state is None:
+            raise KeyError(
+                f"{key!r} is not a task of this flow run. Calling a task inside a "
+                "flow binds a copy: use what the call returned, or the task's name."
+            )
+        return state
+
+    def _named(self, name: str) -> State:
+        found = self._by_name.get(name, [])
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            known = ", ".join(sorted(self._by_name))
+            raise KeyError(f"no task of this flow run is called {name!r}, but {known}.")
+        raise KeyError(
+            f"{len(found)} tasks of this flow run are called {name!r}; use a slug "
+            f"({name}-1, {name}-2, ...) or the task itself."
+        )
+
+    def __contains__(self, key: object) -> bool:
+        if isinstance(key, str):
+            return len(self._by_name.get(key, ())) == 1
+        return key in self._by_task
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self._by_task)
+
+    def __len__(self) -> int:
+        return len(self._by_task)
+
+
+class ReferenceValues(DataReference):
+    """Values of the reference tasks of a run, by task, fetched when asked for."""
+
+    __slots__ = ("states",)
+
+    def __init__(self, states: Mapping[Task, State]) -> None:
+        self.states = states
+
+    def __repr__(self) -> str:
+        return f"ReferenceValues({', '.join(task.name for task in self.states)})"
+
+    def load(self) -> dict[Task, Any]:
+        """Fetch the values."""
+        return {task: state.result() for task, state in self.states.items()}
+
+
+def flow_state(plan: Plan, states: Sequence[State]) -> State:
+    """State of a flow run.
+
+    Parameters
+    ----------
+    plan : Plan
+        What ran.
+    states : sequence of State
+        One per node.
+
+    Returns
+    -------
+    State
+        With the states of all tasks: ``state[task]``. `Failed` if a reference task
+        failed or crashed (its data: the first failure's exception), `Cancelled` if
+        one was cancelled, `Paused` or `Pending` if a terminal task has not finished,
+        else `Completed`.
+
+    Notes
+    -----
+    Source of the rule: reference tasks of the graph generations; a cancelled
+    reference task is not hidden behind a success, as it was there.
+    """
+    by_task = TaskStates(plan, states)
+    terminal = [_tally(plan, states, index) for index in plan.terminal]
+    if any(tally.finished < tally.total for tally in terminal):
+        return _unfinished(plan, states, by_task)
+    reference = sorted(plan.reference)
+    failed = [n for n in reference if _tally(plan, states, n).failed]
+    if failed:
+        names = [name for n in failed for name in _tally(plan, states, n).failed_names]
+        more = sum(_tally(plan, states, n).failed for n in failed) - len(names[:3])
+        told = ", ".join(names[:3]) + (f" and {more} more" if more else "")
+        return Failed(
+            f"reference tasks failed: {told}.",
+            data=_first_failure(states[failed[0]]),
+            states=by_task,
+        )
+    if any(_is_cancelled(states[n]) for n in reference):
+        return Cancelled("the run was cancelled before its end.", states=by_task)
+    values = ReferenceValues({plan.nodes[n].task: states[n] for n in reference})
+    return Completed("all reference tasks succeeded.", data=values, states=by_task)
+
+
+def _tally(plan: Plan, states: Sequence[State], index: int) -> Tally:
+    state, name = states[index], plan.nodes[index].name
+    if isinstance(state, Mapped) and isinstance(state.states, Children):
+        total = Tally(0, 0, 0, 0, 0, ())
+        for segment in state.states.segments:
+            total = total + tally_of(segment, name, mapped=True)
+        return total
+    return tally_of_state(state, name)
+
+
+def _unfinished(plan: Plan, states: Sequence[State], by_task: TaskStates) -> State:
+    paused = [
+        plan.nodes[index].name
+        for index, state in enumerate(states)
+        if state.is_paused() or any(child.is_paused() for child in _some(state))
+    ]
+    if paused:
+        return Paused(f"waiting for: {', '.join(paused[:3])}.", states=by_task)
+    return Pending("some tasks have not finished.", states=by_task)
+
+
+def _some(state: State) -> Iterator[State]:
+    """Children whose state is not a plain success."""
+    if isinstance(state, Mapped) and isinstance(state.states, Children):
+        for segment in state.states.segments:
+            yield from segment.details.values()
+
+
+def _is_cancelled(state: State) -> bool:
+    return state.is_cancelled() or any(child.is_cancelled() for child in _some(state))
+
+
+def _first_failure(state: State) -> BaseException:
+    for child in _some(state):
+        if child.is_failed() or child.is_crashed():
+            return _error(child)
+    return _error(state)
+
+
+def _error(state: State) -> BaseException:
+    error = state.result(raise_on_failure=False)
+    return error if isinstance(error, BaseException) else RuntimeError(repr(error))

@@ -1,0 +1,161 @@
+"""Whole nodes: run all of one node at once, its length found on the way.
+
+This is the plainest reading of a plan: node after node, each with all its children.
+The sequential runner is nothing else, and a graph compiled for any Dask scheduler
+runs a fan-out of unknown length this way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from prefect_dask_core.engine.block import (
+    Block,
+    BlockResult,
+    Each,
+    Fixed,
+    Items,
+    Source,
+    Step,
+    StepInput,
+    Whole,
+    is_success,
+    run_block,
+)
+from prefect_dask_core.engine.columns import Children
+from prefect_dask_core.engine.effects import Shell
+from prefect_dask_core.engine.fanout import mapped_length, nothing_to_map
+from prefect_dask_core.engine.plan import Input, Node, items_of
+from prefect_dask_core.states import Mapped, State
+
+
+class Outcome(NamedTuple):
+    """What became of a node, or of a span of its children.
+
+    Parameters
+    ----------
+    node : int
+        The node.
+    name : str
+        Name of its task.
+    fanout : bool
+        Whether it has children; a mapped node with nothing to map over has none.
+    length : int
+        Number of children of the whole node.
+    result : BlockResult
+        States and values.
+    """
+
+    node: int
+    name: str
+    fanout: bool
+    length: int
+    result: BlockResult
+
+
+Outcomes = Mapping[int, Sequence[Outcome]]
+
+
+def run_node(
+    node: Node,
+    above: Outcomes,
+    variables: Mapping[str, Any],
+    shell: Shell,
+    *,
+    measured: bool,
+    span: tuple[int, int] | None = None,
+) -> Outcome:
+    """Run a node.
+
+    Parameters
+    ----------
+    node : Node
+        The node.
+    above : mapping of int to sequence of Outcome
+        By node above: one outcome, or one per span of its children in index order.
+    variables : mapping
+        Context variables of the flow run.
+    shell : Shell
+        Calls user code and waits.
+    measured : bool
+        Whether other nodes map over its value.
+    span : tuple of int, optional
+        Children to run, where the caller knows the length; all of them otherwise.
+    """
+    refusal: Exception | None = None
+    length = 1
+    if node.mapped:
+        found = mapped_length(node, partial(_length_above, node, above))
+        if isinstance(found, Exception):
+            refusal = found
+        else:
+            length = found
+    fanout = node.mapped and refusal is None
+    start, stop = span if fanout and span is not None else (0, length)
+    arguments: list[BlockResult] = []
+    inputs = tuple(
+        StepInput(
+            item.key,
+            "" if item.node is None else above[item.node][0].name,
+            _source(item, above, arguments, (start, stop) if fanout else None),
+            item.edge,
+        )
+        for item in node.inputs
+    )
+    step = Step(
+        node.index,
+        node.task,
+        node.slug,
+        inputs,
+        mapped=fanout,
+        measured=measured and not fanout,
+        refusal=refusal,
+    )
+    block = Block(node.index, (step,), start, stop, 0.0, frozenset({node.index}))
+    result, _ = run_block(block, arguments, variables, shell)
+    return Outcome(node.index, node.name, fanout, length, result)
+
+
+def _length_above(node: Node, above: Outcomes, index: int) -> int | Exception | None:
+    """Items a node above has to map over, `None` if its value stands for itself."""
+    outcome = above[index][0]
+    if outcome.fanout:
+        return outcome.length
+    segment = outcome.result.segments[index]
+    if not is_success(segment):
+        return nothing_to_map(node.name, outcome.name, segment.state(0))
+    kept = outcome.result.items.get(index)
+    return None if kept is None else len(kept)
+
+
+def _source(
+    item: Input,
+    above: Outcomes,
+    arguments: list[BlockResult],
+    span: tuple[int, int] | None,
+) -> Source:
+    if item.node is None:
+        items = items_of(item.value) if item.mapped and span is not None else None
+        if items is None or span is None:
+            return Fixed(item.value)
+        return Items(items[span[0] : span[1]], span[0])
+    outcomes = above[item.node]
+    fanout = outcomes[0].fanout
+    positions = tuple(range(len(arguments), len(arguments) + len(outcomes)))
+    arguments.extend(outcome.result for outcome in outcomes)
+    each = item.mapped and span is not None
+    if each and not fanout and item.node not in outcomes[0].result.items:
+        each = False  # it cannot be iterated, so it is the same for every child
+    kind = Each if each else Whole
+    return kind(item.node, positions, fanout)
+
+
+def state_of(outcomes: Sequence[Outcome]) -> State:
+    """State of a node from the outcomes of its spans."""
+    first = outcomes[0]
+    if not first.fanout:
+        return first.result.segments[first.node].state(0)
+    segments = [outcome.result.segments[first.node] for outcome in outcomes]
+    return Mapped(states=Children(first.length, segments))

@@ -1,0 +1,261 @@
+"""The options of a task: one frozen record, checked when it is made.
+
+Only today's spellings are known here; `spellings` translates the older ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import Any, Final
+
+from prefect_dask_core.errors import OptionTypeError, OptionValueError
+from prefect_dask_core.retries import MOST_DELAYS
+from prefect_dask_core.states import State
+from prefect_dask_core.triggers import Trigger, all_successful
+
+#: A user's trigger: upstream states by edge, or by edge and index for a child.
+TriggerFunction = Callable[[Mapping[Any, State]], bool]
+#: Called with the task and its old and new state; may return another new state.
+StateHandler = Callable[[Any, State, State], State | None]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """Options of a task.
+
+    Parameters
+    ----------
+    name : str
+        Name shown to people.
+    slug : str, optional
+        Name that is unique in a flow; the flow finds one unless given.
+    description : str, optional
+        What the task does.
+    tags : iterable of str
+        Labels.
+    version : str, optional
+        Version of the task, for people.
+    retries : int
+        Attempts after the first.
+    retry_delay_seconds : number, sequence of numbers, timedelta or callable
+        Seconds before each further attempt. The last of several repeats; a callable
+        is given the number of retries, once, and returns the delays.
+    timeout_seconds : number or timedelta, optional
+        Longest time of one attempt; 0 or `None` is no limit.
+    trigger : Trigger or callable
+        Whether to run, given how the tasks above ended.
+    skip_on_upstream_skip : bool
+        Whether to skip, without asking the trigger, if a task above was skipped.
+    state_handlers : sequence of callables (task, old, new) -> State or None
+        Called at each change of state, in order; a returned state replaces the new.
+    nout : int, optional
+        Number of values the task returns, for unpacking inside a flow.
+
+    Raises
+    ------
+    OptionTypeError
+        If a value has the wrong type; also a `TypeError`.
+    OptionValueError
+        If a value makes no sense; also a `ValueError`.
+
+    Notes
+    -----
+    `None` stands for the default of every option.
+
+    Examples
+    --------
+    >>> options = TaskOptions("load", retries=2, tags=["db"])
+    >>> options.retries, options.tags, options.trigger.name
+    (2, frozenset({'db'}), 'all_successful')
+    >>> TaskOptions("load", retries=-1)
+    Traceback (most recent call last):
+    prefect_dask_core.errors.OptionValueError: task 'load': retries=-1, but the number \
+of attempts after the first cannot be negative; give 0 for none.
+    """
+
+    name: str
+    slug: str | None = None
+    description: str | None = None
+    tags: frozenset[str] = frozenset()
+    version: str | None = None
+    retries: int = 0
+    retry_delay_seconds: float | tuple[float, ...] = 0.0
+    timeout_seconds: float | None = None
+    trigger: Trigger | TriggerFunction = all_successful
+    skip_on_upstream_skip: bool = True
+    state_handlers: tuple[StateHandler, ...] = ()
+    nout: int | None = None
+
+    def __post_init__(self) -> None:
+        for option, check in _CHECKS.items():
+            value = getattr(self, option)
+            object.__setattr__(self, option, check(self, option, value))
+
+
+#: The canonical names of all options.
+OPTION_NAMES: Final = tuple(field.name for field in fields(TaskOptions))
+
+
+def wrong_type(task: str, option: str, value: object, expected: str) -> OptionTypeError:
+    """Error for an option whose value has the wrong type."""
+    return OptionTypeError(
+        f"task {task!r}: {option}={value!r}, but expected {expected}."
+    )
+
+
+def seconds(task: str, option: str, value: Any) -> float:
+    """Check a duration and give it in seconds.
+
+    Parameters
+    ----------
+    task, option : str
+        Names for the message of an error.
+    value : number or timedelta
+        The duration; a bare number is in seconds.
+    """
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise wrong_type(task, option, value, "a number of seconds or a timedelta")
+    if not value >= 0 or math.isinf(value):
+        raise OptionValueError(
+            f"task {task!r}: {option}={value!r}, but a duration is a finite number of "
+            "seconds that is not negative."
+        )
+    return float(value)
+
+
+def _name(options: TaskOptions, option: str, value: Any) -> str:
+    if isinstance(value, str) and value:
+        return value
+    raise OptionTypeError(
+        f"the name of a task is a string of at least one character, not {value!r}."
+    )
+
+
+def _optional_text(options: TaskOptions, option: str, value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise wrong_type(options.name, option, value, "a string")
+
+
+def _tags(options: TaskOptions, option: str, value: Any) -> frozenset[str]:
+    if value is None:
+        return frozenset()
+    if isinstance(value, str):
+        raise wrong_type(
+            options.name, option, value, f"an iterable of strings such as [{value!r}]"
+        )
+    if not isinstance(value, Iterable):
+        raise wrong_type(options.name, option, value, "an iterable of strings")
+    tags = frozenset(value)
+    for tag in tags:
+        if not isinstance(tag, str):
+            raise wrong_type(options.name, option, value, "an iterable of strings")
+    return tags
+
+
+def _retries(options: TaskOptions, option: str, value: Any) -> int:
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise wrong_type(
+            options.name,
+            option,
+            value,
+            "an int, the number of attempts after the first",
+        )
+    if value < 0:
+        raise OptionValueError(
+            f"task {options.name!r}: {option}={value!r}, but the number of attempts "
+            "after the first cannot be negative; give 0 for none."
+        )
+    return value
+
+
+def _delays(options: TaskOptions, option: str, value: Any) -> float | tuple[float, ...]:
+    if value is None:
+        return 0.0
+    if callable(value):
+        value = value(options.retries)
+    if not isinstance(value, list | tuple):
+        return seconds(options.name, option, value)
+    if len(value) > MOST_DELAYS:
+        raise OptionValueError(
+            f"task {options.name!r}: {option} has {len(value)} delays, and at most "
+            f"{MOST_DELAYS} are possible; the last delay repeats by itself."
+        )
+    return tuple(seconds(options.name, option, delay) for delay in value) or 0.0
+
+
+def _timeout(options: TaskOptions, option: str, value: Any) -> float | None:
+    return None if value is None else seconds(options.name, option, value) or None
+
+
+def _trigger(options: TaskOptions, option: str, value: Any) -> Any:
+    if value is None:
+        return all_successful
+    if not callable(value):
+        raise wrong_type(
+            options.name,
+            option,
+            value,
+            "a trigger such as triggers.all_finished, or a callable that takes the "
+            "upstream states and returns a bool",
+        )
+    return value
+
+
+def _switch(options: TaskOptions, option: str, value: Any) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, bool):
+        raise wrong_type(options.name, option, value, "True or False")
+    return value
+
+
+def _handlers(options: TaskOptions, option: str, value: Any) -> tuple[Any, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, Sequence) or not all(map(callable, value)):
+        raise wrong_type(
+            options.name,
+            option,
+            value,
+            "a list of callables (task, old_state, new_state); put a single one into "
+            "a list",
+        )
+    return tuple(value)
+
+
+def _nout(options: TaskOptions, option: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise wrong_type(options.name, option, value, "an int, the number of outputs")
+    if value < 0:
+        raise OptionValueError(
+            f"task {options.name!r}: {option}={value!r}, but the number of outputs "
+            "cannot be negative."
+        )
+    return value
+
+
+#: How each option is checked, in this order; the check returns the value to keep.
+_CHECKS: Final[Mapping[str, Callable[[TaskOptions, str, Any], Any]]] = {
+    "name": _name,
+    "slug": _optional_text,
+    "description": _optional_text,
+    "tags": _tags,
+    "version": _optional_text,
+    "retries": _retries,
+    "retry_delay_seconds": _delays,
+    "timeout_seconds": _timeout,
+    "trigger": _trigger,
+    "skip_on_upstream_skip": _switch,
+    "state_handlers": _handlers,
+    "nout": _nout,
+}

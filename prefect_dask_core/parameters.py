@@ -1,0 +1,94 @@
+"""Parameters: tasks whose value is given when a flow runs."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, Final, TypeVar
+
+from prefect_dask_core.context import GraphBuilder, context
+from prefect_dask_core.errors import OptionTypeError
+from prefect_dask_core.signals import FAIL
+from prefect_dask_core.tasks import Task
+
+ParameterT = TypeVar("ParameterT", bound="Parameter")
+
+
+class _NoDefault(enum.Enum):
+    NO_DEFAULT = "NO_DEFAULT"
+
+    def __repr__(self) -> str:
+        return "NO_DEFAULT"
+
+
+#: The default of a parameter that has none; `None` is a default like any other.
+NO_DEFAULT: Final = _NoDefault.NO_DEFAULT
+
+
+class Parameter(Task):
+    """A value that a flow run is given.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter, and its slug.
+    default : object, optional
+        Value where a run gives none.
+    required : bool, optional
+        Whether each run must give a value; by default, if there is no default.
+        A default of a parameter that is required nevertheless is never used.
+    tags : iterable of str, optional
+        Labels.
+
+    Notes
+    -----
+    Source of the rules: Prefect 1.x.
+
+    Examples
+    --------
+    >>> from prefect_dask_core.context import context
+    >>> size = Parameter("size", default=3)
+    >>> size.required, size.slug, size.run()
+    (False, 'size', 3)
+    >>> with context(parameters={"size": 5}):
+    ...     size.run()
+    5
+    """
+
+    def __init__(
+        self,
+        name: str,
+        default: Any = NO_DEFAULT,
+        required: bool | None = None,
+        tags: Any = None,
+        **options: Any,
+    ) -> None:
+        if not isinstance(name, str):
+            raise OptionTypeError(f"the name of a parameter is a string, not {name!r}.")
+        self.default = default
+        self.required = default is NO_DEFAULT if required is None else bool(required)
+        super().__init__(**{"name": name, "slug": name, "tags": tags, **options})
+
+    def run(self) -> Any:
+        """Value that the run was given, or the default."""
+        given = context.get("parameters") or {}
+        if self.name in given:
+            return given[self.name]
+        if self.required or self.default is NO_DEFAULT:
+            raise FAIL(
+                f"the parameter {self.name!r} is required and was not given; run the "
+                f"flow with parameters={{{self.name!r}: ...}}."
+            )
+        return self.default
+
+    def __call__(self: ParameterT, flow: GraphBuilder | None = None) -> ParameterT:
+        """Add this very parameter to a flow, and return it."""
+        self._flow(flow).add_task(self)
+        return self
+
+    def copy(self: ParameterT, name: str | None = None, **task_args: Any) -> ParameterT:
+        """Copy of the parameter under a new name, which is its slug too."""
+        renamed = {} if name is None else {"name": name, "slug": name}
+        return super().copy(**{"slug": self.slug, **renamed, **task_args})
+
+    def __repr__(self) -> str:
+        return f"<Parameter: {self.name}>"

@@ -1,0 +1,1 @@
+"""Where a flow runs: in order, in threads, on a Dask cluster."""

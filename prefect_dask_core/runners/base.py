@@ -1,0 +1,46 @@
+"""What every runner offers, and what it is asked to run."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from prefect_dask_core.engine.plan import Plan
+from prefect_dask_core.states import State
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRun:
+    """One run of a flow.
+
+    Parameters
+    ----------
+    plan : Plan
+        What to run.
+    variables : mapping
+        Context variables every task sees.
+    wanted : frozenset of int
+        Nodes whose values come home whatever their size.
+    run_id : str
+        Hexadecimal id.
+    """
+
+    plan: Plan
+    variables: Mapping[str, Any]
+    wanted: frozenset[int]
+    run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+class TaskRunner(Protocol):
+    """Runs the nodes of a plan."""
+
+    def run(self, flow_run: FlowRun) -> Sequence[State]:
+        """Run a plan to its end.
+
+        Returns
+        -------
+        sequence of State
+            One per node of the plan.
+        """

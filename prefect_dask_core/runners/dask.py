@@ -1,0 +1,447 @@
+"""The Dask runner: blocks on the workers of a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import pickle
+import queue
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from distributed import (
+    Client,
+    Future,
+    KilledWorker,
+    LocalCluster,
+    get_client,
+    performance_report,
+)
+
+from prefect_dask_core.config import home_bytes
+from prefect_dask_core.engine.block import BlockResult
+from prefect_dask_core.engine.columns import NOT_KEPT, Elsewhere, Segment
+from prefect_dask_core.engine.compile import GraphBuilder, RunRecord
+from prefect_dask_core.engine.driver import Driver
+from prefect_dask_core.engine.events import (
+    BlockAdvanced,
+    BlockDone,
+    BlockLost,
+    BlockWaiting,
+    Command,
+    Event,
+    Finish,
+    Release,
+    Resized,
+    Started,
+    StopAsked,
+    Submit,
+)
+from prefect_dask_core.errors import InternalError, MissingResult
+from prefect_dask_core.runners._private import find_blamed, forget_topic
+from prefect_dask_core.runners.base import FlowRun
+from prefect_dask_core.runners.worker import ADVANCED, DONE, run_on_worker
+from prefect_dask_core.states import State
+
+#: Seconds between two looks at the futures and the size of the cluster.
+LOOK_EVERY: Final = 0.5
+#: Seconds the scheduler is given to answer before it counts as gone.
+PATIENCE: Final = 30.0
+
+
+class DaskTaskRunner:
+    """Runs flows on a Dask cluster.
+
+    Parameters
+    ----------
+    cluster : cluster object or Client, optional
+        A running cluster (anything with a `scheduler_address`), or a client of one.
+        It is used and left running.
+    address : str, optional
+        Address of a running scheduler, as ``"tcp://10.0.0.1:8786"``.
+    cluster_class : class, callable or str, optional
+        Makes a temporary cluster; a str is a dotted name, as
+        ``"dask_jobqueue.SLURMCluster"``. `LocalCluster` unless given.
+    cluster_kwargs : dict, optional
+        Arguments of `cluster_class`.
+    adapt_kwargs : dict, optional
+        Makes the cluster adaptive: arguments of ``cluster.adapt``.
+    client_kwargs : dict, optional
+        Arguments of `distributed.Client`.
+    performance_report_path : str, optional
+        Where Dask's performance report of the run is written.
+
+    Raises
+    ------
+    ValueError
+        If two places to run are named, or a client is asked to be asynchronous.
+
+    Notes
+    -----
+    Without arguments: the current `distributed.Client` if there is one, else a
+    temporary `LocalCluster`. Only what the runner opened is closed. Used as a context
+    manager, one cluster serves many runs.
+
+    Examples
+    --------
+    >>> from prefect_dask_core import DaskTaskRunner
+    >>> DaskTaskRunner(address="tcp://10.0.0.1:8786")
+    DaskTaskRunner(address='tcp://10.0.0.1:8786')
+    >>> DaskTaskRunner(address="tcp://10.0.0.1:8786", cluster_kwargs={"n_workers": 2})
+    Traceback (most recent call last):
+    ...
+    ValueError: DaskTaskRunner was given address= and cluster_kwargs=: a scheduler \
+that runs already is not made; give one of them.
+    """
+
+    def __init__(
+        self,
+        cluster: Any = None,
+        address: str | None = None,
+        cluster_class: Callable[..., Any] | str | None = None,
+        cluster_kwargs: Mapping[str, Any] | None = None,
+        adapt_kwargs: Mapping[str, Any] | None = None,
+        client_kwargs: Mapping[str, Any] | None = None,
+        performance_report_path: str | None = None,
+    ) -> None:
+        self.cluster = cluster
+        self.address = address
+        self.cluster_class = cluster_class
+        self.cluster_kwargs = dict(cluster_kwargs or {})
+        self.adapt_kwargs = dict(adapt_kwargs or {})
+        self.client_kwargs = dict(client_kwargs or {})
+        self.performance_report_path = performance_report_path
+        self._check()
+        self._open: contextlib.ExitStack | None = None
+        self._client: Client | None = None
+        self._temporary = False
+
+    def _settings(self) -> dict[str, Any]:
+        names = (
+            "cluster",
+            "address",
+            "cluster_class",
+            "cluster_kwargs",
+            "adapt_kwargs",
+            "client_kwargs",
+            "performance_report_path",
+        )
+        return {name: value for name in names if (value := getattr(self, name))}
+
+    def _check(self) -> None:
+        for first in ("address", "cluster"):
+            for other in ("cluster", "cluster_class", "cluster_kwargs", "adapt_kwargs"):
+                clash = {first, other} != {"cluster", "adapt_kwargs"}
+                if first == other or not clash:
+                    continue
+                if getattr(self, first) is not None and getattr(self, other):
+                    raise ValueError(
+                        f"DaskTaskRunner was given {first}= and {other}=: a scheduler "
+                        "that runs already is not made; give one of them."
+                    )
+        for name in ("cluster_kwargs", "client_kwargs"):
+            if "asynchronous" in getattr(self, name):
+                raise ValueError(
+                    f"{name} holds 'asynchronous', which the runner decides itself; "
+                    "leave it out."
+                )
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{key}={value!r}" for key, value in self._settings().items())
+        return f"DaskTaskRunner({told})"
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, DaskTaskRunner) and self._settings() == other._settings()
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    # -- the cluster -------------------------------------------------------------------
+
+    def __enter__(self) -> DaskTaskRunner:
+        if self._open is not None:
+            raise RuntimeError("this DaskTaskRunner is open already.")
+        with contextlib.ExitStack() as stack:
+            self._client, self._temporary = self._connect(stack)
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        stack, self._open, self._client = self._open, None, None
+        if stack is not None:
+            stack.close()
+
+    @property
+    def client(self) -> Client:
+        """The client of the open runner.
+
+        Raises
+        ------
+        RuntimeError
+            If the runner is not open.
+        """
+        if self._client is None:
+            raise RuntimeError(
+                "this DaskTaskRunner is not open; use `with runner:` or run a flow."
+            )
+        return self._client
+
+    def _connect(self, stack: contextlib.ExitStack) -> tuple[Client, bool]:
+        """A client, and whether its cluster ends with the runner."""
+        place, temporary = self._place(stack)
+        if isinstance(place, Client):
+            client = place
+        else:
+            options = {"set_as_default": False, **self.client_kwargs}
+            client = stack.enter_context(Client(place, **options))
+        if client.asynchronous:
+            raise ValueError(
+                "DaskTaskRunner was given an asynchronous Client; flow.run() waits "
+                "for the run, so give one made with asynchronous=False."
+            )
+        if self.performance_report_path is not None:
+            stack.enter_context(client.as_current())
+            stack.enter_context(performance_report(self.performance_report_path))
+        return client, temporary
+
+    def _place(self, stack: contextlib.ExitStack) -> tuple[Any, bool]:
+        """Client, cluster or address to use, and whether it was made here."""
+        if self.address is not None:
+            return self.address, False
+        if self.cluster is not None:
+            if self.adapt_kwargs:
+                self.cluster.adapt(**self.adapt_kwargs)
+            return self.cluster, False
+        if self.cluster_class is None and not self.cluster_kwargs:
+            with contextlib.suppress(ValueError):
+                return get_client(), False
+        cluster = stack.enter_context(self._make_cluster())
+        if self.adapt_kwargs:
+            cluster.adapt(**self.adapt_kwargs)
+        return cluster, True
+
+    def _make_cluster(self) -> Any:
+        make = self.cluster_class or LocalCluster
+        if isinstance(make, str):
+            make = _imported(make)
+        return make(**self.cluster_kwargs)
+
+    # -- a run -------------------------------------------------------------------------
+
+    def run(self, flow_run: FlowRun) -> Sequence[State]:
+        """Run a plan to its end; one state per node."""
+        if self._open is None:
+            with self:
+                return self.run(flow_run)
+        return _DaskRun(self.client, flow_run, self._temporary).run()
+
+
+class _DaskRun:
+    """One flow run on a client: carries out commands and feeds events."""
+
+    def __init__(self, client: Client, flow_run: FlowRun, temporary: bool) -> None:
+        self._client = client
+        self._flow_run = flow_run
+        self._temporary = temporary
+        self._driver = Driver(flow_run.plan, flow_run.wanted)
+        self._topic = f"prefect-dask-core-{flow_run.run_id}"
+        record = RunRecord(
+            flow_run.run_id, flow_run.variables, self._topic, home_bytes()
+        )
+        self._builder = GraphBuilder(record, run_on_worker)
+        self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._futures: dict[int, Future[Any]] = {}
+        self._number_of: dict[Any, int] = {}
+        self._looked = 0.0
+
+    def run(self) -> Sequence[State]:
+        """Run to the end; whatever happens, nothing stays on the scheduler."""
+        self._preflight()
+        self._client.subscribe_topic(self._topic, self._messages.put)
+        try:
+            self._feed(Started(self._threads()))
+            while not self._driver.finished:
+                self._step()
+            return self._states()
+        except KeyboardInterrupt:
+            self._driver.handle(StopAsked("interrupted from the keyboard."))
+            self._client.cancel(list(self._futures.values()), force=True)
+            raise
+        finally:
+            self._clean_up()
+
+    def _preflight(self) -> None:
+        """Pickle every definition, so that a mistake is told before anything runs."""
+        for node in self._flow_run.plan.nodes:
+            if not node.constant:
+                self._builder.packer.pack_task(node.task)
+
+    # -- events ------------------------------------------------------------------------
+
+    def _step(self) -> None:
+        for event in self._next_events():
+            self._feed(event)
+        if time.monotonic() - self._looked > LOOK_EVERY:
+            for event in self._look():
+                self._feed(event)
+            self._looked = time.monotonic()
+
+    def _feed(self, event: Event) -> None:
+        for command in self._driver.handle(event):
+            self._carry_out(command)
+
+    def _next_events(self) -> Iterator[Event]:
+        """What workers reported; waits a moment for the first report."""
+        try:
+            message = self._messages.get(timeout=LOOK_EVERY)
+            while True:
+                yield _event_of(message)
+                message = self._messages.get_nowait()
+        except queue.Empty:
+            return
+
+    def _look(self) -> Iterator[Event]:
+        """What no report tells: workers that came, and blocks that were lost."""
+        if self._client.status != "running":
+            yield StopAsked("the connection to the scheduler was lost.", crashed=True)
+            return
+        threads = self._threads()
+        if threads != self._driver.threads:
+            yield Resized(threads)
+        lost = {n: f for n, f in self._futures.items() if f.status in _LOST}
+        if lost:
+            yield from self._lost_blocks(lost)
+
+    def _lost_blocks(self, lost: Mapping[int, Future[Any]]) -> Iterator[Event]:
+        """An event for each block that is to blame for an erred future."""
+        keys = [future.key for future in lost.values()]
+        blamed = self._client.run_on_scheduler(find_blamed, keys)
+        told = set()
+        for number, future in lost.items():
+            culprit = self._number_of.get(blamed.get(future.key, future.key), number)
+            if culprit in told:
+                continue
+            told.add(culprit)
+            error = _error_of(future)
+            if isinstance(error, InternalError):
+                raise error
+            yield BlockLost(culprit, _reason(error), isinstance(error, KilledWorker))
+
+    def _threads(self) -> int:
+        return sum(self._client.nthreads().values())
+
+    # -- commands ----------------------------------------------------------------------
+
+    def _carry_out(self, command: Command) -> None:
+        match command:
+            case Submit(assignments, hold):
+                graph = self._builder.graph(assignments)
+                for assignment in assignments:
+                    number = assignment.block.number
+                    self._number_of[self._builder.key(number)] = number
+                numbers = sorted(hold)
+                keys = [self._builder.key(number) for number in numbers]
+                futures = self._client.get(graph, keys, sync=False)
+                self._futures.update(zip(numbers, futures, strict=True))
+            case Release(numbers):
+                for number in numbers:
+                    self._futures.pop(number).release()
+            case Finish():
+                pass
+
+    # -- the end -----------------------------------------------------------------------
+
+    def _states(self) -> Sequence[State]:
+        nodes = self._flow_run.plan.nodes
+        for node in nodes:
+            for segment in self._driver.segments(node.index):
+                if segment.values is None:
+                    segment.values = self._elsewhere(node.index, segment)
+        return [self._driver.state(node.index) for node in nodes]
+
+    def _elsewhere(self, node: int, segment: Segment) -> Any:
+        """Values that did not come with the report: fetched now, or when asked for."""
+        for number in self._driver.blocks_of(node):
+            future = self._futures.get(number)
+            if future is not None and self._driver.holds(number, node, segment.start):
+                values = Elsewhere(_Fetch(future, node))
+                if self._temporary:
+                    # Kept as what it is if it cannot be brought: the state is final.
+                    with contextlib.suppress(MissingResult):
+                        return list(values.load())
+                return values
+        return None
+
+    def _clean_up(self) -> None:
+        self._futures.clear()
+        if self._client.status != "running":
+            return
+        with contextlib.suppress(Exception):  # the scheduler may be gone by now
+            self._client.unsubscribe_topic(self._topic)
+            self._client.run_on_scheduler(forget_topic, self._topic)
+
+
+_LOST: Final = frozenset({"error", "lost", "cancelled"})
+
+
+class _Fetch:
+    """Brings the values of a segment home; keeps them alive on the cluster."""
+
+    def __init__(self, future: Future[Any], node: int) -> None:
+        self._future = future
+        self._node = node
+
+    def __call__(self) -> Sequence[Any]:
+        try:
+            result: BlockResult = self._future.result(timeout=None)
+        except Exception as error:
+            raise MissingResult(
+                "the value stayed on the cluster and cannot be fetched any more "
+                f"({type(error).__name__}: {error}); {NOT_KEPT}"
+            ) from error
+        values: Sequence[Any] = result.segments[self._node].values
+        return values
+
+
+def _event_of(message: tuple[float, tuple[str, Any]]) -> Event:
+    """The event a worker's message stands for."""
+    _, (kind, body) = message
+    if kind == DONE:
+        return BlockDone(pickle.loads(body))
+    if kind == ADVANCED:
+        return BlockAdvanced(pickle.loads(body))
+    number, done, busy = body
+    return BlockWaiting(number, done, busy)
+
+
+def _error_of(future: Future[Any]) -> BaseException | None:
+    if future.status != "error":
+        return None
+    error: BaseException | None = future.exception(timeout=PATIENCE)
+    return error
+
+
+def _reason(error: BaseException | None) -> str:
+    if error is None:
+        return "its Dask future was cancelled or lost."
+    if isinstance(error, KilledWorker):
+        return (
+            f"{error.allowed_failures + 1} workers died while running it; the last "
+            f"was {error.last_worker.address}."
+        )
+    return f"{type(error).__name__}: {error}"
+
+
+def _imported(name: str) -> Callable[..., Any]:
+    """What a dotted name stands for."""
+    module, _, attribute = name.rpartition(".")
+    try:
+        found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"cluster_class={name!r} cannot be imported ({error}); give a class, or "
+            "its dotted name as 'package.module.Class'."
+        ) from error
+    return found

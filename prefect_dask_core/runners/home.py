@@ -1,0 +1,110 @@
+"""Homecoming: which values travel to the client, and how they are found later."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import cloudpickle
+from dask.sizeof import sizeof
+
+from prefect_dask_core.engine.block import BlockReport, BlockResult
+from prefect_dask_core.engine.columns import Packed, Segment
+from prefect_dask_core.errors import RemoteTaskError
+from prefect_dask_core.states import State
+
+
+@sizeof.register(BlockResult)
+def sizeof_block_result(result: BlockResult) -> int:
+    """Bytes of a block's result, as Dask's memory management has to see them."""
+    size = 200
+    for segment in result.segments.values():
+        size += 200 + 17 * len(segment)
+        if segment.values is not None:
+            size += sizeof(segment.values)
+        if segment.details:
+            size += sizeof(list(segment.details.values()))
+    for items in result.items.values():
+        size += sizeof(items)
+    return size
+
+
+@sizeof.register(State)
+def sizeof_state(state: State) -> int:
+    """Bytes of a state, with its data."""
+    return int(200 + sizeof(state.data) + sizeof(state.message))
+
+
+def small_enough(values: Any, limit: int) -> bool:
+    """Whether values may come home unasked."""
+    return bool(sizeof(values) <= limit)
+
+
+def make_portable(segment: Segment) -> None:
+    """Put a stand-in where an exception cannot travel.
+
+    An exception that pickles can still fail to unpickle (its `__init__` wants other
+    arguments than its `args`), so both ways are tried, here where it happened.
+    """
+    for offset, state in segment.details.items():
+        if not isinstance(state.data, BaseException):
+            continue
+        try:
+            data = pickle.loads(cloudpickle.dumps(state.data))
+        except Exception:
+            kind = type(state.data)
+            data = RemoteTaskError(
+                f"{kind.__module__}.{kind.__qualname__}: {_text_of(state.data)}"
+            )
+        segment.details[offset] = state.replace(data=data)
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "its text cannot be read"
+
+
+def pack_report(report: BlockReport, limit: int) -> bytes:
+    """A report as bytes, with the values that are small enough to come along."""
+    segments = {
+        node: _packed(segment, limit) for node, segment in report.segments.items()
+    }
+    packed = report._replace(segments=segments)
+    try:
+        return pickle.dumps(packed, protocol=5)
+    except Exception:  # an exception of a class that lives in a script
+        return bytes(cloudpickle.dumps(packed))
+
+
+def _packed(segment: Segment, limit: int) -> Segment:
+    copy = segment.without_values()
+    if segment.values is None or not small_enough(segment.values, limit):
+        return copy
+    try:
+        blob = pickle.dumps(segment.values, protocol=5)
+        if b"__main__" in blob:
+            blob = bytes(cloudpickle.dumps(segment.values))
+    except Exception:
+        try:
+            blob = bytes(cloudpickle.dumps(segment.values))
+        except Exception:
+            return copy  # it stays where it is; whoever asks for it is told why
+    if len(blob) <= limit:
+        copy.values = Packed(blob)
+    return copy
+
+
+def trim(report: BlockReport, wanted: frozenset[int], limit: int) -> BlockReport:
+    """A report whose large values nobody wants are left out.
+
+    For runners that share memory with the caller: nothing is pickled.
+    """
+    segments = {
+        node: segment
+        if node in wanted or small_enough(segment.values, limit)
+        else segment.without_values()
+        for node, segment in report.segments.items()
+    }
+    return report._replace(segments=segments)

@@ -1,0 +1,68 @@
+"""The sequential runner: node after node, in the calling thread.
+
+It defines what a flow means; every other runner has to agree with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from prefect_dask_core.engine.whole import Outcome, run_node, state_of
+from prefect_dask_core.runners.base import FlowRun
+from prefect_dask_core.runners.shell import ThreadShell
+from prefect_dask_core.states import Completed, State
+
+
+class SequentialTaskRunner:
+    """Runs one task after the other, in this thread.
+
+    Examples
+    --------
+    >>> from prefect_dask_core import Flow, task
+    >>> @task
+    ... def double(x):
+    ...     return 2 * x
+    >>> with Flow("numbers") as flow:
+    ...     doubled = double.map([1, 2, 3])
+    >>> state = flow.run(task_runner=SequentialTaskRunner())
+    >>> state[doubled].result()
+    [2, 4, 6]
+    """
+
+    def __repr__(self) -> str:
+        return "SequentialTaskRunner()"
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is SequentialTaskRunner
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def __enter__(self) -> SequentialTaskRunner:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        return None
+
+    def run(self, flow_run: FlowRun) -> Sequence[State]:
+        """Run a plan to its end; one state per node."""
+        plan = flow_run.plan
+        shell = ThreadShell()
+        above: dict[int, list[Outcome]] = {}
+        states: list[State] = []
+        for node in plan.nodes:
+            if node.constant:
+                states.append(Completed(data=node.task.value))  # type: ignore[attr-defined]
+                continue
+            above[node.index] = [
+                run_node(
+                    node,
+                    above,
+                    flow_run.variables,
+                    shell,
+                    measured=node.index in plan.measured,
+                )
+            ]
+            states.append(state_of(above[node.index]))
+        return states

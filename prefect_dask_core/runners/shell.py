@@ -1,0 +1,144 @@
+"""Shell: calls user code in threads, ends it at its limit, and waits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import ctypes
+import inspect
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
+
+from prefect_dask_core.context import context
+from prefect_dask_core.engine.compile import run_work
+from prefect_dask_core.engine.effects import Answer, Call, Overran, Raised, Returned
+from prefect_dask_core.engine.whole import Outcome
+
+#: Seconds that code is given to end after it was asked to.
+GRACE: Final = 0.5
+
+
+class _Ended(BaseException):
+    """Raised inside code that reached its limit."""
+
+
+class ThreadShell:
+    """Runs user code in the calling thread, or beside it where there is a limit.
+
+    Notes
+    -----
+    Code with a limit runs in a thread of its own, so that the worker's thread is
+    given back at the limit even if the code hangs in C, where no exception reaches
+    it; such code is left behind.
+    """
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+    def wait(self, until: float) -> None:
+        """Wait; a subclass lends the thread to others meanwhile."""
+        delay = until - time.time()
+        if delay > 0:
+            time.sleep(delay)
+
+    def call(self, call: Call) -> Answer:
+        """Call user code; whatever it raises is an answer."""
+        with context(**call.variables):
+            if call.timeout is None and not _loop_is_running():
+                return _invoke(call, None)
+            return self._beside(call)
+
+    def prepare_thread(self) -> Callable[[], None]:
+        """What a thread beside the worker's has to do before it runs user code."""
+        return _nothing
+
+    def _beside(self, call: Call) -> Answer:
+        runner = _Beside(call, self.prepare_thread())
+        runner.start()
+        if runner.done.wait(call.timeout) or call.timeout is None:
+            return runner.answer
+        runner.end()
+        stopped = runner.done.wait(GRACE)
+        return Overran(call.timeout, left_behind=not stopped)
+
+
+class _Beside(threading.Thread):
+    """A thread for one call."""
+
+    def __init__(self, call: Call, prepare: Callable[[], None]) -> None:
+        super().__init__(daemon=True, name="prefect-dask-core-body")
+        self._call = call
+        self._prepare = prepare
+        self._context = contextvars.copy_context()
+        self._lock = threading.Lock()
+        self._over = False
+        self.done = threading.Event()
+        self.answer: Answer = None
+
+    def run(self) -> None:
+        try:
+            self._prepare()
+            self.answer = self._context.run(_invoke, self._call, self._call.timeout)
+            with self._lock:
+                self._over = True
+        except _Ended:
+            pass  # it arrived after the code, on the last steps of this thread
+        finally:
+            self.done.set()
+
+    def end(self) -> None:
+        """Ask the code to end, by an exception raised where it is."""
+        with self._lock:
+            if not self._over and self.ident is not None:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(self.ident), ctypes.py_object(_Ended)
+                )
+
+
+def _invoke(call: Call, timeout: float | None) -> Answer:
+    try:
+        value = call.function(*call.args, **call.kwargs)
+        if inspect.iscoroutine(value):
+            return asyncio.run(_limited(value, timeout))
+        return Returned(value)
+    except KeyboardInterrupt as error:
+        if threading.current_thread() is threading.main_thread():
+            raise  # a person at the keyboard, not the task
+        return Raised(error)
+    except BaseException as error:
+        return Raised(error)
+
+
+async def _limited(body: Coroutine[Any, Any, Any], timeout: float | None) -> Answer:
+    """Await a coroutine; cancel it a little before its thread would be ended."""
+    task = asyncio.ensure_future(body)
+    done, _ = await asyncio.wait({task}, timeout=timeout)
+    if done:
+        return Returned(task.result())
+    task.cancel()
+    stopped, _ = await asyncio.wait({task}, timeout=GRACE)
+    assert timeout is not None
+    return Overran(timeout, left_behind=not stopped)
+
+
+def _loop_is_running() -> bool:
+    """Whether this thread runs an event loop, as a notebook's main thread does."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _nothing() -> None:
+    """A thread that needs no preparation."""
+
+
+def run_compiled(
+    header: bytes, inline: Sequence[bytes], record: Any, *arguments: Any
+) -> Outcome:
+    """Run a node of a compiled collection, on whatever scheduler computes it."""
+    return run_work(header, inline, record, arguments, ThreadShell())

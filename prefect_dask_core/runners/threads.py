@@ -1,0 +1,249 @@
+"""The thread runner: blocks in the threads of this process."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from prefect_dask_core.config import home_bytes
+from prefect_dask_core.engine.block import BlockReport, BlockResult, run_block
+from prefect_dask_core.engine.driver import Driver
+from prefect_dask_core.engine.events import (
+    Assignment,
+    BlockAdvanced,
+    BlockDone,
+    BlockWaiting,
+    Event,
+    Release,
+    Started,
+    StopAsked,
+    Submit,
+)
+from prefect_dask_core.errors import InternalError
+from prefect_dask_core.runners.base import FlowRun
+from prefect_dask_core.runners.home import trim
+from prefect_dask_core.runners.shell import ThreadShell
+from prefect_dask_core.states import State
+
+
+class ThreadPoolTaskRunner:
+    """Runs tasks in threads of this process.
+
+    Parameters
+    ----------
+    max_workers : int, optional
+        Bodies that run at a time; the number of CPUs unless given.
+
+    Raises
+    ------
+    ValueError
+        If `max_workers` is less than 1.
+    """
+
+    def __init__(self, max_workers: int | None = None) -> None:
+        if max_workers is not None and max_workers < 1:
+            raise ValueError(
+                f"max_workers={max_workers} leaves no thread to run a task; give 1 "
+                "or more, or None for the number of CPUs."
+            )
+        self.max_workers = max_workers
+
+    def __repr__(self) -> str:
+        return f"ThreadPoolTaskRunner(max_workers={self.max_workers})"
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, ThreadPoolTaskRunner)
+            and other.max_workers == self.max_workers
+        )
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.max_workers))
+
+    def __enter__(self) -> ThreadPoolTaskRunner:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        return None
+
+    def run(self, flow_run: FlowRun) -> Sequence[State]:
+        """Run a plan to its end; one state per node."""
+        threads = self.max_workers or os.cpu_count() or 1
+        driver = Driver(flow_run.plan, flow_run.wanted)
+        pool = _Pool(threads, flow_run)
+        try:
+            event: Event = Started(threads)
+            while True:
+                for command in driver.handle(event):
+                    if isinstance(command, Submit):
+                        pool.submit(command)
+                    elif isinstance(command, Release):
+                        pool.release(command.numbers)
+                if driver.finished:
+                    break
+                event = pool.next_event()
+        except KeyboardInterrupt:
+            driver.handle(StopAsked("interrupted from the keyboard."))
+            raise
+        finally:
+            pool.close()
+        return [driver.state(node.index) for node in flow_run.plan.nodes]
+
+
+class _Pool:
+    """Runs blocks as soon as what they read is there and a thread is free."""
+
+    def __init__(self, threads: int, flow_run: FlowRun) -> None:
+        self._free = threads
+        self._variables = flow_run.variables
+        self._wanted = flow_run.wanted
+        self._limit = home_bytes()
+        self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)
+        self._events: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
+        self._results: dict[int, BlockResult] = {}
+        self._readers: dict[int, list[Assignment]] = {}
+        self._missing: dict[int, int] = {}
+        self._unread: dict[int, int] = {}
+        self._held: set[int] = set()
+        self._ready: list[tuple[int, Assignment]] = []
+        self._closed = False
+        self._shell = _PoolShell(self)
+
+    def submit(self, command: Submit) -> None:
+        """Take in blocks; those that can start do."""
+        with self._lock:
+            self._held |= command.hold
+            for assignment in command.assignments:
+                number = assignment.block.number
+                missing = 0
+                for above in assignment.reads:
+                    self._unread[above] = self._unread.get(above, 0) + 1
+                    if above not in self._results:
+                        missing += 1
+                        self._readers.setdefault(above, []).append(assignment)
+                if missing:
+                    self._missing[number] = missing
+                else:
+                    heapq.heappush(self._ready, (number, assignment))
+            self._start_ready()
+
+    def release(self, numbers: Sequence[int]) -> None:
+        """Forget results."""
+        with self._lock:
+            for number in numbers:
+                self._held.discard(number)
+                self._forget_if_unread(number)
+
+    def next_event(self) -> Event:
+        """Wait for what happens next."""
+        event = self._events.get()
+        if isinstance(event, BaseException):
+            raise InternalError("running a block failed") from event
+        return event
+
+    def close(self) -> None:
+        """Start nothing more; blocks that run are left to end by themselves."""
+        with self._lock:
+            self._closed = True
+            self._ready.clear()
+            self._results.clear()
+
+    # -- with the lock held ------------------------------------------------------
+
+    def _start_ready(self) -> None:
+        while self._free > 0 and self._ready and not self._closed:
+            _, assignment = heapq.heappop(self._ready)
+            self._free -= 1
+            thread = threading.Thread(
+                target=self._run,
+                args=(assignment,),
+                daemon=True,
+                name=f"prefect-dask-core-{assignment.block.number}",
+            )
+            thread.start()
+
+    def _forget_if_unread(self, number: int) -> None:
+        if number not in self._held and not self._unread.get(number):
+            self._results.pop(number, None)
+
+    # -- in the threads ------------------------------------------------------------
+
+    def _run(self, assignment: Assignment) -> None:
+        """Run a block, then the next ones that are ready, in one thread."""
+        while True:
+            block = assignment.block
+            try:
+                result, report = run_block(
+                    block,
+                    [self._results[number] for number in assignment.reads],
+                    self._variables,
+                    self._shell,
+                    partial(self._waiting, block.number),
+                    self._advanced,
+                )
+            except BaseException as error:
+                self._events.put(error)
+                return
+            with self._lock:
+                following = self._finished(assignment, result, report)
+            if following is None:
+                return
+            assignment = following
+
+    def _finished(
+        self, assignment: Assignment, result: BlockResult, report: BlockReport
+    ) -> Assignment | None:
+        number = assignment.block.number
+        if self._closed:
+            return None
+        self._results[number] = result
+        for above in assignment.reads:
+            self._unread[above] -= 1
+            self._forget_if_unread(above)
+        for reader in self._readers.pop(number, ()):
+            waiting = reader.block.number
+            self._missing[waiting] -= 1
+            if not self._missing[waiting]:
+                heapq.heappush(self._ready, (waiting, reader))
+        self._forget_if_unread(number)
+        self._events.put(BlockDone(trim(report, self._wanted, self._limit)))
+        if self._ready and self._free >= 0:
+            return heapq.heappop(self._ready)[1]
+        self._free += 1
+        self._room.notify()
+        return None
+
+    def _waiting(self, number: int, done: int, busy: float) -> None:
+        self._events.put(BlockWaiting(number, done, busy))
+
+    def _advanced(self, report: BlockReport) -> None:
+        self._events.put(BlockAdvanced(report))
+
+    def lend(self, until: float) -> None:
+        """Let others use this thread's place until a time."""
+        with self._lock:
+            self._free += 1
+            self._start_ready()
+        time.sleep(max(0.0, until - time.time()))
+        with self._room:
+            while self._free <= 0 and not self._closed:
+                self._room.wait()
+            self._free -= 1
+
+
+class _PoolShell(ThreadShell):
+    """Lends the thread's place while it waits."""
+
+    def __init__(self, pool: _Pool) -> None:
+        self._pool = pool
+
+    def wait(self, until: float) -> None:
+        """Wait, and let other blocks run meanwhile."""
+        self._pool.lend(until)

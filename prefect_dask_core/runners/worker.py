@@ -1,0 +1,99 @@
+"""What runs on a Dask worker: one block, and the report of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from distributed import Worker, get_worker, rejoin, secede
+
+from prefect_dask_core.engine.block import Block, BlockReport, BlockResult, run_block
+from prefect_dask_core.engine.compile import RunRecord
+from prefect_dask_core.engine.packing import load_small, unpack
+from prefect_dask_core.errors import InternalError, PrefectDaskCoreError
+from prefect_dask_core.runners._private import carry_thread_state
+from prefect_dask_core.runners.home import make_portable, pack_report
+from prefect_dask_core.runners.shell import ThreadShell
+
+#: Kinds of messages on the topic of a run.
+DONE, ADVANCED, BEGAN_WAITING = "done", "advanced", "waiting"
+
+
+class CannotLoad(PrefectDaskCoreError):
+    """A worker cannot unpickle what it was sent: most often a package is missing."""
+
+
+class WorkerShell(ThreadShell):
+    """Gives the worker's thread back while it waits."""
+
+    def wait(self, until: float) -> None:
+        """Wait outside of the worker's thread pool."""
+        secede()
+        super().wait(until)
+        rejoin()
+
+    def prepare_thread(self) -> Callable[[], None]:
+        """Let the thread of a limited body stand for the worker's."""
+        return carry_thread_state()
+
+
+def run_on_worker(
+    header: bytes, inline: Sequence[bytes], record: Any, *arguments: Any
+) -> BlockResult:
+    """Run a block; the Dask task of its key.
+
+    The report goes out on the topic of the run before Dask's own message that the
+    task has finished, on the same stream, so it arrives before it.
+    """
+    worker = get_worker()
+    block, run = _load(worker, header, inline, record, arguments)
+
+    def tell(kind: str, message: Any) -> None:
+        worker.log_event(run.topic, (kind, message))
+
+    def advanced(report: BlockReport) -> None:
+        for segment in report.segments.values():
+            make_portable(segment)
+        tell(ADVANCED, pack_report(report, run.home_bytes))
+
+    def began_waiting(done: int, busy: float) -> None:
+        tell(BEGAN_WAITING, (block.number, done, busy))
+
+    try:
+        result, report = run_block(
+            block,
+            arguments,
+            run.variables,
+            WorkerShell(),
+            partial(began_waiting),
+            advanced,
+        )
+        for segment in result.segments.values():
+            make_portable(segment)
+        tell(DONE, pack_report(report, run.home_bytes))
+    except Exception as error:
+        names = ", ".join(step.task.name for step in block.steps)
+        raise InternalError(
+            f"running block {block.number} ({names}) failed outside of the user's "
+            f"code: {type(error).__name__}: {error}"
+        ) from error
+    return result
+
+
+def _load(
+    worker: Worker,
+    header: bytes,
+    inline: Sequence[bytes],
+    record: Any,
+    arguments: Sequence[Any],
+) -> tuple[Block, RunRecord]:
+    try:
+        run = load_small(record) if isinstance(record, bytes) else record
+        return unpack(header, inline, arguments), run
+    except Exception as error:
+        raise CannotLoad(
+            f"worker {worker.address} cannot unpickle a task: {type(error).__name__}: "
+            f"{error}. The packages and their versions have to be the same on the "
+            "client, the scheduler and the workers."
+        ) from error

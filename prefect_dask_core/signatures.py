@@ -1,0 +1,241 @@
+"""Signatures: how the arguments of a call become the named inputs of a body, and back.
+
+Inputs travel by name, because edges have names. A body may still have positional-only
+parameters, ``*args`` and ``**kwargs``: `BodySignature.arrange` restores the call.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from prefect_dask_core.errors import (
+    ParameterBindError,
+    ReservedArgumentError,
+    SignatureError,
+)
+
+#: Names of call options, which a body therefore cannot use for its parameters.
+RESERVED: Final = ("return_state", "wait_for", "upstream_tasks", "task_args", "mapped")
+
+_Kind = inspect.Parameter
+
+
+@dataclass(frozen=True, slots=True)
+class BodySignature:
+    """What is needed of a signature, computed once per function.
+
+    Parameters
+    ----------
+    signature : inspect.Signature
+        The signature.
+    names : frozenset of str
+        Parameters that take one argument each.
+    var_positional, var_keyword : str, optional
+        Names of ``*args`` and ``**kwargs``.
+    by_keyword : bool
+        Whether a plain ``fn(**inputs)`` does.
+
+    Examples
+    --------
+    >>> def body(x, /, y, *rest, **more): ...
+    >>> signature = BodySignature.of(body, "body")
+    >>> inputs = signature.bind((1, 2, 3), {"z": 4}, "body")
+    >>> inputs
+    {'x': 1, 'y': 2, 'rest': (3,), 'z': 4}
+    >>> signature.arrange(inputs)
+    ([1, 2, 3], {'z': 4})
+    """
+
+    signature: inspect.Signature
+    names: frozenset[str]
+    var_positional: str | None
+    var_keyword: str | None
+    by_keyword: bool
+
+    @classmethod
+    def of(
+        cls, fn: Callable[..., Any], task: str, bound: bool = False
+    ) -> BodySignature:
+        """Read the signature of a function.
+
+        Parameters
+        ----------
+        fn : callable
+            The function.
+        task : str
+            Name of the task, for messages.
+        bound : bool
+            Whether to leave out the first parameter, the ``self`` of a method.
+
+        Raises
+        ------
+        SignatureError
+            If the function has no signature to read, as some builtins.
+        ReservedArgumentError
+            If a parameter has a name that a call needs for itself.
+        """
+        try:
+            signature = inspect.signature(fn)
+        except (TypeError, ValueError):
+            raise SignatureError(
+                f"task {task!r}: the signature of {fn!r} cannot be read; wrap it in a "
+                "function of your own."
+            ) from None
+        parameters = list(signature.parameters.values())
+        if bound:
+            parameters = parameters[1:]
+            signature = signature.replace(parameters=parameters)
+        for parameter in parameters:
+            if parameter.name in RESERVED:
+                raise ReservedArgumentError(
+                    f"task {task!r} has a parameter {parameter.name!r}, a name that "
+                    "calls of tasks need for themselves; rename it."
+                )
+        kinds = {parameter.kind: parameter.name for parameter in parameters}
+        variadic = (_Kind.VAR_POSITIONAL, _Kind.VAR_KEYWORD)
+        return cls(
+            signature,
+            frozenset(p.name for p in parameters if p.kind not in variadic),
+            kinds.get(_Kind.VAR_POSITIONAL),
+            kinds.get(_Kind.VAR_KEYWORD),
+            _Kind.POSITIONAL_ONLY not in kinds and _Kind.VAR_POSITIONAL not in kinds,
+        )
+
+    def bind(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], task: str
+    ) -> dict[str, Any]:
+        """Arguments of a call by name; defaults are left to the function.
+
+        Raises
+        ------
+        ParameterBindError
+            If the arguments do not fit.
+        """
+        try:
+            inputs: dict[str, Any] = self.signature.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise ParameterBindError(
+                f"task {task!r}: {error}; its signature is {task}{self._shown()}."
+            ) from None
+        if self.var_keyword is None or self.var_keyword not in inputs:
+            return inputs
+        extra = inputs.pop(self.var_keyword)
+        for name in extra:
+            if name in self.names or name == self.var_positional:
+                raise ParameterBindError(
+                    f"task {task!r}: {name!r} was given by keyword, but the parameter "
+                    "of this name takes its argument by position only."
+                )
+        inputs.update(extra)
+        return inputs
+
+    def accepts(self, name: str) -> bool:
+        """Whether an input of this name can be given to the body."""
+        return name in self.names or self.var_keyword is not None
+
+    def arrange(self, inputs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Positional and keyword arguments that give the body its inputs."""
+        left = dict(inputs)
+        args: list[Any] = []
+        rest = left.pop(self.var_positional, ()) if self.var_positional else ()
+        for name, parameter in self.signature.parameters.items():
+            by_keyword = parameter.kind is not _Kind.POSITIONAL_ONLY
+            if by_keyword and not (
+                rest and parameter.kind is _Kind.POSITIONAL_OR_KEYWORD
+            ):
+                break
+            if name not in left and parameter.default is _Kind.empty:
+                break  # the call itself will say what is missing
+            args.append(left.pop(name, parameter.default))
+        return [*args, *rest], left
+
+    def refuse_in_graph(self, task: str) -> None:
+        """Raise if the body cannot be part of a graph flow.
+
+        Raises
+        ------
+        ReservedArgumentError
+            If the body has ``*args`` or a parameter called ``flow``.
+        """
+        if self.var_positional is not None:
+            raise ReservedArgumentError(
+                f"task {task!r} has a parameter *{self.var_positional}, whose items "
+                "have no names for the edges of a flow; take **kwargs, or one "
+                "parameter that is a list."
+            )
+        if "flow" in self.names:
+            raise ReservedArgumentError(
+                f"task {task!r} has a parameter 'flow', which a call inside `with "
+                "Flow(...)` needs for itself; rename it."
+            )
+
+    def _shown(self) -> str:
+        bare = self.signature.replace(return_annotation=inspect.Signature.empty)
+        return str(bare)
+
+
+def inputs_of(fn: Callable[..., Any], signature: BodySignature) -> dict[str, Any]:
+    """Parameters of a body: name -> ``{"type": ..., "required": ..., "default": ...}``.
+
+    Without an annotation the type is `typing.Any`.
+
+    Examples
+    --------
+    >>> def body(x: int, y=2): ...
+    >>> inputs_of(body, BodySignature.of(body, "body"))["y"]
+    {'type': typing.Any, 'required': False, 'default': 2}
+    """
+    hints = _hints(fn)
+    described = {}
+    for name, parameter in signature.signature.parameters.items():
+        if name not in signature.names:
+            continue
+        required = parameter.default is _Kind.empty
+        described[name] = {
+            "type": _annotation(hints.get(name, parameter.annotation)),
+            "required": required,
+            "default": None if required else parameter.default,
+        }
+    return described
+
+
+def output_of(fn: Callable[..., Any], signature: BodySignature) -> Any:
+    """Return annotation of a body, `typing.Any` without one."""
+    found = _hints(fn).get("return", signature.signature.return_annotation)
+    return _annotation(found)
+
+
+def number_of_outputs(annotation: Any) -> int | None:
+    """Number of values that a return annotation promises, if it is a fixed tuple.
+
+    Examples
+    --------
+    >>> number_of_outputs(tuple[int, str]), number_of_outputs(tuple[()])
+    (2, 0)
+    >>> number_of_outputs(tuple[int, ...]) is number_of_outputs(tuple) is None
+    True
+    """
+    if typing.get_origin(annotation) is not tuple:
+        return None
+    items = typing.get_args(annotation)
+    if items == ((),):  # how Python 3.10 gives the items of Tuple[()]
+        return 0
+    if Ellipsis in items or (not items and annotation is typing.Tuple):  # noqa: UP006
+        return None
+    return len(items)
+
+
+def _annotation(found: Any) -> Any:
+    return Any if found is inspect.Signature.empty else found
+
+
+def _hints(fn: Callable[..., Any]) -> dict[str, Any]:
+    """Annotations with their names looked up, as far as that works."""
+    try:
+        return typing.get_type_hints(fn)
+    except Exception:  # an annotation may name what does not exist at run time
+        return {}

@@ -1,0 +1,280 @@
+"""Spellings: the older names of options, as one table.
+
+No other module knows an older name. To support one more, add a row to `OLDER`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from prefect_dask_core.errors import OptionValueError, UnknownOptionError
+from prefect_dask_core.options import (
+    OPTION_NAMES,
+    StateHandler,
+    TaskOptions,
+    seconds,
+    wrong_type,
+)
+from prefect_dask_core.states import State
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """An older name of an option.
+
+    Parameters
+    ----------
+    canonical : str
+        The name of today.
+    convert : callable (task name, value) -> object
+        From the older value to today's.
+    read : callable (value) -> object, optional
+        From today's value to the older one, for reading it as an attribute; `None` if
+        tasks never had the attribute.
+    """
+
+    canonical: str
+    convert: Callable[[str, Any], Any]
+    read: Callable[[Any], Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class OnFailure:
+    """A state handler that calls a function at every failed attempt.
+
+    Parameters
+    ----------
+    callback : callable (task, state) -> object
+        What it returns is ignored.
+    """
+
+    callback: Callable[[Any, State], object]
+
+    def __call__(self, task: Any, old: State, new: State) -> None:
+        """Call the function if the new state is a failure."""
+        if new.is_failed():
+            self.callback(task, new)
+
+
+def _same_value(_task: str, value: Any) -> Any:
+    return value
+
+
+def _unchanged(value: Any) -> Any:
+    return value
+
+
+def _delay_from_timedelta(task: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, timedelta):
+        raise wrong_type(
+            task,
+            "retry_delay",
+            value,
+            "a timedelta; for a number of seconds write retry_delay_seconds",
+        )
+    return seconds(task, "retry_delay", value)
+
+
+def _delay_as_timedelta(value: float | tuple[float, ...]) -> Any:
+    if isinstance(value, tuple):
+        return tuple(timedelta(seconds=delay) for delay in value)
+    return timedelta(seconds=value)
+
+
+def _timeout_from_int(task: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, float | str):
+        raise wrong_type(
+            task,
+            "timeout",
+            value,
+            "whole seconds or a timedelta; for fractions write timeout_seconds",
+        )
+    return seconds(task, "timeout", value)
+
+
+def _timeout_as_int(value: float | None) -> float | None:
+    return int(value) if value is not None and value.is_integer() else value
+
+
+def _handlers_from_callback(task: str, value: Any) -> tuple[StateHandler, ...]:
+    if value is None:
+        return ()
+    if not callable(value):
+        raise wrong_type(task, "on_failure", value, "one callable (task, state)")
+    return (OnFailure(value),)
+
+
+#: Older name of an option -> how it is spelled and converted today.
+OLDER: Final[Mapping[str, Spelling]] = {
+    "max_retries": Spelling("retries", _same_value, _unchanged),
+    "retry_delay": Spelling(
+        "retry_delay_seconds", _delay_from_timedelta, _delay_as_timedelta
+    ),
+    "timeout": Spelling("timeout_seconds", _timeout_from_int, _timeout_as_int),
+    "propagate_skip": Spelling("skip_on_upstream_skip", _same_value, _unchanged),
+    "on_failure": Spelling("state_handlers", _handlers_from_callback, None),
+}
+
+#: Older names whose value is added to that of today's name instead of competing.
+_ADDED: Final = frozenset({"on_failure"})
+
+#: Every name an option can be given by.
+ALL_NAMES: Final = (*OPTION_NAMES, *OLDER)
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The one of some names that looks most like a given one.
+
+    Examples
+    --------
+    >>> nearest("retry", ["name", "retries", "tags"])
+    'retries'
+    """
+    return difflib.get_close_matches(name, list(names), n=1, cutoff=0.0)[0]
+
+
+def make_options(given: Mapping[str, Any], task: str) -> TaskOptions:
+    """Options of a new task, from options in any spelling.
+
+    Parameters
+    ----------
+    given : mapping of str to object
+        Options as the user wrote them.
+    task : str
+        Name of the task unless `given` has one.
+
+    Raises
+    ------
+    UnknownOptionError
+        If an option is unknown, or two spellings of one option disagree.
+    OptionValueError
+        If ``max_retries`` is given without a delay, or ``retry_delay`` without
+        retries, which was a mistake in the generations that had these names.
+
+    Examples
+    --------
+    >>> from datetime import timedelta
+    >>> older = {"max_retries": 2, "retry_delay": timedelta(seconds=5)}
+    >>> make_options(older, "load").retry_delay_seconds
+    5.0
+    >>> make_options({"retrys": 2}, "load")
+    Traceback (most recent call last):
+    prefect_dask_core.errors.UnknownOptionError: task 'load' has no option 'retrys'; \
+did you mean 'retries'?
+    """
+    options = TaskOptions(**{"name": task, **canonical(given, task)})
+    _check_older_retries(given, options)
+    return options
+
+
+def change_options(options: TaskOptions, given: Mapping[str, Any]) -> TaskOptions:
+    """Options with changes, given in any spelling.
+
+    The very same record is returned if nothing changes.
+
+    Examples
+    --------
+    >>> options = TaskOptions("load", retries=2)
+    >>> change_options(options, {"max_retries": 2}) is options
+    True
+    """
+    changes = canonical(given, options.name)
+    if "on_failure" in given and "state_handlers" not in given:
+        kept = (h for h in options.state_handlers if not isinstance(h, OnFailure))
+        changes["state_handlers"] = (*kept, *changes["state_handlers"])
+    values = {name: getattr(options, name) for name in OPTION_NAMES}
+    changed = TaskOptions(**{**values, **changes})
+    return options if _same_options(changed, options) else changed
+
+
+def _same_options(left: TaskOptions, right: TaskOptions) -> bool:
+    # By attribute: `==` on whole records would also compare what users' callables
+    # define as equality, which need not answer with a bool.
+    for name in OPTION_NAMES:
+        mine, other = getattr(left, name), getattr(right, name)
+        if mine is other:
+            continue
+        if name == "trigger" or type(mine) is not type(other) or mine != other:
+            return False
+    return True
+
+
+def canonical(given: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """Options by their names of today.
+
+    Parameters
+    ----------
+    given : mapping of str to object
+        Options in any spelling.
+    task : str
+        Name of the task, for messages.
+    """
+    found: dict[str, Any] = {}
+    written: dict[str, str] = {}
+    for name, value in given.items():
+        older = OLDER.get(name)
+        if older is None and name not in OPTION_NAMES:
+            raise UnknownOptionError(
+                f"task {task!r} has no option {name!r}; did you mean "
+                f"{nearest(name, ALL_NAMES)!r}?"
+            )
+        if name in _ADDED:
+            continue
+        key = name if older is None else older.canonical
+        converted = value if older is None else older.convert(task, value)
+        if key in found and found[key] != converted:
+            raise UnknownOptionError(
+                f"task {task!r}: {written[key]} and {name} are two spellings of one "
+                f"option and disagree ({given[written[key]]!r} and {value!r}); give "
+                f"{key} only."
+            )
+        found[key] = converted
+        written[key] = name
+    for name in _ADDED & set(given):
+        older = OLDER[name]
+        added = older.convert(task, given[name])
+        before = found.get(older.canonical) or ()
+        # What is not a list of handlers is left as it is, for its own check to refuse.
+        if isinstance(before, list | tuple):
+            found[older.canonical] = (*before, *added)
+    return found
+
+
+def read_older(options: TaskOptions, name: str) -> Any:
+    """Value of an option under its older name.
+
+    Examples
+    --------
+    >>> read_older(TaskOptions("load", retry_delay_seconds=90), "retry_delay")
+    datetime.timedelta(seconds=90)
+    """
+    spelling = OLDER[name]
+    if spelling.read is None:
+        raise AttributeError(f"the option {name!r} of a task cannot be read.")
+    return spelling.read(getattr(options, spelling.canonical))
+
+
+def _check_older_retries(given: Mapping[str, Any], options: TaskOptions) -> None:
+    """The consistency check of the graph generations, only under their names."""
+    older_count = given.get("max_retries") is not None
+    older_delay = given.get("retry_delay") is not None
+    if older_delay and not options.retries:
+        raise OptionValueError(
+            f"task {options.name!r}: retry_delay={given['retry_delay']!r} without "
+            "retries; add max_retries=1 or more."
+        )
+    has_delay = older_delay or given.get("retry_delay_seconds") is not None
+    if older_count and options.retries and not has_delay:
+        raise OptionValueError(
+            f"task {options.name!r}: max_retries={options.retries} without a delay; "
+            "add retry_delay=timedelta(...), or write retries= to attempt again at "
+            "once."
+        )

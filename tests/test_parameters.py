@@ -1,0 +1,116 @@
+import pickle
+
+import pytest
+
+from prefect_dask_core.context import context
+from prefect_dask_core.errors import DuplicateSlugError, GraphError, OptionTypeError
+from prefect_dask_core.flows import Flow
+from prefect_dask_core.parameters import NO_DEFAULT, Parameter
+from prefect_dask_core.signals import FAIL
+from prefect_dask_core.tasks import task
+
+
+@task
+def double(x):
+    return 2 * x
+
+
+def test_a_parameter_without_a_default_is_required():
+    assert Parameter("x").required
+    assert Parameter("x").default is NO_DEFAULT
+
+
+@pytest.mark.parametrize("default", [3, None, NO_DEFAULT.value])
+def test_a_parameter_with_a_default_is_not_required(default):
+    assert not Parameter("x", default=default).required
+
+
+def test_it_can_be_said_whether_a_parameter_is_required():
+    assert Parameter("x", default=3, required=True).required
+    assert not Parameter("x", required=False).required
+
+
+def test_the_name_is_the_slug():
+    parameter = Parameter("x", tags=["a"])
+    assert (parameter.name, parameter.slug, parameter.tags) == ("x", "x", {"a"})
+
+
+def test_the_value_of_the_run_comes_before_the_default():
+    parameter = Parameter("x", default=3)
+    with context(parameters={"x": None}):
+        assert parameter.run() is None
+    with context(parameters={"y": 1}):
+        assert parameter.run() == 3
+    assert parameter.run() == 3
+
+
+@pytest.mark.parametrize("options", [{}, {"required": True, "default": 3}])
+def test_a_required_parameter_that_was_not_given_fails(options):
+    with pytest.raises(FAIL, match="parameter 'x' is required and was not given"):
+        Parameter("x", **options).run()
+
+
+def test_a_parameter_without_default_that_need_not_be_given_fails_if_it_is_read():
+    with pytest.raises(FAIL, match="parameter 'x'"):
+        Parameter("x", required=False).run()
+
+
+def test_a_call_adds_the_very_parameter():
+    with Flow("f") as flow:
+        parameter = Parameter("x")
+        assert parameter() is parameter
+    assert flow.parameters() == {parameter}
+    assert flow.slugs[parameter] == "x"
+
+
+def test_a_call_without_a_flow_is_refused():
+    with pytest.raises(GraphError, match="cannot be bound without a flow"):
+        Parameter("x")()
+
+
+def test_a_parameter_is_added_by_using_it():
+    with Flow("f") as flow:
+        parameter = Parameter("x")
+        double(parameter)
+    assert flow.parameters() == {parameter}
+
+
+def test_two_parameters_of_one_name_are_refused():
+    with Flow("f"):
+        double(Parameter("x"))
+        with pytest.raises(DuplicateSlugError, match="has a parameter with the slug"):
+            double(Parameter("x"))
+
+
+def test_nothing_comes_before_a_parameter():
+    with Flow("f") as flow:
+        parameter = Parameter("x")
+        with pytest.raises(GraphError, match="'x' cannot come after another task"):
+            flow.add_edge(double(1), parameter)
+        with pytest.raises(GraphError, match="cannot come after"):
+            parameter.set_upstream(double(1))
+        parameter()
+
+
+def test_a_copy_has_a_new_name_and_slug():
+    copy = Parameter("x", default=3).copy("y")
+    assert (copy.name, copy.slug, copy.default) == ("y", "y", 3)
+    with context(parameters={"y": 5}):
+        assert copy.run() == 5
+
+
+def test_a_copy_without_a_new_name_is_the_same_parameter():
+    copy = Parameter("x", default=3).copy()
+    assert (copy.name, copy.slug) == ("x", "x")
+
+
+def test_a_name_is_a_string():
+    with pytest.raises(OptionTypeError, match="the name of a parameter is a string"):
+        Parameter(3)
+
+
+def test_pickling_changes_nothing():
+    copy = pickle.loads(pickle.dumps(Parameter("x", default=None)))
+    assert (copy.name, copy.default, copy.required) == ("x", None, False)
+    assert pickle.loads(pickle.dumps(Parameter("x"))).default is NO_DEFAULT
+    assert repr(copy) == "<Parameter: x>"

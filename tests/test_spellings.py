@@ -1,0 +1,183 @@
+import dataclasses
+import pickle
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+
+from prefect_dask_core.errors import (
+    OptionTypeError,
+    OptionValueError,
+    UnknownOptionError,
+)
+from prefect_dask_core.options import OPTION_NAMES, TaskOptions
+from prefect_dask_core.spellings import (
+    OLDER,
+    OnFailure,
+    change_options,
+    make_options,
+    read_older,
+)
+from prefect_dask_core.states import Completed, Failed, Running, TriggerFailed
+from tests.strategies import task_options
+
+
+def handler(task, old, new):
+    """Look at a change of state."""
+
+
+@given(task_options())
+def test_changing_nothing_gives_the_very_same_options(options):
+    assert change_options(options, {}) is options
+    again = {name: getattr(options, name) for name in OPTION_NAMES}
+    assert change_options(options, again) is options
+
+
+@given(task_options(), task_options())
+def test_changing_everything_gives_the_other_options(options, other):
+    wanted = dataclasses.asdict(other) | {"trigger": other.trigger}
+    assert change_options(options, wanted) == other
+
+
+def test_every_older_name_leads_to_an_option_of_today():
+    for name, spelling in OLDER.items():
+        assert spelling.canonical in OPTION_NAMES
+        assert name not in OPTION_NAMES
+
+
+@pytest.mark.parametrize(
+    ("older", "today"),
+    [
+        ({"max_retries": 0}, {"retries": 0}),
+        ({"timeout": 30}, {"timeout_seconds": 30.0}),
+        ({"timeout": timedelta(seconds=0.5)}, {"timeout_seconds": 0.5}),
+        ({"timeout": None}, {}),
+        ({"propagate_skip": False}, {"skip_on_upstream_skip": False}),
+        ({"max_retries": None, "retry_delay": None}, {}),
+        (
+            {"max_retries": 2, "retry_delay": timedelta(minutes=1)},
+            {"retries": 2, "retry_delay_seconds": 60},
+        ),
+        (
+            {"max_retries": 2, "retry_delay_seconds": 5},
+            {"retries": 2, "retry_delay_seconds": 5},
+        ),
+    ],
+)
+def test_an_older_name_means_an_option_of_today(older, today):
+    assert make_options(older, "t") == make_options(today, "t")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "value"),
+    [
+        ("max_retries", {"retries": 2}, 2),
+        ("retry_delay", {"retry_delay_seconds": 2}, timedelta(seconds=2)),
+        (
+            "retry_delay",
+            {"retry_delay_seconds": [1, 2]},
+            (timedelta(seconds=1), timedelta(seconds=2)),
+        ),
+        ("timeout", {"timeout_seconds": 2}, 2),
+        ("timeout", {"timeout_seconds": 2.5}, 2.5),
+        ("timeout", {}, None),
+        ("propagate_skip", {"skip_on_upstream_skip": False}, False),
+    ],
+)
+def test_an_option_of_today_can_be_read_under_its_older_name(name, options, value):
+    assert read_older(TaskOptions("t", **options), name) == value
+
+
+def test_an_older_name_that_never_was_an_attribute_cannot_be_read():
+    with pytest.raises(AttributeError, match="'on_failure' of a task cannot be read"):
+        read_older(TaskOptions("t"), "on_failure")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("retires", "retries"),
+        ("max_retry", "max_retries"),
+        ("retry_delay_second", "retry_delay_seconds"),
+        ("timeouts", "timeout"),
+        ("tag", "tags"),
+    ],
+)
+def test_an_unknown_option_names_the_nearest_known_one(wrong, meant):
+    said = rf"task 'load' has no option '{wrong}'; did you mean '{meant}'\?"
+    with pytest.raises(UnknownOptionError, match=said) as raised:
+        make_options({wrong: 1}, "load")
+    assert isinstance(raised.value, TypeError)
+
+
+def test_two_spellings_that_disagree_are_refused():
+    with pytest.raises(UnknownOptionError, match="max_retries and retries are two"):
+        make_options({"max_retries": 2, "retries": 3}, "load")
+    with pytest.raises(UnknownOptionError, match="give timeout_seconds only"):
+        make_options({"timeout_seconds": 1, "timeout": 2}, "load")
+
+
+def test_two_spellings_that_agree_are_one():
+    options = make_options({"timeout": 2, "timeout_seconds": 2.0}, "load")
+    assert options.timeout_seconds == 2
+
+
+@pytest.mark.parametrize("value", [1.5, "30"])
+def test_the_older_timeout_takes_whole_seconds(value):
+    with pytest.raises(OptionTypeError, match="for fractions write timeout_seconds"):
+        make_options({"timeout": value}, "load")
+
+
+def test_the_older_delay_takes_a_timedelta():
+    with pytest.raises(OptionTypeError, match="write retry_delay_seconds"):
+        make_options({"max_retries": 1, "retry_delay": 5}, "load")
+
+
+def test_older_retries_without_a_delay_are_refused():
+    with pytest.raises(OptionValueError, match="max_retries=2 without a delay"):
+        make_options({"max_retries": 2}, "load")
+
+
+@pytest.mark.parametrize("retries", [{}, {"max_retries": 0}])
+def test_an_older_delay_without_retries_is_refused(retries):
+    given = {"retry_delay": timedelta(seconds=1), **retries}
+    with pytest.raises(OptionValueError, match="without retries; add max_retries=1"):
+        make_options(given, "load")
+
+
+def test_the_names_of_today_are_not_checked_against_each_other():
+    assert make_options({"retries": 2}, "t").retry_delay_seconds == 0
+    assert make_options({"retry_delay_seconds": 2}, "t").retries == 0
+
+
+def test_on_failure_becomes_the_last_state_handler():
+    seen = []
+    given = {
+        "on_failure": lambda task, state: seen.append((task, state)),
+        "state_handlers": [handler],
+    }
+    first, last = make_options(given, "t").state_handlers
+    assert first is handler
+    for new in (Running(), Completed(), Failed(), TriggerFailed()):
+        assert last("a task", Running(), new) is None
+    assert seen == [("a task", Failed()), ("a task", TriggerFailed())]
+
+
+def test_a_changed_on_failure_takes_the_place_of_the_former():
+    options = make_options({"on_failure": len, "state_handlers": [handler]}, "t")
+    changed = change_options(options, {"on_failure": print})
+    assert changed.state_handlers == (handler, OnFailure(print))
+
+
+def test_on_failure_pickles_with_its_function():
+    assert pickle.loads(pickle.dumps(OnFailure(len))) == OnFailure(len)
+
+
+def test_on_failure_takes_one_callable():
+    with pytest.raises(OptionTypeError, match=r"expected one callable \(task, state\)"):
+        make_options({"on_failure": [len]}, "t")
+
+
+def test_a_wrong_list_of_handlers_is_refused_beside_on_failure_too():
+    with pytest.raises(OptionTypeError, match="expected a list of callables"):
+        make_options({"on_failure": len, "state_handlers": 3}, "t")
