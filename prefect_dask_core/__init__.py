@@ -4,7 +4,7 @@ from prefect_dask_core import errors, signals, states, triggers
 from prefect_dask_core._version import __version__
 from prefect_dask_core.config import register_defaults
 from prefect_dask_core.context import context, tags
-from prefect_dask_core.edges import Edge, mapped, unmapped
+from prefect_dask_core.edges import Edge, flatten, mapped, unmapped
 from prefect_dask_core.flows import Flow
 from prefect_dask_core.parameters import Parameter
 from prefect_dask_core.retries import exponential_backoff
@@ -28,6 +28,7 @@ __all__ = [
     "context",
     "errors",
     "exponential_backoff",
+    "flatten",
     "mapped",
     "signals",
     "states",

@@ -13,7 +13,7 @@ from prefect_dask_core.config import home_bytes
 from prefect_dask_core.edges import Edge
 from prefect_dask_core.engine.compile import FlowCollection, RunRecord
 from prefect_dask_core.engine.fanout import mapped_length
-from prefect_dask_core.engine.plan import Plan, plan_flow
+from prefect_dask_core.engine.plan import Input, Plan, plan_flow
 from prefect_dask_core.engine.summary import flow_state
 from prefect_dask_core.errors import FlowParameterError, GraphError
 from prefect_dask_core.parameters import NO_DEFAULT, Parameter
@@ -108,8 +108,8 @@ def make_plan(flow: Graph) -> Plan:
     return plan
 
 
-def _never(index: int) -> int | Exception | None:
-    raise LookupError(f"node {index} is not a constant")
+def _never(item: Input) -> int | Exception | None:
+    raise LookupError(f"{item} is not a constant")
 
 
 def parameters_of(flow: Graph, given: Mapping[str, Any]) -> dict[str, Any]:

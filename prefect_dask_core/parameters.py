@@ -90,5 +90,11 @@ class Parameter(Task):
         renamed = {} if name is None else {"name": name, "slug": name}
         return super().copy(**{"slug": self.slug, **renamed, **task_args})
 
+    def with_options(self: ParameterT, **options: Any) -> ParameterT:
+        """Parameter with other options; a new name is its slug too."""
+        if options.get("name"):
+            options.setdefault("slug", options["name"])
+        return super().with_options(**options)
+
     def __repr__(self) -> str:
         return f"<Parameter: {self.name}>"

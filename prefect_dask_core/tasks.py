@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
-import sys
+import itertools
+import os
+import uuid
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from types import FunctionType
-from typing import Any, ClassVar, Final, Generic, TypeVar, overload
+from typing import Any, ClassVar, Final, TypeVar, overload
 
-import cloudpickle
-
+from prefect_dask_core.attributes import OptionAttribute, add_older_attributes
+from prefect_dask_core.bodies import NOT_PICKLED, TaskBody, do_nothing
 from prefect_dask_core.context import GraphBuilder, context, current_tags
 from prefect_dask_core.edges import Annotation
 from prefect_dask_core.errors import (
@@ -23,69 +25,27 @@ from prefect_dask_core.errors import (
 )
 from prefect_dask_core.operators import BODIES, OperatorMixin
 from prefect_dask_core.options import StateHandler, TaskOptions
-from prefect_dask_core.signatures import (
-    RESERVED,
-    BodySignature,
-    inputs_of,
-    number_of_outputs,
-    output_of,
-)
+from prefect_dask_core.signatures import RESERVED, number_of_outputs
 from prefect_dask_core.spellings import (
     ALL_NAMES,
-    OLDER,
     change_options,
     make_options,
     nearest,
-    read_older,
 )
 
-T = TypeVar("T")
 TaskT = TypeVar("TaskT", bound="Task")
 
 #: Options that `with_options` keeps where it is given an empty or no value.
 _KEPT_IF_EMPTY: Final = frozenset({"name", "description", "tags"})
 _KEPT_IF_NONE: Final = frozenset({"timeout_seconds", "timeout"})
-#: What a task computes again instead of taking it along to a worker.
-_NOT_PICKLED: Final = frozenset({"_method", "_signature", "_tagged", "__wrapped__"})
 
 
-class OptionAttribute(Generic[T]):
-    """An option of a task, read as an attribute of the task."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    @overload
-    def __get__(self, instance: None, owner: type) -> OptionAttribute[T]: ...
-    @overload
-    def __get__(self, instance: Any, owner: type) -> T: ...
-    def __get__(self, instance: Any, owner: type) -> Any:
-        return self if instance is None else self.read(instance.options)
-
-    def read(self, options: TaskOptions) -> Any:
-        """Value of the option."""
-        return getattr(options, self.name)
-
-    def __set__(self, instance: Any, value: Any) -> None:
-        raise AttributeError(
-            f"the option {self.name!r} of a task cannot be changed; "
-            f"task.with_options({self.name}=...) gives a task that differs in it."
-        )
+#: Tells processes apart; one that was forked off has the same, and another id.
+_PROCESS: Final = uuid.uuid4().hex
+_NUMBERS: Final = itertools.count()
 
 
-class OlderAttribute(OptionAttribute[Any]):
-    """An option of a task, read under an older name."""
-
-    def read(self, options: TaskOptions) -> Any:
-        """Value of the option, as its older name has it."""
-        return read_older(options, self.name)
-
-
-def _do_nothing() -> None:
-    """Body of a task that was given none."""
-
-
-class Task(OperatorMixin):
+class Task(TaskBody, OperatorMixin):
     """A function with options, or a subclass with a method ``run``.
 
     Parameters
@@ -128,9 +88,6 @@ class Task(OperatorMixin):
     #: Whether the package made the task to carry an argument.
     auto_generated: ClassVar[bool] = False
 
-    _run_signature: ClassVar[BodySignature] = BodySignature.of(_do_nothing, "Task")
-    _has_run: ClassVar[bool] = False
-
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         for name in ALL_NAMES:
@@ -139,11 +96,6 @@ class Task(OperatorMixin):
                     f"the class {cls.__name__} sets {name!r}, an option of tasks, as "
                     f"an attribute; give it as super().__init__({name}=...)."
                 )
-        if "run" in vars(cls):
-            method = inspect.isfunction(vars(cls)["run"])
-            signature = BodySignature.of(cls.run, cls.__name__, bound=method)
-            cls._run_signature = signature
-            cls._has_run = True
 
     def __init__(
         self, fn: Callable[..., Any] | str | None = None, **options: Any
@@ -155,9 +107,7 @@ class Task(OperatorMixin):
                 )
             fn, options["name"] = None, fn
         own = self.__dict__
-        own["_fn"], own["_binding"] = self._checked(fn)
-        if fn is not None:
-            functools.update_wrapper(self, own["_fn"], updated=())
+        self._set_body(fn)
         derived = {key: make() for key, make in self._derived().items()}
         given = {
             name: value
@@ -171,48 +121,18 @@ class Task(OperatorMixin):
         if unused is not None and not self.auto_generated:
             unused[id(self)] = self
 
-    def _checked(self, fn: Any) -> tuple[Callable[..., Any] | None, type | None]:
-        """The function, and what kind of method it was declared as."""
-        if fn is None:
-            return (None if self._has_run else _do_nothing), None
-        kind = type(self).__name__
-        if self._has_run:
-            raise OptionTypeError(
-                f"{kind} has a method run() and was also given the function {fn!r}; "
-                "a task has one body."
-            )
-        if isinstance(fn, Task):
-            raise OptionTypeError(
-                f"{fn!r} is a task already; use its with_options(...) for a variant."
-            )
-        if isinstance(fn, staticmethod | classmethod):
-            return fn.__func__, type(fn)
-        if not callable(fn):
-            raise OptionTypeError(
-                f"{kind} takes a function, or a string as its name, and got {fn!r}."
-            )
-        return fn, None
+    @property
+    def identity(self) -> str:
+        """What tells this task from all others, its own copies too.
 
-    def _derived(self) -> dict[str, Callable[[], Any]]:
-        """What options are where they are not given."""
-        fn = self.__dict__["_fn"]
-        if fn is None or fn is _do_nothing:
-            kind = type(self).__name__
-            return {"name": lambda: kind, "nout": self._declared_nout}
-        return {
-            "name": lambda: getattr(fn, "__name__", type(fn).__name__),
-            "description": lambda: inspect.getdoc(fn),
-            "nout": self._declared_nout,
-        }
-
-    def _declared_nout(self) -> int | None:
-        annotation = self.signature.signature.return_annotation
-        # A string is only looked up if it may be a tuple: most are not.
-        if isinstance(annotation, str) and "uple" in annotation:
-            annotation = self.outputs()
-        return number_of_outputs(annotation)
-
-    # -- body -------------------------------------------------------------------
+        A pickled task keeps it, so the states of a run are found by a task wherever
+        either of them has been.
+        """
+        own = self.__dict__
+        found: str | None = own.get("_identity")
+        if found is None:
+            found = own["_identity"] = f"{_PROCESS}-{os.getpid()}-{next(_NUMBERS)}"
+        return found
 
     @property
     def options(self) -> TaskOptions:
@@ -225,59 +145,24 @@ class Task(OperatorMixin):
             )
         return found
 
-    @property
-    def fn(self) -> Callable[..., Any]:
-        """The body: the function, or the bound method ``run`` of a subclass."""
-        own = self.__dict__
-        fn: Callable[..., Any] | None = own["_fn"]
-        if fn is None:
-            fn = own.get("_method")
-            if fn is None:
-                # Kept, so that the body is one object for those who ask again.
-                fn = own["_method"] = self.run
-        return fn
-
-    def run(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the body as a plain function; a subclass puts its code here."""
+    def _derived(self) -> dict[str, Callable[[], Any]]:
+        """What options are where they are not given."""
         fn = self.__dict__["_fn"]
-        return None if fn is None else fn(*args, **kwargs)
+        if fn is None or fn is do_nothing:
+            kind = type(self).__name__
+            return {"name": lambda: kind, "nout": self._declared_nout}
+        return {
+            "name": lambda: getattr(fn, "__name__", type(fn).__name__),
+            "description": lambda: inspect.getdoc(fn),
+            "nout": self._declared_nout,
+        }
 
-    @property
-    def signature(self) -> BodySignature:
-        """Signature of the body, read once."""
-        own = self.__dict__
-        if own["_fn"] is None:
-            return self._run_signature
-        found: BodySignature | None = own.get("_signature")
-        if found is None:
-            label = getattr(own["_fn"], "__name__", type(own["_fn"]).__name__)
-            found = own["_signature"] = BodySignature.of(own["_fn"], label)
-        return found
-
-    @property
-    def isasync(self) -> bool:
-        """Whether the body is a coroutine function."""
-        fn = self.fn
-        # An object with an async __call__ is no coroutine function itself.
-        return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(
-            type(fn).__call__
-        )
-
-    def call_body(self, inputs: Mapping[str, Any]) -> Any:
-        """Call the body with inputs by name; a coroutine function gives a coroutine."""
-        signature = self.signature
-        if signature.by_keyword:
-            return self.fn(**inputs)
-        args, kwargs = signature.arrange(inputs)
-        return self.fn(*args, **kwargs)
-
-    def inputs(self) -> dict[str, Any]:
-        """Parameters of the body: name -> its type, whether required, its default."""
-        return inputs_of(self.fn, self.signature)
-
-    def outputs(self) -> Any:
-        """Return annotation of the body, `typing.Any` without one."""
-        return output_of(self.fn, self.signature)
+    def _declared_nout(self) -> int | None:
+        annotation = self.body_signature.signature.return_annotation
+        # A string is only looked up if it may be a tuple: most are not.
+        if isinstance(annotation, str) and "uple" in annotation:
+            annotation = self.outputs()
+        return number_of_outputs(annotation)
 
     # -- calls ------------------------------------------------------------------
 
@@ -299,15 +184,21 @@ class Task(OperatorMixin):
         flow = self._flow_of_call(kwargs)
         if flow is None:
             return self._run_now(args, kwargs)
-        copy = self._copy_for_call(kwargs.pop("task_args", None))
-        return copy.bind(*args, flow=flow, **kwargs)
+        mapped = bool(kwargs.get("mapped"))
+        twin = self._copy_for_call(kwargs.pop("task_args", None), mapped)
+        return twin.bind(*args, flow=flow, **kwargs)
 
     def _flow_of_call(self, kwargs: dict[str, Any]) -> GraphBuilder | None:
         active: GraphBuilder | None = context.get("flow")
-        # Without an active flow a body may have a parameter of this name.
-        if active is None and "flow" in self.signature.names:
+        if "flow" not in kwargs:
+            return active
+        # Without an active flow a body may have an argument of this name.
+        is_argument = "flow" in self.body_signature.names or not hasattr(
+            kwargs["flow"], "set_dependencies"
+        )
+        if active is None and is_argument:
             return None
-        return kwargs.pop("flow", None) or active
+        return kwargs.pop("flow") or active
 
     def _run_now(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         for option in RESERVED:
@@ -316,18 +207,18 @@ class Task(OperatorMixin):
                     f"task {self.name!r} was called with {option}=, which only means "
                     "something inside `with Flow(...)`."
                 )
-        self.signature.bind(args, kwargs, self.name)
+        self.body_signature.bind(args, kwargs, self.name)
         return self.fn(*args, **kwargs)
 
     def _copy_for_call(
         self: TaskT, task_args: Mapping[str, Any] | None, mapped: bool = False
     ) -> TaskT:
         self._mark_used()
-        copy = self.copy(**(task_args or {}))
-        if mapped and copy.nout is not None:
+        twin = self.copy(**(task_args or {}))
+        if mapped and twin.nout is not None:
             # What a mapped task gives are its children's values, in a list.
-            copy.__dict__["options"] = change_options(copy.options, {"nout": None})
-        return copy
+            twin.__dict__["options"] = change_options(twin.options, {"nout": None})
+        return twin
 
     def map(
         self: TaskT,
@@ -363,8 +254,8 @@ class Task(OperatorMixin):
                 f"task {self.name!r} was mapped outside of a flow; call .map inside "
                 "`with Flow(...)`, or give flow=."
             )
-        copy = self._copy_for_call(task_args, mapped=True)
-        return copy.bind(
+        twin = self._copy_for_call(task_args, mapped=True)
+        return twin.bind(
             *args,
             mapped=True,
             upstream_tasks=upstream_tasks,
@@ -384,8 +275,8 @@ class Task(OperatorMixin):
     ) -> TaskT:
         """Bind arguments to this very task in a flow, and return it."""
         flow = self._flow(flow)
-        self.signature.refuse_in_graph(self.name)
-        inputs = self.signature.bind(args, kwargs, self.name)
+        self.body_signature.refuse_in_graph(self.name)
+        inputs = self.body_signature.bind(args, kwargs, self.name)
         self.__dict__["options"] = self._tagged_options()
         first = [*_as_list(upstream_tasks), *_as_list(wait_for)]
         flow.set_dependencies(
@@ -490,13 +381,13 @@ class Task(OperatorMixin):
                 )
         if self.slug is not None:
             changes.setdefault("slug", f"{self.slug}-copy")
-        copy = self._twin(change_options(self.options, changes))
+        twin = self._twin(change_options(self.options, changes))
         if not changes:
-            copy.__dict__["options"] = self._tagged_options()
-        elif not current_tags() <= copy.tags:
-            copy.__dict__["options"] = copy._tagged_options()
-        copy.__dict__.update(task_args)
-        return copy
+            twin.__dict__["options"] = self._tagged_options()
+        elif not current_tags() <= twin.tags:
+            twin.__dict__["options"] = twin._tagged_options()
+        twin.__dict__.update(task_args)
+        return twin
 
     def with_options(self: TaskT, **options: Any) -> TaskT:
         """Task over the same body with other options.
@@ -523,6 +414,7 @@ class Task(OperatorMixin):
         own.update(self.__dict__)
         # The bound method of this task is not the twin's, nor are its tagged options.
         own.pop("_method", None)
+        own.pop("_identity", None)
         if options is not self.options:
             own.pop("_tagged", None)
             own["options"] = options
@@ -543,18 +435,11 @@ class Task(OperatorMixin):
 
     def __get__(self: TaskT, instance: Any, owner: type | None = None) -> TaskT:
         """Task of a class, bound like a method; the function itself stays as it is."""
-        fn = self.__dict__.get("_fn")
-        binding = self.__dict__.get("_binding")
-        bound_to = owner if binding is classmethod else instance
-        if (
-            bound_to is None
-            or binding is staticmethod
-            or not isinstance(fn, FunctionType)
-            or fn is _do_nothing
-        ):
+        bound = self._bound_to(instance, owner)
+        if bound is None:
             return self
         twin = self._twin(self.options)
-        twin.__dict__["_fn"] = functools.partial(fn, bound_to)
+        twin.__dict__["_fn"] = bound
         twin.__dict__.pop("_signature", None)
         return twin
 
@@ -563,74 +448,19 @@ class Task(OperatorMixin):
     def __repr__(self) -> str:
         return f"<Task: {self.name}>"
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        # Like a function, a task that its module holds travels as its name.
-        if _travels_by_name(self):
-            return self.__dict__["__qualname__"]
-        return super().__reduce_ex__(protocol)
+    def __copy__(self: TaskT) -> TaskT:
+        return self._twin(self.options)
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = {k: v for k, v in self.__dict__.items() if k not in _NOT_PICKLED}
-        fn = state.get("_fn")
-        original = None if fn is None else _found_by_name(fn)
-        if (
-            isinstance(original, Task)
-            and original.__dict__.get("_fn") is fn
-            and _travels_by_name(original)
-        ):
-            # The name of a decorated function leads to its task, not to itself.
-            state["_fn"] = _FunctionOf(original)
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if "__name__" in state:
-            self.__dict__["__wrapped__"] = state["_fn"]
+    def __deepcopy__(self: TaskT, memo: dict[int, Any]) -> TaskT:
+        twin = memo[id(self)] = self._twin(self.options)
+        for name, value in twin.__dict__.items():
+            # The definition cannot be changed, so it is shared.
+            if name not in ("options", "_fn") and name not in NOT_PICKLED:
+                twin.__dict__[name] = copy.deepcopy(value, memo)
+        return twin
 
 
-for _name in OLDER:
-    if OLDER[_name].read is not None and not hasattr(Task, _name):
-        _attribute = OlderAttribute()
-        _attribute.__set_name__(Task, _name)
-        setattr(Task, _name, _attribute)
-
-
-class _FunctionOf:
-    """Pickles to the function of a task; nothing of it remains once loaded."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return getattr, (self.task, "fn")
-
-
-def _travels_by_name(task: Task) -> bool:
-    # A class hands out a bound copy of a classmethod's task, not the task itself.
-    return _found_by_name(task) is task and task.__dict__["_binding"] is not classmethod
-
-
-def _found_by_name(thing: Any) -> Any:
-    """What stands in its module under the name of a function or task; else `None`."""
-    # Of a task only what it took over from its function, not what its class says.
-    own = vars(thing) if isinstance(thing, Task) else None
-    module, path = (
-        getattr(thing, name, None) if own is None else own.get(name)
-        for name in ("__module__", "__qualname__")
-    )
-    if not module or not path or module == "__main__" or _goes_by_value(module):
-        return None
-    found: Any = sys.modules.get(module)
-    for part in path.split("."):
-        # Not getattr: a class would bind the task instead of handing it out.
-        found = getattr(found, "__dict__", {}).get(part)
-    return found
-
-
-def _goes_by_value(module: str) -> bool:
-    """Whether the user asked cloudpickle to send the module's content along."""
-    listed = cloudpickle.list_registry_pickle_by_value()
-    return any(module == name or module.startswith(f"{name}.") for name in listed)
+add_older_attributes(Task)
 
 
 def _as_list(tasks: Any) -> list[Any]:

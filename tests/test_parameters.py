@@ -76,10 +76,12 @@ def test_a_parameter_is_added_by_using_it():
 
 
 def test_two_parameters_of_one_name_are_refused():
-    with Flow("f"):
+    another = Parameter("x")
+    with Flow("f") as flow:
         double(Parameter("x"))
         with pytest.raises(DuplicateSlugError, match="has a parameter with the slug"):
-            double(Parameter("x"))
+            double(another)
+    assert len(flow) == 2
 
 
 def test_nothing_comes_before_a_parameter():
@@ -102,6 +104,11 @@ def test_a_copy_has_a_new_name_and_slug():
 def test_a_copy_without_a_new_name_is_the_same_parameter():
     copy = Parameter("x", default=3).copy()
     assert (copy.name, copy.slug) == ("x", "x")
+
+
+def test_a_parameter_with_another_name_has_another_slug():
+    other = Parameter("x", default=3).with_options(name="y", tags=["a"])
+    assert (other.name, other.slug, other.tags, other.run()) == ("y", "y", {"a"}, 3)
 
 
 def test_a_name_is_a_string():

@@ -60,9 +60,9 @@ def test_inputs_by_name_give_the_call_they_came_from(call):
         return
     try:
         inputs = signature.bind(args, kwargs, "body")
-    except ParameterBindError as error:
+    except ParameterBindError:
         # Legal in Python, but two inputs would have one name.
-        assert "takes its argument by position only" in str(error)
+        assert body is mixed or body is positional_only
         return
     args, kwargs = signature.arrange(inputs)
     assert body(*args, **kwargs) == expected
@@ -109,8 +109,11 @@ def test_a_name_that_calls_need_is_refused(name):
 
 
 def test_a_function_that_cannot_be_inspected_is_refused():
+    def body(): ...
+
+    body.__signature__ = "nothing of use"
     with pytest.raises(SignatureError, match="wrap it in a function of your own"):
-        BodySignature.of(dict.fromkeys, "t")
+        BodySignature.of(body, "t")
 
 
 def test_a_graph_needs_a_name_for_every_input():

@@ -1,3 +1,4 @@
+import copy
 import functools
 import os
 import pickle
@@ -186,8 +187,11 @@ def test_a_reserved_parameter_name_is_refused_when_the_class_is_made():
 
 
 def test_a_body_that_cannot_be_inspected_is_refused():
+    def body(): ...
+
+    body.__signature__ = "nothing of use"
     with pytest.raises(SignatureError, match="wrap it in a function of your own"):
-        Task(dict.fromkeys)
+        Task(body)
 
 
 def test_a_subclass_that_forgets_to_call_its_parent_is_told_so():
@@ -300,8 +304,11 @@ def test_a_call_option_outside_of_a_flow_is_refused(option):
         decorated(1, **{option: []})
 
 
-def test_outside_of_a_flow_a_body_may_have_a_parameter_called_flow():
+def test_outside_of_a_flow_a_body_may_have_an_argument_called_flow():
     assert Task(lambda flow: flow)(flow=3) == 3
+    assert Task(lambda **more: more)(flow=3) == {"flow": 3}
+    with pytest.raises(ParameterBindError, match="unexpected keyword argument 'flow'"):
+        decorated(1, flow=3)
 
 
 @pytest.mark.parametrize(
@@ -316,8 +323,8 @@ def test_outside_of_a_flow_a_body_may_have_a_parameter_called_flow():
 def test_the_engine_calls_a_body_with_inputs_by_name(body, inputs, value):
     assert Task(body).call_body(inputs) == value
     assert pickle  # the signature is read anew after pickling
-    copy = cloudpickle.loads(cloudpickle.dumps(Task(body)))
-    assert copy.call_body(inputs) == value
+    twin = cloudpickle.loads(cloudpickle.dumps(Task(body)))
+    assert twin.call_body(inputs) == value
 
 
 def test_the_engine_calls_the_run_of_a_subclass():
@@ -382,16 +389,16 @@ def test_binding_leaves_the_function_as_it_is():
 
 
 def test_a_copy_shares_its_body_and_its_options():
-    copy = decorated.copy()
-    assert copy is not decorated
-    assert copy.fn is decorated.fn
-    assert copy.options is decorated.options
-    assert copy.copy(retries=0).options is decorated.options
+    twin = decorated.copy()
+    assert twin is not decorated
+    assert twin.fn is decorated.fn
+    assert twin.options is decorated.options
+    assert twin.copy(retries=0).options is decorated.options
 
 
 def test_a_copy_can_differ_in_options_of_any_spelling():
-    copy = decorated.copy(max_retries=3, name="other")
-    assert (copy.retries, copy.name, decorated.retries) == (3, "other", 0)
+    twin = decorated.copy(max_retries=3, name="other")
+    assert (twin.retries, twin.name, decorated.retries) == (3, "other", 0)
 
 
 def test_a_copy_can_differ_in_an_attribute_of_its_own():
@@ -401,9 +408,9 @@ def test_a_copy_can_differ_in_an_attribute_of_its_own():
 def test_a_copy_that_is_changed_leaves_the_original():
     scale = Scale(3)
     scale(1)
-    copy = scale.copy()
-    copy.factor = 5
-    assert (scale(1), copy(1)) == (3, 5)
+    twin = scale.copy()
+    twin.factor = 5
+    assert (scale(1), twin(1)) == (3, 5)
 
 
 @pytest.mark.parametrize("name", ["colour", "fn", "options", "_fn"])
@@ -420,8 +427,8 @@ def test_the_copy_of_a_task_with_a_slug_has_another_slug():
 
 def test_a_copy_takes_the_tags_of_the_block():
     with tags("a"):
-        copy = decorated.copy(tags=["b"])
-        assert copy.tags == {"a", "b"}
+        twin = decorated.copy(tags=["b"])
+        assert twin.tags == {"a", "b"}
         assert decorated.copy().tags == {"a"}
     assert decorated.tags == frozenset()
 
@@ -434,6 +441,22 @@ def test_copies_made_in_one_block_share_their_options():
 def test_a_wrong_value_for_a_copy_is_refused():
     with pytest.raises(OptionValueError, match="retries=-1"):
         decorated.copy(retries=-1)
+
+
+@pytest.mark.parametrize("made", [decorated.copy(), Scale(3), decorated])
+@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy])
+def test_the_copy_module_copies_a_task(made, make):
+    twin = make(made)
+    assert twin is not made
+    assert twin.options is made.options
+    assert twin(2) == made(2)
+
+
+def test_a_deep_copy_has_attributes_of_its_own():
+    made = Scale([1])
+    twin = copy.deepcopy(made)
+    twin.factor.append(2)
+    assert made.factor == [1]
 
 
 def test_with_options_keeps_what_is_not_given():
@@ -543,8 +566,15 @@ def test_a_task_is_mapped_inside_a_flow():
     assert other.upstream_task.value == 3
 
 
+def test_a_call_can_be_mapped_by_an_option():
+    with Flow("f") as flow:
+        bound = decorated([1, 2], mapped=True)
+    assert [edge.mapped for edge in flow.edges_to(bound)] == [True]
+
+
 def test_mapping_forgets_the_number_of_outputs():
     with Flow("f"):
+        assert Task(plus, nout=2)([1], mapped=True).nout is None
         assert Task(plus, nout=2).map([1]).nout is None
 
 
@@ -625,12 +655,12 @@ def test_a_task_that_its_module_holds_travels_as_its_name(library):
 )
 def test_pickling_changes_nothing(made, library):
     made.fn  # noqa: B018 - what is worked out on the way is not taken along
-    made.signature  # noqa: B018
-    copy = library.loads(library.dumps(made))
-    assert copy.options == made.options
-    assert type(copy) is type(made)
+    made.body_signature  # noqa: B018
+    twin = library.loads(library.dumps(made))
+    assert twin.options == made.options
+    assert type(twin) is type(made)
     inputs = {"x": 2} if made.inputs() else {}
-    assert copy.call_body(inputs) == made.call_body(inputs)
+    assert twin.call_body(inputs) == made.call_body(inputs)
 
 
 @pytest.mark.parametrize("library", [pickle, cloudpickle])
@@ -652,11 +682,11 @@ def test_a_module_that_the_user_sends_along_is_sent_along():
     module = sys.modules[__name__]
     cloudpickle.register_pickle_by_value(module)
     try:
-        copy = cloudpickle.loads(cloudpickle.dumps(decorated))
+        twin = cloudpickle.loads(cloudpickle.dumps(decorated))
     finally:
         cloudpickle.unregister_pickle_by_value(module)
-    assert copy is not decorated
-    assert copy(1) == 2
+    assert twin is not decorated
+    assert twin(1) == 2
 
 
 def test_a_task_of_the_main_script_travels_by_value(tmp_path):

@@ -8,99 +8,29 @@ far over its aim stops early and hands back the children it has not begun.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from prefect_dask_core.edges import Edge
-from prefect_dask_core.engine.columns import Segment, tally_of, tally_of_state
+from prefect_dask_core.engine.columns import Segment
 from prefect_dask_core.engine.effects import Call, Shell, Wait
+from prefect_dask_core.engine.feeds import (
+    BlockResult,
+    StepInput,
+    flat_length,
+    is_success,
+    open_feed,
+    sum_tallies,
+)
 from prefect_dask_core.engine.pipeline import Steps, TaskRun, run_task
-from prefect_dask_core.engine.plan import items_of
-from prefect_dask_core.errors import InternalError
-from prefect_dask_core.states import Completed, State
+from prefect_dask_core.engine.plan import flattened, items_of
+from prefect_dask_core.states import Failed, State
 from prefect_dask_core.tasks import Task
-from prefect_dask_core.triggers import Tally
 
 #: A block over its aim by this factor hands back what it has not begun.
 FAR_OVER = 4.0
 #: Seconds between two reports of a block that runs several plain nodes.
 REPORT_EVERY = 0.25
-
-
-class Readable(Protocol):
-    """A list, or values that are unpickled when first read."""
-
-    def __getitem__(self, offset: int, /) -> Any:
-        """Item at an offset."""
-
-
-# -- where an input comes from -----------------------------------------------------
-
-
-class Fixed(NamedTuple):
-    """A constant, the same for every child."""
-
-    value: Any
-
-
-class Items(NamedTuple):
-    """A constant mapped over: the items of this block's children."""
-
-    values: Readable
-    start: int
-
-
-class Shared(NamedTuple):
-    """A large constant that is an argument of the block of its own."""
-
-    position: int
-
-
-class Whole(NamedTuple):
-    """The value of a node above: of a plain one, or a list of all children's."""
-
-    node: int
-    positions: tuple[int, ...]
-    fanout: bool
-
-
-class Each(NamedTuple):
-    """Element by element: the items of a plain node, or the children of a fan-out."""
-
-    node: int
-    positions: tuple[int, ...]
-    fanout: bool
-
-
-class Local(NamedTuple):
-    """The same child of an earlier step of this block."""
-
-    node: int
-
-
-Source = Fixed | Items | Shared | Whole | Each | Local
-
-
-class StepInput(NamedTuple):
-    """One input of a step.
-
-    Parameters
-    ----------
-    key : str or None
-        Parameter of the body; `None` where only the order matters.
-    name : str
-        Name of the task above, for messages.
-    source : Source
-        Where the value comes from.
-    edge : Edge or None
-        Handed to a user's trigger as the key of the state.
-    """
-
-    key: str | None
-    name: str
-    source: Source
-    edge: Edge | None
 
 
 class Step(NamedTuple):
@@ -120,6 +50,8 @@ class Step(NamedTuple):
         Whether the block runs children of it.
     measured : bool
         Whether other nodes map over its value: its items are then kept beside it.
+    flattened : bool
+        Whether other nodes map over its flattened value or children.
     refusal : Exception or None
         Why its children cannot exist; its parent is judged instead.
     """
@@ -130,6 +62,7 @@ class Step(NamedTuple):
     inputs: tuple[StepInput, ...]
     mapped: bool
     measured: bool = False
+    flattened: bool = False
     refusal: Exception | None = None
 
 
@@ -158,29 +91,6 @@ class Block(NamedTuple):
     keep: frozenset[int]
 
 
-class BlockResult:
-    """What a block leaves for the blocks that read it.
-
-    Parameters
-    ----------
-    segments : dict of int to Segment
-        By node.
-    items : dict of int to list
-        By node, of plain nodes that are mapped over: their value as a list.
-    """
-
-    __slots__ = ("items", "segments")
-
-    def __init__(
-        self, segments: dict[int, Segment], items: dict[int, list[Any]]
-    ) -> None:
-        self.segments = segments
-        self.items = items
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return BlockResult, (self.segments, self.items)
-
-
 class BlockReport(NamedTuple):
     """What became of a block, without the values that stay behind.
 
@@ -200,198 +110,6 @@ class BlockReport(NamedTuple):
     segments: dict[int, Segment]
     done: int
     busy: float
-
-
-# -- reading inputs ----------------------------------------------------------------
-
-
-class Feed:
-    """One input of a step, ready to be read child by child."""
-
-    def tally(self, index: int) -> Tally | None:
-        """How the run above ended; `None` for constants, which triggers ignore."""
-        return None
-
-    def value(self, index: int) -> Any:
-        """Value for a child."""
-        raise LookupError("this input carries no value")
-
-    def states(self, index: int) -> Iterable[tuple[int | None, State]]:
-        """States above, each with its index if it is a child's."""
-        return ()
-
-    #: Whether `tally` is the same for all children.
-    constant_tally = True
-
-
-class _ConstantFeed(Feed):
-    def __init__(self, value: Any) -> None:
-        self._value = value
-
-    def value(self, index: int) -> Any:
-        return self._value
-
-
-class _ItemsFeed(Feed):
-    def __init__(self, values: Readable, start: int) -> None:
-        self._values = values
-        self._start = start
-
-    def value(self, index: int) -> Any:
-        return self._values[index - self._start]
-
-
-class _WholeFeed(Feed):
-    """A plain node's state and value, or those of all children of a fan-out."""
-
-    def __init__(self, name: str, segments: Sequence[Segment], fanout: bool) -> None:
-        self._name = name
-        self._segments = segments
-        self._fanout = fanout
-        self._values: list[Any] | None = None
-        if fanout and not any(len(s) for s in segments):
-            # An empty fan-out stands as one success.
-            self._tally = tally_of_state(Completed(), name)
-        else:
-            self._tally = sum_tallies(
-                tally_of(segment, name, mapped=fanout) for segment in segments
-            )
-
-    def tally(self, index: int) -> Tally:
-        return self._tally
-
-    def value(self, index: int) -> Any:
-        if not self._fanout:
-            return self._segments[0].value(0)
-        if self._values is None:
-            self._values = []
-            for segment in self._segments:
-                self._values.extend(map(segment.value, range(len(segment))))
-        return list(self._values)
-
-    def states(self, index: int) -> Iterable[tuple[int | None, State]]:
-        if self._fanout and not any(len(s) for s in self._segments):
-            yield None, Completed(data=[])
-        for segment in self._segments:
-            for offset in range(len(segment)):
-                number = segment.start + offset if self._fanout else None
-                yield number, segment.state(offset)
-
-
-class _EachItemFeed(Feed):
-    """The items of a plain node's value."""
-
-    def __init__(self, name: str, segment: Segment, items: Sequence[Any]) -> None:
-        self._state = segment.state(0)
-        self._tally = tally_of(segment, name, mapped=False)
-        self._items = items
-
-    def tally(self, index: int) -> Tally:
-        return self._tally
-
-    def value(self, index: int) -> Any:
-        return self._items[index]
-
-    def states(self, index: int) -> Iterable[tuple[int | None, State]]:
-        return [(None, self._state)]
-
-
-class _EachChildFeed(Feed):
-    """The children of a fan-out, index by index."""
-
-    constant_tally = False
-
-    def __init__(self, name: str, segments: Sequence[Segment]) -> None:
-        self._name = name
-        self._segments = segments
-
-    def _find(self, index: int) -> tuple[Segment, int]:
-        for segment in self._segments:
-            if segment.start <= index < segment.stop:
-                return segment, index - segment.start
-        raise LookupError(f"child {index} of {self._name} is not among the inputs")
-
-    def tally(self, index: int) -> Tally:
-        segment, offset = self._find(index)
-        return tally_of_state(segment.state(offset), f"{self._name}[{index}]")
-
-    def value(self, index: int) -> Any:
-        segment, offset = self._find(index)
-        return segment.value(offset)
-
-    def states(self, index: int) -> Iterable[tuple[int | None, State]]:
-        segment, offset = self._find(index)
-        return [(index, segment.state(offset))]
-
-
-class _LocalFeed(_EachChildFeed):
-    """An earlier step of the same block; its segment fills while the block runs."""
-
-    def __init__(self, name: str, segment: Segment, mapped: bool) -> None:
-        super().__init__(name, [segment])
-        self._mapped = mapped
-
-    def tally(self, index: int) -> Tally:
-        if self._mapped:
-            return super().tally(index)
-        return tally_of(self._segments[0], self._name, mapped=False)
-
-    def states(self, index: int) -> Iterable[tuple[int | None, State]]:
-        if self._mapped:
-            return super().states(index)
-        return [(None, self._segments[0].state(0))]
-
-
-def sum_tallies(tallies: Iterable[Tally]) -> Tally:
-    """Add up tallies; of none: an empty one."""
-    total = Tally(0, 0, 0, 0, 0, ())
-    for tally in tallies:
-        total = total + tally
-    return total
-
-
-def open_feed(
-    step_input: StepInput,
-    arguments: Sequence[Any],
-    segments: Mapping[int, Segment],
-    mapped: bool,
-) -> Feed:
-    """Get an input ready for reading.
-
-    Parameters
-    ----------
-    step_input : StepInput
-        The input.
-    arguments : sequence
-        Arguments of the block: block results and large constants.
-    segments : mapping of int to Segment
-        Of the earlier steps of the block.
-    mapped : bool
-        Whether the step runs children.
-    """
-    name, source = step_input.name, step_input.source
-    match source:
-        case Fixed(value):
-            return _ConstantFeed(value)
-        case Items(values, start):
-            return _ItemsFeed(values, start)
-        case Shared(position):
-            return _ConstantFeed(arguments[position])
-        case Local(node):
-            return _LocalFeed(name, segments[node], mapped)
-        case Each(node, positions, True):
-            return _EachChildFeed(
-                name, [arguments[p].segments[node] for p in positions]
-            )
-        case Each(node, positions, False):
-            result: BlockResult = arguments[positions[0]]
-            return _EachItemFeed(name, result.segments[node], result.items[node])
-        case Whole(node, positions, fanout):
-            return _WholeFeed(
-                name, [arguments[p].segments[node] for p in positions], fanout
-            )
-        case _:
-            raise InternalError(f"no feed reads {source!r}")
 
 
 # -- running -----------------------------------------------------------------------
@@ -617,24 +335,36 @@ def _advance(
     return None
 
 
+def _items(segment: Segment) -> list[Any] | None:
+    """Items of a plain node's value, `None` if there are none to map over."""
+    if not is_success(segment):
+        return None
+    try:
+        return items_of(segment.values[0])
+    except Exception as error:  # iterating over a value may run any code of the user's
+        failed = Failed(f"its value cannot be iterated over: {error!r}", data=error)
+        segment.put(0, failed, segment.begins[0], segment.ends[0])
+        return None
+
+
 def _result(block: Block, segments: dict[int, Segment]) -> BlockResult:
     """What stays for later blocks; measures the nodes that are mapped over."""
     items: dict[int, list[Any]] = {}
     for step in block.steps:
+        segment = segments[step.node]
         if step.measured and not step.mapped:
-            segment = segments[step.node]
-            found = items_of(segment.values[0]) if is_success(segment) else None
-            segment.lengths = [None if found is None else len(found)]
+            found = _items(segment)
             if found is not None:
                 items[step.node] = found
+                segment.length = len(found)
+                if step.flattened:
+                    segment.flat_length = len(flattened(found))
+        elif step.flattened:
+            segment.flat_length = sum(
+                flat_length(segment, offset) for offset in range(len(segment))
+            )
     kept = {
         node: segment if node in block.keep else segment.without_values()
         for node, segment in segments.items()
     }
     return BlockResult(kept, items)
-
-
-def is_success(segment: Segment) -> bool:
-    """Whether a plain node succeeded and was not skipped, so has a value."""
-    state = segment.state(0)
-    return state.is_successful() and not state.is_skipped()

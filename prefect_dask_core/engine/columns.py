@@ -68,6 +68,9 @@ _FINISHED: Final = frozenset(
     code for code, cls in enumerate(STATE_BY_CODE) if issubclass(cls, Finished)
 )
 
+#: The tally of the commonest upstream.
+ONE_COMPLETED: Final = Tally(1, 1, 0, 0, 1, ())
+
 #: What stands for the value of a child whose value is elsewhere.
 NOT_KEPT = (
     "the value was used on its worker and not kept; name the task in "
@@ -169,9 +172,11 @@ class Segment:
         a successful child carries no data; its value is in `values`.
     values : list, Packed, Elsewhere or None
         One value per child; `None` if they were not kept.
-    lengths : list of int or None, optional
-        One per child: how many items its value has, `None` where it has none. Only
-        of nodes that others map over.
+    length : int, optional
+        How many items the value of a plain node has that others map over; `None` if
+        it cannot be iterated.
+    flat_length : int, optional
+        The same once flattened; of a fan-out, of all children together.
     """
 
     __slots__ = (
@@ -180,7 +185,8 @@ class Segment:
         "codes",
         "details",
         "ends",
-        "lengths",
+        "flat_length",
+        "length",
         "start",
         "values",
     )
@@ -193,7 +199,8 @@ class Segment:
         self.attempts: dict[int, int] = {}
         self.details: dict[int, State] = {}
         self.values: Any = []
-        self.lengths: list[int | None] | None = None
+        self.length: int | None = None
+        self.flat_length: int | None = None
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -272,16 +279,43 @@ class Segment:
         copy = Segment(self.start)
         copy.codes, copy.begins, copy.ends = self.codes, self.begins, self.ends
         copy.attempts, copy.details = self.attempts, self.details
-        copy.lengths = self.lengths
+        copy.length, copy.flat_length = self.length, self.flat_length
         copy.values = None
         return copy
 
-    def __getstate__(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, field) for field in self.__slots__)
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Written out: a plain node's block is a segment of one, and there are many.
+        return _segment, (
+            self.start,
+            self.codes,
+            self.begins,
+            self.ends,
+            self.attempts,
+            self.details,
+            self.values,
+            self.length,
+            self.flat_length,
+        )
 
-    def __setstate__(self, values: tuple[Any, ...]) -> None:
-        for field, value in zip(self.__slots__, values, strict=True):
-            setattr(self, field, value)
+
+def _segment(
+    start: int,
+    codes: bytearray,
+    begins: array[float],
+    ends: array[float],
+    attempts: dict[int, int],
+    details: dict[int, State],
+    values: Any,
+    length: int | None,
+    flat_length: int | None,
+) -> Segment:
+    """Make a segment of its fields, as unpickling does."""
+    segment = object.__new__(Segment)
+    segment.start, segment.codes = start, codes
+    segment.begins, segment.ends = begins, ends
+    segment.attempts, segment.details, segment.values = attempts, details, values
+    segment.length, segment.flat_length = length, flat_length
+    return segment
 
 
 class Children(Sequence[State]):
@@ -417,6 +451,8 @@ def tally_of(segment: Segment, name: str, mapped: bool) -> Tally:
     total = len(codes)
     completed = codes.count(COMPLETED)
     if completed == total:
+        if total == 1:
+            return ONE_COMPLETED
         return Tally(total, total, 0, 0, total, ())
     present = set(codes)
 

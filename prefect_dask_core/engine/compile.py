@@ -14,9 +14,10 @@ from dask._task_spec import TaskRef
 from dask.base import tokenize
 from dask.typing import Key
 
-from prefect_dask_core.engine.block import BlockResult
+from prefect_dask_core.engine.columns import Segment
 from prefect_dask_core.engine.effects import Shell
 from prefect_dask_core.engine.events import Assignment
+from prefect_dask_core.engine.feeds import BlockResult
 from prefect_dask_core.engine.packing import (
     OWN_KEY_BYTES,
     PackedBlock,
@@ -94,7 +95,8 @@ class GraphBuilder:
         key = (f"{name}-{self._suffix}", block.number)
         self._keys[block.number] = key
         if assignment.given is not None:
-            blob = self.packer.pack_object(BlockResult(assignment.given, {}), 0)
+            result = BlockResult(assignment.given, _items_of_given(assignment.given))
+            blob = self.packer.pack_object(result, 0)
             graph[key] = GraphTask(key, unpack, *blob[:2], ())
             return
         packed = self.packer.pack(block, len(assignment.reads))
@@ -118,6 +120,17 @@ class GraphBuilder:
             key = self._shared[blob] = (f"payload-{self._suffix}", len(self._shared))
         graph[key] = GraphTask(key, load_shared, blob)
         return TaskRef(key)
+
+
+def _items_of_given(given: Mapping[int, Segment]) -> dict[int, list[Any]]:
+    """Items of the plain nodes among stand-ins that are mapped over."""
+    items = {}
+    for node, segment in given.items():
+        if segment.length is not None and segment.values is not None:
+            found = items_of(segment.values[0])
+            if found is not None:
+                items[node] = found
+    return items
 
 
 def block_name(names: Sequence[str]) -> str:
@@ -213,6 +226,7 @@ class _NodeWork(NamedTuple):
 
     node: Node
     measured: bool
+    flattened: bool
     span: tuple[int, int] | None
     above: tuple[tuple[int, int], ...]  # node and number of its outcomes
 
@@ -246,6 +260,7 @@ def _collection_graph(
             work = _NodeWork(
                 node,
                 node.index in plan.measured,
+                node.index in plan.flattened,
                 span,
                 tuple((index, len(some)) for index, some in above),
             )
@@ -279,7 +294,7 @@ def _known_spans(
             items = items_of(item.value)
             if items is not None:
                 lengths.add(len(items))
-        elif item.node in spans:
+        elif item.node in spans and not item.flattened:
             aligned = spans[item.node]
             lengths.add(aligned[-1][1])
         else:
@@ -304,7 +319,9 @@ def _keys_above(
     above = []
     for index in plan.upstream[node.index]:
         some = keys[index]
-        elementwise = all(i.mapped for i in node.inputs if i.node == index)
+        elementwise = all(
+            i.mapped and not i.flattened for i in node.inputs if i.node == index
+        )
         if span is not None and elementwise and spans.get(index):
             some = tuple(
                 key
@@ -372,5 +389,11 @@ def run_work(
         above[index] = arguments[at : at + count]
         at += count
     return run_node(
-        node, above, run.variables, shell, measured=work.measured, span=work.span
+        node,
+        above,
+        run.variables,
+        shell,
+        measured=work.measured,
+        flattened=work.flattened,
+        span=work.span,
     )

@@ -12,19 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from prefect_dask_core.engine.block import (
-    Block,
-    BlockReport,
-    Each,
-    Fixed,
-    Items,
-    Local,
-    Source,
-    Step,
-    StepInput,
-    Whole,
-    is_success,
-)
+from prefect_dask_core.engine.block import Block, BlockReport, Step
 from prefect_dask_core.engine.columns import Children, Segment
 from prefect_dask_core.engine.events import (
     Assignment,
@@ -48,6 +36,16 @@ from prefect_dask_core.engine.fanout import (
     mapped_length,
     most_in_flight,
     nothing_to_map,
+)
+from prefect_dask_core.engine.feeds import (
+    Each,
+    Fixed,
+    Items,
+    Local,
+    Source,
+    StepInput,
+    Whole,
+    is_success,
 )
 from prefect_dask_core.engine.plan import Input, Node, Plan, fuse, items_of
 from prefect_dask_core.errors import InternalError
@@ -139,8 +137,8 @@ class Driver:
                 self._take_plain(report)
             case BlockWaiting(number, done, busy):
                 self._block_waiting(number, done, busy)
-            case BlockLost(number, reason, divisible):
-                self._block_lost(number, reason, divisible)
+            case BlockLost():
+                self._block_lost(event)
             case StopAsked(reason, crashed):
                 self._stop(Crashed(reason) if crashed else Cancelled(reason))
         if not self.finished:
@@ -278,42 +276,62 @@ class Driver:
 
     # -- blocks that were lost ------------------------------------------------------
 
-    def _block_lost(self, number: int, reason: str, divisible: bool) -> None:
-        lane = self._lane_of_block.get(number)
-        if lane is not None:
-            self._lane_block_lost(lane, number, reason, divisible)
-        elif number in self._assigned:
-            self._plain_block_lost(number, reason)
+    def _block_lost(self, lost: BlockLost) -> None:
+        lane = self._lane_of_block.get(lost.number)
+        if lane is not None and lost.number in lane.in_flight:
+            self._lane_block_lost(lane, lost)
+        elif lost.number in self._assigned:
+            self._replace_blocks(lost)
 
-    def _lane_block_lost(
-        self, lane: _Lane, number: int, reason: str, divisible: bool
-    ) -> None:
-        span = lane.in_flight.pop(number, None)
-        if span is None:
-            return
-        lane.waiting.discard(number)
-        self._forget(number)
-        start, stop = span
-        if divisible and stop - start > 1:
+    def _lane_block_lost(self, lane: _Lane, lost: BlockLost) -> None:
+        """Split a block until the child that kills its workers is alone."""
+        start, stop = lane.in_flight[lost.number]
+        if lost.divisible and stop - start > 1:
+            self._withdraw(lane, lost.number)
             middle = (start + stop) // 2
-            # Never grown together again: `_next_span` cuts ranges, it joins none.
+            # Never grown together again: cutting a block splits ranges, it joins none.
             lane.todo.extendleft([(middle, stop), (start, middle)])
             return
-        replacement = self._crashed(number, reason)
-        for node in lane.nodes:
-            self._blocks_of[node].append(replacement.block.number)
-            self._children[node].add((replacement.given or {})[node])
+        stand_in = self._stand_in(lost.number, lost.reason)
+        self._withdraw(lane, lost.number)
+        for node, segment in (stand_in.given or {}).items():
+            self._blocks_of[node].append(stand_in.block.number)
+            self._children[node].add(segment)
         lane.children_done += stop - start
-        self._submit([replacement])
+        self._submit([stand_in])
         self._after_lane_step(lane)
 
-    def _plain_block_lost(self, number: int, reason: str) -> None:
-        """Put a crash in the place of a block, and its readers in the graph anew."""
-        replacement = self._crashed(number, reason)
-        again = self._readers_in_graph(number)
-        renumbered = {number: replacement.block.number}
+    def _withdraw(self, lane: _Lane, number: int) -> None:
+        """Take a block of a lane back, as if it had never been cut."""
+        del lane.in_flight[number]
+        lane.waiting.discard(number)
+        for node in lane.nodes:
+            self._blocks_of[node].remove(number)
+        self._forget(number)
+
+    def _replace_blocks(self, lost: BlockLost) -> None:
+        """Put stand-ins in the place of lost blocks, and run their readers anew.
+
+        Blocks that had ended before their result was lost are replaced too: their
+        states stand, and values that came home go back.
+        """
+        gone = [lost.number]
+        for number in lost.others:
+            known = self._assigned.get(number)
+            if known is not None and number != lost.number and self._ended(known):
+                gone.append(number)
+        stand_ins = [self._stand_in(number, lost.reason) for number in gone]
+        renumbered = {
+            old: stand_in.block.number
+            for old, stand_in in zip(gone, stand_ins, strict=True)
+        }
         anew = []
-        for old in again:
+        for old in self._unfinished_readers(gone):
+            lane = self._lane_of_block.get(old)
+            if lane is not None:
+                lane.todo.appendleft(lane.in_flight[old])
+                self._withdraw(lane, old)
+                continue
             assignment = self._assigned[old]
             fresh = assignment.block._replace(number=self._take_number())
             renumbered[old] = fresh.number
@@ -325,13 +343,30 @@ class Driver:
                     new if n == old else n for n in self._blocks_of[step.node]
                 ]
         # Dask forgot what only the lost readers read: it goes into the graph again.
-        self._submit([*self._unheld_above(anew), replacement, *anew])
+        self._submit([*self._unheld_above(anew), *stand_ins, *anew])
         for old in renumbered:
             self._forget(old)
-        for node, segment in (replacement.given or {}).items():
-            if self._status[node] != FINAL:
-                self._plain[node] = segment
-                self._make_final(node)
+        for stand_in in stand_ins:
+            for node, segment in (stand_in.given or {}).items():
+                if self._status[node] != FINAL:
+                    self._plain[node] = segment
+                    self._make_final(node)
+
+    def _ended(self, assignment: Assignment) -> bool:
+        steps = assignment.block.steps
+        return all(self._status[step.node] == FINAL for step in steps)
+
+    def _unfinished_readers(self, gone: Sequence[int]) -> list[int]:
+        """Unfinished blocks that read a lost one, directly or not, in order."""
+        found = set(gone)
+        for number in sorted(self._assigned):
+            assignment = self._assigned[number]
+            if found.isdisjoint(assignment.reads) or self._ended(assignment):
+                continue
+            lane = self._lane_of_block.get(number)
+            if lane is None or number in lane.in_flight:
+                found.add(number)
+        return sorted(found.difference(gone))
 
     def _unheld_above(self, assignments: Sequence[Assignment]) -> list[Assignment]:
         """Earlier blocks these read, directly or not, that are not held; in order."""
@@ -347,32 +382,20 @@ class Driver:
             todo.extend(known.reads)
         return [self._assigned[number] for number in sorted(found)]
 
-    def _crashed(self, number: int, reason: str) -> Assignment:
-        """A stand-in for a lost block: its runs crashed, except those that ended."""
+    def _stand_in(self, number: int, reason: str) -> Assignment:
+        """A result in the place of a lost block: what is known of it, else crashes."""
         block = self._assigned[number].block
         given = {}
         for step in block.steps:
-            known = self._plain.get(step.node)
-            if known is not None and known.values is not None:
-                given[step.node] = known
-                continue
-            given[step.node] = _all_ended(block.start, block.stop, Crashed(reason))
+            known: Segment | None = self._plain.get(step.node)
+            if step.node in self._children:
+                found = self._children[step.node].locate(block.start)
+                known = None if found is None else found[0]
+            if known is None or known.values is None:
+                known = _all_ended(block.start, block.stop, Crashed(reason))
+            given[step.node] = known
         fresh = block._replace(number=self._take_number())
         return Assignment(fresh, (), given)
-
-    def _readers_in_graph(self, number: int) -> list[int]:
-        """Unfinished blocks that read a block, directly or not, in order."""
-        found = {number}
-        for other in sorted(self._assigned):
-            assignment = self._assigned[other]
-            if other in self._lane_of_block or assignment.given is not None:
-                continue
-            unfinished = any(
-                self._status[step.node] != FINAL for step in assignment.block.steps
-            )
-            if unfinished and not found.isdisjoint(assignment.reads):
-                found.add(other)
-        return sorted(found - {number})
 
     def _forget(self, number: int) -> None:
         del self._assigned[number]
@@ -474,7 +497,9 @@ class Driver:
             if step.node in self.wanted:
                 return True
             for reader in self.plan.dependents[step.node]:
-                if self._status[reader] == WAITING:
+                status = self._status[reader]
+                # A fan-out cuts blocks, and so reads, until its end.
+                if status == WAITING or (self._fans_out[reader] and status != FINAL):
                     return True
         return False
 
@@ -520,17 +545,22 @@ class Driver:
         return mapped_length(node, partial(self._length_above, node, lane))
 
     def _length_above(
-        self, node: Node, lane: dict[int, int], above: int
+        self, node: Node, lane: dict[int, int], item: Input
     ) -> int | Exception | None:
+        above = item.node
+        assert above is not None
         if above in lane:
             return lane[above]
         if above in self._children:
-            return len(self._children[above])
+            children = self._children[above]
+            if item.flattened:
+                return sum(s.flat_length or 0 for s in children.segments)
+            return len(children)
         segment = self._plain[above]
         if not is_success(segment):
             name = self.plan.nodes[above].name
             return nothing_to_map(node.name, name, segment.state(0))
-        return (segment.lengths or [None])[0]
+        return segment.flat_length if item.flattened else segment.length
 
     def _lane_from(self, first: int, length: int) -> tuple[int, ...]:
         """Nodes that can run child by child together with a mapped node."""
@@ -637,6 +667,7 @@ class Driver:
             inputs,
             mapped=span is not None,
             measured=node.index in self.plan.measured and span is None,
+            flattened=node.index in self.plan.flattened,
             refusal=refusal,
         )
 
@@ -654,17 +685,17 @@ class Driver:
                     return Items(items[span[0] : span[1]], span[0])
             return Fixed(item.value)
         if item.node in members:
-            return Local(item.node)
+            return Local(item.node, item.flattened)
         fanout = item.node in self._children
         each = item.mapped and span is not None
-        if each and not fanout and self._plain[item.node].lengths == [None]:
+        if each and not fanout and self._plain[item.node].length is None:
             each = False  # it cannot be iterated, so it is the same for every child
         blocks: Iterable[int] = self._blocks_of[item.node]
-        if each and fanout and span is not None:
+        if each and fanout and span is not None and not item.flattened:
             blocks = [n for n in blocks if _overlaps(self._assigned[n].block, span)]
         positions = tuple(reads.setdefault(n, len(reads)) for n in blocks)
         kind = Each if each else Whole
-        return kind(item.node, positions, fanout)
+        return kind(item.node, positions, fanout, item.flattened)
 
 
 def _overlaps(block: Block, span: tuple[int, int]) -> bool:

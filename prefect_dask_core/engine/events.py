@@ -84,11 +84,14 @@ class BlockLost:
         One line for people.
     divisible : bool
         Whether fewer children might fare better: a worker died under the block.
+    others : tuple of int
+        Blocks whose results cannot be had because of it.
     """
 
     number: int
     reason: str
     divisible: bool
+    others: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from prefect_dask_core.engine.plan import Node, items_of
+from prefect_dask_core.engine.plan import Input, Node, items_of
 from prefect_dask_core.errors import MappingLengthMismatch, MappingMissingIterable
 from prefect_dask_core.states import State
 
@@ -69,7 +69,7 @@ what is the same for every child in unmapped(...).
 
 
 def mapped_length(
-    node: Node, length_above: Callable[[int], int | Exception | None]
+    node: Node, length_above: Callable[[Input], int | Exception | None]
 ) -> int | Exception:
     """Number of children of a mapped node, or why it cannot have any.
 
@@ -78,8 +78,8 @@ def mapped_length(
     node : Node
         A mapped node.
     length_above : callable
-        Gives, for a node above, the number of its children or items, `None` if its
-        value stands for itself, or why there is nothing to map over.
+        Gives, for an input from a node above, the number of its children or items,
+        `None` if its value stands for itself, or why there is nothing to map over.
     """
     lengths: dict[str, int | None] = {}
     for position, item in enumerate(node.inputs):
@@ -89,7 +89,7 @@ def mapped_length(
             items = items_of(item.value)
             length: int | None = None if items is None else len(items)
         else:
-            found = length_above(item.node)
+            found = length_above(item)
             if isinstance(found, Exception):
                 return found
             length = found

@@ -7,6 +7,7 @@ inside the message of a block where they are so small that a key would cost more
 
 from __future__ import annotations
 
+import copy
 import io
 import pickle
 from collections.abc import Callable, Mapping, Sequence
@@ -16,8 +17,9 @@ from typing import Any, Final, NamedTuple
 import cloudpickle
 from dask.sizeof import sizeof
 
-from prefect_dask_core.engine.block import Block, Fixed, Items, Shared, StepInput
+from prefect_dask_core.engine.block import Block
 from prefect_dask_core.engine.columns import Packed
+from prefect_dask_core.engine.feeds import Fixed, Items, Shared, StepInput
 from prefect_dask_core.errors import UnpicklableTaskError
 from prefect_dask_core.tasks import Task
 
@@ -32,6 +34,10 @@ def is_large(value: Any) -> bool:
     if value is None or isinstance(value, int | float):
         return False
     return bool(sizeof(value) >= OWN_KEY_BYTES)
+
+
+#: Where a definition is, and which of the tasks that share it is meant.
+Reference = tuple[str, int, int]
 
 
 class PackedBlock(NamedTuple):
@@ -130,12 +136,15 @@ class Packer:
         """
         large = {} if shared is None else shared
         inline: dict[bytes, int] = {}
+        copies: dict[bytes, dict[int, int]] = {}
 
-        def place(task: Task) -> tuple[str, int]:
+        def place(task: Task) -> Reference:
             blob = self.pack_task(task)
+            known = copies.setdefault(blob, {})
+            number = known.setdefault(id(task), len(known))
             if len(blob) >= OWN_KEY_BYTES:
-                return "shared", large.setdefault(blob, arguments + len(large))
-            return "inline", inline.setdefault(blob, len(inline))
+                return "shared", large.setdefault(blob, arguments + len(large)), number
+            return "inline", inline.setdefault(blob, len(inline)), number
 
         buffer = io.BytesIO()
         _BlockPickler(buffer, place).dump(value)
@@ -185,12 +194,17 @@ def unpack(header: bytes, inline: Sequence[bytes], arguments: Sequence[Any]) -> 
     arguments : sequence
         Arguments of the block, with the loaded large parts behind.
     """
+    copies: dict[Reference, Task] = {}
 
-    def find(reference: tuple[str, int]) -> Any:
-        kind, position = reference
-        if kind == "shared":
-            return arguments[position]
-        return load_small(inline[position])
+    def find(reference: Reference) -> Task:
+        kind, position, number = reference
+        task: Task = (
+            arguments[position] if kind == "shared" else load_small(inline[position])
+        )
+        if not number:
+            return task
+        # Tasks that share a definition stay apart: edges are told apart by them.
+        return copies.setdefault(reference, copy.copy(task))
 
     return _BlockUnpickler(io.BytesIO(header), find).load()
 
@@ -209,7 +223,7 @@ def load_shared(blob: bytes) -> Any:
 def _definition_key(task: Task) -> Any:
     # A subclass may keep anything in its attributes, so only copies of a plain task
     # are known to be the same definition.
-    if type(task).run is Task.run:
+    if type(task).run is Task.run and (type(task) is Task or task.auto_generated):
         return id(task.fn), id(task.options)
     return id(task)
 
@@ -283,13 +297,11 @@ def _unpicklable(what: str, cause: Exception) -> UnpicklableTaskError:
 class _BlockPickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Puts references in the place of definitions."""
 
-    def __init__(
-        self, file: io.BytesIO, place: Callable[[Task], tuple[str, int]]
-    ) -> None:
+    def __init__(self, file: io.BytesIO, place: Callable[[Task], Reference]) -> None:
         super().__init__(file, protocol=5)
         self._place = place
 
-    def persistent_id(self, value: Any) -> tuple[str, int] | None:
+    def persistent_id(self, value: Any) -> Reference | None:
         """Where a definition is; everything else is pickled in place."""
         return self._place(value) if isinstance(value, Task) else None
 
@@ -297,12 +309,10 @@ class _BlockPickler(cloudpickle.Pickler):  # type: ignore[misc]
 class _BlockUnpickler(pickle.Unpickler):
     """Looks the references up."""
 
-    def __init__(
-        self, file: io.BytesIO, find: Callable[[tuple[str, int]], Any]
-    ) -> None:
+    def __init__(self, file: io.BytesIO, find: Callable[[Reference], Task]) -> None:
         super().__init__(file)
         self._find = find
 
-    def persistent_load(self, reference: tuple[str, int]) -> Any:
+    def persistent_load(self, reference: Reference) -> Task:
         """The definition at a place."""
         return self._find(reference)

@@ -10,6 +10,7 @@ every transition.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,7 @@ from prefect_dask_core.engine.effects import (
     Wait,
 )
 from prefect_dask_core.errors import TaskTimeoutError
+from prefect_dask_core.options import TaskOptions
 from prefect_dask_core.retries import delay_before_retry
 from prefect_dask_core.signals import ENDRUN, PAUSE, PrefectStateSignal
 from prefect_dask_core.states import (
@@ -91,6 +93,11 @@ class TaskRun:
     end: float = 0.0
     loop: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def options(self) -> TaskOptions:
+        """Options of the task."""
+        return self.task.options
+
 
 def run_task(run: TaskRun) -> Steps:
     """Run one task to its final state.
@@ -128,13 +135,13 @@ def _run(run: TaskRun) -> Steps:
     state, stop = yield from _enter(run, pending, Running(timestamp=run.now()))
     while not stop and state.is_running():
         answer = yield Call(
-            run.task.call_body,
-            (inputs,),
-            timeout=run.task.timeout_seconds,
+            _call_body,
+            (run.task, inputs),
+            timeout=run.options.timeout_seconds,
             variables=_variables(run),
         )
         state, stop = yield from _enter(run, state, _outcome(run, answer))
-        if stop:
+        if stop or _ends_the_run(answer):
             break
         state, stop = yield from _again(run, state)
     return state
@@ -146,12 +153,12 @@ def _run(run: TaskRun) -> Steps:
 def _refuse(run: TaskRun) -> Generator[Effect, Answer, State | None]:
     """State the run takes without its body, `None` if it may start."""
     tally = run.tally
-    if tally.skipped and run.task.skip_on_upstream_skip:
+    if tally.skipped and run.options.skip_on_upstream_skip:
         return Skipped(
             "an upstream task was skipped; skip_on_upstream_skip=False lets the "
             "trigger decide instead."
         )
-    trigger = run.task.trigger
+    trigger = run.options.trigger
     waiting = tally.finished < tally.total
     if isinstance(trigger, Trigger):
         refused = trigger.rule(tally, run.resumed)
@@ -183,7 +190,18 @@ def _variables(run: TaskRun) -> Mapping[str, Any]:
     return {**run.variables, "task_run_count": run.attempts, **run.loop}
 
 
+def _call_body(task: Task, inputs: Mapping[str, Any]) -> Any:
+    """Call the body; what it yields is its value as a list (decision C4)."""
+    value = task.call_body(inputs)
+    return list(value) if inspect.isgenerator(value) else value
+
+
 # -- after the body ----------------------------------------------------------------
+
+
+def _ends_the_run(answer: Answer) -> bool:
+    """Whether the body asked for an end without a retry."""
+    return isinstance(answer, Raised) and isinstance(answer.error, ENDRUN)
 
 
 def _outcome(run: TaskRun, answer: Answer) -> State:
@@ -218,7 +236,7 @@ def _again(run: TaskRun, state: State) -> Transition:
         run.attempts = 1
         return (yield from _enter(run, state, Running(timestamp=run.now())))
     if isinstance(state, Failed):
-        delay = delay_before_retry(run.task.options, run.attempts)
+        delay = delay_before_retry(run.options, run.attempts)
         if delay is None:
             return state, True
         waiting: State = AwaitingRetry(
@@ -258,7 +276,7 @@ def _enter(run: TaskRun, old: State, new: State) -> Transition:
     replaces; PAUSE and ENDRUN end the run; another signal replaces the state; any
     other exception fails the run without a retry.
     """
-    for handler in run.task.state_handlers:
+    for handler in run.options.state_handlers:
         answer = yield Call(handler, (run.task, old, new), variables=_variables(run))
         if isinstance(answer, Returned):
             if answer.value is None:

@@ -87,6 +87,8 @@ class Plan:
         Per node, the nodes it reads, each once; constants left out.
     measured : frozenset of int
         Nodes that others map over.
+    flattened : frozenset of int
+        Nodes whose value, or whose children's values, others map over flattened.
     reference : frozenset of int
         Nodes that decide the state of the flow.
     """
@@ -96,6 +98,7 @@ class Plan:
     dependents: tuple[tuple[int, ...], ...]
     upstream: tuple[tuple[int, ...], ...]
     measured: frozenset[int]
+    flattened: frozenset[int]
     reference: frozenset[int]
 
     @property
@@ -134,6 +137,7 @@ def plan_flow(
     dependents: list[list[int]] = [[] for _ in ordered]
     upstream = []
     measured = set()
+    flat = set()
     for index, task in enumerate(ordered):
         inputs = [
             _input_of(edge, number[edge.upstream_task]) for edge in edges_to[task]
@@ -149,6 +153,8 @@ def plan_flow(
                 dependents[item.node].append(index)
             if item.mapped and item.node is not None:
                 measured.add(item.node)
+                if item.flattened:
+                    flat.add(item.node)
         upstream.append(tuple(above))
         nodes.append(
             Node(
@@ -166,6 +172,7 @@ def plan_flow(
         tuple(map(tuple, dependents)),
         tuple(upstream),
         frozenset(measured),
+        frozenset(flat),
         frozenset(number[task] for task in reference),
     )
 
@@ -174,10 +181,11 @@ def _input_of(edge: Edge, index: int) -> Input:
     """The input an edge stands for; a constant is folded into it."""
     task = edge.upstream_task
     if isinstance(task, Constant):
+        value = flattened(task.value) if edge.flattened else task.value
         # Made a list here, once, and not again for each block that is cut from it.
-        items = items_of(task.value) if edge.mapped else None
-        value = task.value if items is None else items
-        return Input(edge.key, None, value, edge.mapped, edge.flattened, None)
+        items = items_of(value) if edge.mapped else None
+        value = value if items is None else items
+        return Input(edge.key, None, value, edge.mapped, False, None)
     return Input(edge.key, index, None, edge.mapped, edge.flattened, edge)
 
 
@@ -243,3 +251,18 @@ def items_of(value: Any) -> list[Any] | None:
     ):
         return None
     return list(value)
+
+
+def flattened(value: Any) -> Any:
+    """A collection of collections, unnested one level; other values unchanged.
+
+    Examples
+    --------
+    >>> flattened([[1, 2], [3]]), flattened([1, 2]), flattened(5)
+    ([1, 2, 3], [1, 2], 5)
+    """
+    items = items_of(value)
+    parts = None if items is None else [items_of(item) for item in items]
+    if parts is None or any(part is None for part in parts):
+        return value
+    return [item for part in parts for item in part or ()]

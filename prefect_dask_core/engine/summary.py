@@ -34,27 +34,28 @@ class TaskStates(Mapping[Task, State]):
         One per node.
     """
 
-    __slots__ = ("_by_name", "_by_task")
+    __slots__ = ("_by_identity", "_by_name")
 
     def __init__(self, plan: Plan, states: Sequence[State]) -> None:
-        self._by_task = {
-            node.task: state for node, state in zip(plan.nodes, states, strict=True)
+        pairs = list(zip(plan.nodes, states, strict=True))
+        self._by_identity = {
+            node.task.identity: (node.task, state) for node, state in pairs
         }
         self._by_name: dict[str, list[State]] = {}
-        for node, state in zip(plan.nodes, states, strict=True):
+        for node, state in pairs:
             for name in {node.slug, node.name}:
                 self._by_name.setdefault(name, []).append(state)
 
     def __getitem__(self, key: Task | str) -> State:
         if isinstance(key, str):
             return self._named(key)
-        state = self._by_task.get(key)
-        if state is None:
+        found = self._by_identity.get(getattr(key, "identity", ""))
+        if found is None:
             raise KeyError(
                 f"{key!r} is not a task of this flow run. Calling a task inside a "
                 "flow binds a copy: use what the call returned, or the task's name."
             )
-        return state
+        return found[1]
 
     def _named(self, name: str) -> State:
         found = self._by_name.get(name, [])
@@ -71,13 +72,13 @@ class TaskStates(Mapping[Task, State]):
     def __contains__(self, key: object) -> bool:
         if isinstance(key, str):
             return len(self._by_name.get(key, ())) == 1
-        return key in self._by_task
+        return getattr(key, "identity", "") in self._by_identity
 
     def __iter__(self) -> Iterator[Task]:
-        return iter(self._by_task)
+        return (task for task, _ in self._by_identity.values())
 
     def __len__(self) -> int:
-        return len(self._by_task)
+        return len(self._by_identity)
 
 
 class ReferenceValues(DataReference):

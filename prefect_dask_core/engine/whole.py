@@ -11,22 +11,20 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from prefect_dask_core.engine.block import (
-    Block,
+from prefect_dask_core.engine.block import Block, Step, run_block
+from prefect_dask_core.engine.columns import Children
+from prefect_dask_core.engine.effects import Shell
+from prefect_dask_core.engine.fanout import mapped_length, nothing_to_map
+from prefect_dask_core.engine.feeds import (
     BlockResult,
     Each,
     Fixed,
     Items,
     Source,
-    Step,
     StepInput,
     Whole,
     is_success,
-    run_block,
 )
-from prefect_dask_core.engine.columns import Children
-from prefect_dask_core.engine.effects import Shell
-from prefect_dask_core.engine.fanout import mapped_length, nothing_to_map
 from prefect_dask_core.engine.plan import Input, Node, items_of
 from prefect_dask_core.states import Mapped, State
 
@@ -65,6 +63,7 @@ def run_node(
     shell: Shell,
     *,
     measured: bool,
+    flattened: bool = False,
     span: tuple[int, int] | None = None,
 ) -> Outcome:
     """Run a node.
@@ -81,6 +80,8 @@ def run_node(
         Calls user code and waits.
     measured : bool
         Whether other nodes map over its value.
+    flattened : bool
+        Whether other nodes map over its flattened value or children.
     span : tuple of int, optional
         Children to run, where the caller knows the length; all of them otherwise.
     """
@@ -111,6 +112,7 @@ def run_node(
         inputs,
         mapped=fanout,
         measured=measured and not fanout,
+        flattened=flattened,
         refusal=refusal,
     )
     block = Block(node.index, (step,), start, stop, 0.0, frozenset({node.index}))
@@ -118,16 +120,19 @@ def run_node(
     return Outcome(node.index, node.name, fanout, length, result)
 
 
-def _length_above(node: Node, above: Outcomes, index: int) -> int | Exception | None:
+def _length_above(node: Node, above: Outcomes, item: Input) -> int | Exception | None:
     """Items a node above has to map over, `None` if its value stands for itself."""
-    outcome = above[index][0]
-    if outcome.fanout:
-        return outcome.length
-    segment = outcome.result.segments[index]
-    if not is_success(segment):
-        return nothing_to_map(node.name, outcome.name, segment.state(0))
-    kept = outcome.result.items.get(index)
-    return None if kept is None else len(kept)
+    assert item.node is not None
+    outcomes = above[item.node]
+    first = outcomes[0]
+    segments = [outcome.result.segments[item.node] for outcome in outcomes]
+    if first.fanout:
+        if item.flattened:
+            return sum(segment.flat_length or 0 for segment in segments)
+        return first.length
+    if not is_success(segments[0]):
+        return nothing_to_map(node.name, first.name, segments[0].state(0))
+    return segments[0].flat_length if item.flattened else segments[0].length
 
 
 def _source(
@@ -149,7 +154,7 @@ def _source(
     if each and not fanout and item.node not in outcomes[0].result.items:
         each = False  # it cannot be iterated, so it is the same for every child
     kind = Each if each else Whole
-    return kind(item.node, positions, fanout)
+    return kind(item.node, positions, fanout, item.flattened)
 
 
 def state_of(outcomes: Sequence[Outcome]) -> State:

@@ -20,8 +20,7 @@ from distributed import (
 )
 
 from prefect_dask_core.config import home_bytes
-from prefect_dask_core.engine.block import BlockResult
-from prefect_dask_core.engine.columns import NOT_KEPT, Elsewhere, Segment
+from prefect_dask_core.engine.columns import Elsewhere, Segment
 from prefect_dask_core.engine.compile import GraphBuilder, RunRecord
 from prefect_dask_core.engine.driver import Driver
 from prefect_dask_core.engine.events import (
@@ -38,6 +37,7 @@ from prefect_dask_core.engine.events import (
     StopAsked,
     Submit,
 )
+from prefect_dask_core.engine.feeds import BlockResult
 from prefect_dask_core.errors import InternalError, MissingResult
 from prefect_dask_core.runners._private import find_blamed, forget_topic
 from prefect_dask_core.runners.base import FlowRun
@@ -83,6 +83,9 @@ class DaskTaskRunner:
     temporary `LocalCluster`. Only what the runner opened is closed. Used as a context
     manager, one cluster serves many runs.
 
+    Values of the last tasks come home when a run ends, except on a client that the
+    user opened: there the large ones stay on the cluster until somebody asks.
+
     Examples
     --------
     >>> from prefect_dask_core import DaskTaskRunner
@@ -115,7 +118,7 @@ that runs already is not made; give one of them.
         self._check()
         self._open: contextlib.ExitStack | None = None
         self._client: Client | None = None
-        self._temporary = False
+        self._own_client = False
 
     def _settings(self) -> dict[str, Any]:
         names = (
@@ -164,7 +167,7 @@ that runs already is not made; give one of them.
         if self._open is not None:
             raise RuntimeError("this DaskTaskRunner is open already.")
         with contextlib.ExitStack() as stack:
-            self._client, self._temporary = self._connect(stack)
+            self._client, self._own_client = self._connect(stack)
             self._open = stack.pop_all()
         return self
 
@@ -189,13 +192,14 @@ that runs already is not made; give one of them.
         return self._client
 
     def _connect(self, stack: contextlib.ExitStack) -> tuple[Client, bool]:
-        """A client, and whether its cluster ends with the runner."""
-        place, temporary = self._place(stack)
-        if isinstance(place, Client):
-            client = place
-        else:
+        """A client, and whether it ends with the runner."""
+        place = self._place(stack)
+        own = not isinstance(place, Client)
+        if own:
             options = {"set_as_default": False, **self.client_kwargs}
             client = stack.enter_context(Client(place, **options))
+        else:
+            client = place
         if client.asynchronous:
             raise ValueError(
                 "DaskTaskRunner was given an asynchronous Client; flow.run() waits "
@@ -204,23 +208,23 @@ that runs already is not made; give one of them.
         if self.performance_report_path is not None:
             stack.enter_context(client.as_current())
             stack.enter_context(performance_report(self.performance_report_path))
-        return client, temporary
+        return client, own
 
-    def _place(self, stack: contextlib.ExitStack) -> tuple[Any, bool]:
-        """Client, cluster or address to use, and whether it was made here."""
+    def _place(self, stack: contextlib.ExitStack) -> Any:
+        """Client, cluster or address to use."""
         if self.address is not None:
-            return self.address, False
+            return self.address
         if self.cluster is not None:
             if self.adapt_kwargs:
                 self.cluster.adapt(**self.adapt_kwargs)
-            return self.cluster, False
+            return self.cluster
         if self.cluster_class is None and not self.cluster_kwargs:
             with contextlib.suppress(ValueError):
-                return get_client(), False
+                return get_client()
         cluster = stack.enter_context(self._make_cluster())
         if self.adapt_kwargs:
             cluster.adapt(**self.adapt_kwargs)
-        return cluster, True
+        return cluster
 
     def _make_cluster(self) -> Any:
         make = self.cluster_class or LocalCluster
@@ -235,16 +239,16 @@ that runs already is not made; give one of them.
         if self._open is None:
             with self:
                 return self.run(flow_run)
-        return _DaskRun(self.client, flow_run, self._temporary).run()
+        return _DaskRun(self.client, flow_run, self._own_client).run()
 
 
 class _DaskRun:
     """One flow run on a client: carries out commands and feeds events."""
 
-    def __init__(self, client: Client, flow_run: FlowRun, temporary: bool) -> None:
+    def __init__(self, client: Client, flow_run: FlowRun, own_client: bool) -> None:
         self._client = client
         self._flow_run = flow_run
-        self._temporary = temporary
+        self._own_client = own_client
         self._driver = Driver(flow_run.plan, flow_run.wanted)
         self._topic = f"prefect-dask-core-{flow_run.run_id}"
         record = RunRecord(
@@ -318,16 +322,16 @@ class _DaskRun:
         """An event for each block that is to blame for an erred future."""
         keys = [future.key for future in lost.values()]
         blamed = self._client.run_on_scheduler(find_blamed, keys)
-        told = set()
+        victims: dict[int, list[int]] = {}
         for number, future in lost.items():
-            culprit = self._number_of.get(blamed.get(future.key, future.key), number)
-            if culprit in told:
-                continue
-            told.add(culprit)
-            error = _error_of(future)
+            culprit = self._number_of.get(blamed.get(future.key), number)
+            victims.setdefault(culprit, []).append(number)
+        for culprit, numbers in victims.items():
+            error = _error_of(lost[numbers[0]])
             if isinstance(error, InternalError):
                 raise error
-            yield BlockLost(culprit, _reason(error), isinstance(error, KilledWorker))
+            killed = isinstance(error, KilledWorker)
+            yield BlockLost(culprit, _reason(error), killed, tuple(numbers))
 
     def _threads(self) -> int:
         return sum(self._client.nthreads().values())
@@ -367,7 +371,8 @@ class _DaskRun:
             future = self._futures.get(number)
             if future is not None and self._driver.holds(number, node, segment.start):
                 values = Elsewhere(_Fetch(future, node))
-                if self._temporary:
+                if self._own_client:
+                    # The futures end with the client, and the values with them.
                     # Kept as what it is if it cannot be brought: the state is final.
                     with contextlib.suppress(MissingResult):
                         return list(values.load())
@@ -399,7 +404,8 @@ class _Fetch:
         except Exception as error:
             raise MissingResult(
                 "the value stayed on the cluster and cannot be fetched any more "
-                f"({type(error).__name__}: {error}); {NOT_KEPT}"
+                f"({type(error).__name__}: {error}). Ask for it while the cluster "
+                "lives and its client is open."
             ) from error
         values: Sequence[Any] = result.segments[self._node].values
         return values

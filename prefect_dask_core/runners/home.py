@@ -8,10 +8,11 @@ from typing import Any
 import cloudpickle
 from dask.sizeof import sizeof
 
-from prefect_dask_core.engine.block import BlockReport, BlockResult
+from prefect_dask_core.engine.block import BlockReport
 from prefect_dask_core.engine.columns import Packed, Segment
+from prefect_dask_core.engine.feeds import BlockResult
 from prefect_dask_core.errors import RemoteTaskError
-from prefect_dask_core.states import State
+from prefect_dask_core.states import NO_DATA, Missing, State
 
 
 @sizeof.register(BlockResult)
@@ -41,22 +42,29 @@ def small_enough(values: Any, limit: int) -> bool:
 
 
 def make_portable(segment: Segment) -> None:
-    """Put a stand-in where an exception cannot travel.
+    """Put a stand-in where the data of an unsuccessful state cannot travel.
 
     An exception that pickles can still fail to unpickle (its `__init__` wants other
     arguments than its `args`), so both ways are tried, here where it happened.
     """
     for offset, state in segment.details.items():
-        if not isinstance(state.data, BaseException):
+        if state.data is NO_DATA:
             continue
         try:
             data = pickle.loads(cloudpickle.dumps(state.data))
-        except Exception:
-            kind = type(state.data)
-            data = RemoteTaskError(
-                f"{kind.__module__}.{kind.__qualname__}: {_text_of(state.data)}"
-            )
+        except Exception as error:
+            data = _stand_in(state.data, error)
         segment.details[offset] = state.replace(data=data)
+
+
+def _stand_in(data: Any, error: Exception) -> Any:
+    kind = f"{type(data).__module__}.{type(data).__qualname__}"
+    if isinstance(data, BaseException):
+        return RemoteTaskError(f"{kind}: {_text_of(data)}")
+    return Missing(
+        f"the state's data, of type {kind}, cannot be pickled "
+        f"({type(error).__name__}: {error}), so it did not travel."
+    )
 
 
 def _text_of(error: BaseException) -> str:

@@ -62,6 +62,7 @@ class SequentialTaskRunner:
                     flow_run.variables,
                     shell,
                     measured=node.index in plan.measured,
+                    flattened=node.index in plan.flattened,
                 )
             ]
             states.append(state_of(above[node.index]))

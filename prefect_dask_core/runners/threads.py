@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from prefect_dask_core.config import home_bytes
-from prefect_dask_core.engine.block import BlockReport, BlockResult, run_block
+from prefect_dask_core.engine.block import BlockReport, run_block
 from prefect_dask_core.engine.driver import Driver
 from prefect_dask_core.engine.events import (
     Assignment,
@@ -25,6 +25,7 @@ from prefect_dask_core.engine.events import (
     StopAsked,
     Submit,
 )
+from prefect_dask_core.engine.feeds import BlockResult
 from prefect_dask_core.errors import InternalError
 from prefect_dask_core.runners.base import FlowRun
 from prefect_dask_core.runners.home import trim

@@ -8,8 +8,9 @@ from typing import Any
 
 from distributed import Worker, get_worker, rejoin, secede
 
-from prefect_dask_core.engine.block import Block, BlockReport, BlockResult, run_block
+from prefect_dask_core.engine.block import Block, BlockReport, run_block
 from prefect_dask_core.engine.compile import RunRecord
+from prefect_dask_core.engine.feeds import BlockResult
 from prefect_dask_core.engine.packing import load_small, unpack
 from prefect_dask_core.errors import InternalError, PrefectDaskCoreError
 from prefect_dask_core.runners._private import carry_thread_state

@@ -1,0 +1,398 @@
+"""Feeds: where the inputs of a step come from, and how they are read.
+
+A source says in a few words where an input is; it travels with its block. A feed is
+a source with the arguments of the block at hand, read child by child.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+from prefect_dask_core.edges import Edge
+from prefect_dask_core.engine.columns import (
+    COMPLETED,
+    ONE_COMPLETED,
+    Segment,
+    tally_of,
+    tally_of_state,
+)
+from prefect_dask_core.engine.plan import flattened, items_of
+from prefect_dask_core.errors import InternalError
+from prefect_dask_core.states import Completed, State
+from prefect_dask_core.triggers import Tally
+
+_NOTHING: Final = Tally(0, 0, 0, 0, 0, ())
+
+
+class Readable(Protocol):
+    """A list, or values that are unpickled when first read."""
+
+    def __getitem__(self, offset: int, /) -> Any:
+        """Item at an offset."""
+
+
+# -- where an input comes from -----------------------------------------------------
+
+
+class Fixed(NamedTuple):
+    """A constant, the same for every child."""
+
+    value: Any
+
+
+class Items(NamedTuple):
+    """A constant mapped over: the items of this block's children."""
+
+    values: Readable
+    start: int
+
+
+class Shared(NamedTuple):
+    """A large constant that is an argument of the block of its own."""
+
+    position: int
+
+
+class Whole(NamedTuple):
+    """The value of a node above: of a plain one, or a list of all children's."""
+
+    node: int
+    positions: tuple[int, ...]
+    fanout: bool
+    flattened: bool = False
+
+
+class Each(NamedTuple):
+    """Element by element: the items of a plain node, or the children of a fan-out."""
+
+    node: int
+    positions: tuple[int, ...]
+    fanout: bool
+    flattened: bool = False
+
+
+class Local(NamedTuple):
+    """The same child of an earlier step of this block."""
+
+    node: int
+    flattened: bool = False
+
+
+Source = Fixed | Items | Shared | Whole | Each | Local
+
+
+class StepInput(NamedTuple):
+    """One input of a step.
+
+    Parameters
+    ----------
+    key : str or None
+        Parameter of the body; `None` where only the order matters.
+    name : str
+        Name of the task above, for messages.
+    source : Source
+        Where the value comes from.
+    edge : Edge or None
+        Handed to a user's trigger as the key of the state.
+    """
+
+    key: str | None
+    name: str
+    source: Source
+    edge: Edge | None
+
+
+class BlockResult:
+    """What a block leaves for the blocks that read it.
+
+    Parameters
+    ----------
+    segments : dict of int to Segment
+        By node.
+    items : dict of int to list
+        By node, of plain nodes that are mapped over: their value as a list.
+    """
+
+    __slots__ = ("items", "segments")
+
+    def __init__(
+        self, segments: dict[int, Segment], items: dict[int, list[Any]]
+    ) -> None:
+        self.segments = segments
+        self.items = items
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return BlockResult, (self.segments, self.items)
+
+
+# -- reading inputs ----------------------------------------------------------------
+
+
+class Feed:
+    """One input of a step, ready to be read child by child."""
+
+    def tally(self, index: int) -> Tally | None:
+        """How the run above ended; `None` for constants, which triggers ignore."""
+        return None
+
+    def value(self, index: int) -> Any:
+        """Value for a child."""
+        raise LookupError("this input carries no value")
+
+    def states(self, index: int) -> Iterable[tuple[int | None, State]]:
+        """States above, each with its index if it is a child's."""
+        return ()
+
+    #: Whether `tally` is the same for all children.
+    constant_tally = True
+
+
+class _ConstantFeed(Feed):
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def value(self, index: int) -> Any:
+        return self._value
+
+
+class _ItemsFeed(Feed):
+    def __init__(self, values: Readable, start: int) -> None:
+        self._values = values
+        self._start = start
+
+    def value(self, index: int) -> Any:
+        return self._values[index - self._start]
+
+
+class _WholeFeed(Feed):
+    """A plain node's state and value, or those of all children of a fan-out."""
+
+    def __init__(
+        self, name: str, segments: Sequence[Segment], fanout: bool, flat: bool
+    ) -> None:
+        self._segments = segments
+        self._fanout = fanout
+        self._flat = flat
+        self._values: list[Any] | None = None
+        if fanout and not any(len(s) for s in segments):
+            # An empty fan-out stands as one success.
+            self._tally = ONE_COMPLETED
+        else:
+            self._tally = sum_tallies(
+                tally_of(segment, name, mapped=fanout) for segment in segments
+            )
+
+    def tally(self, index: int) -> Tally:
+        return self._tally
+
+    def value(self, index: int) -> Any:
+        if not self._fanout:
+            value = self._segments[0].value(0)
+            return flattened(value) if self._flat else value
+        if self._values is None:
+            found: list[Any] = []
+            for segment in self._segments:
+                found.extend(map(segment.value, range(len(segment))))
+            self._values = _flat_children(self._segments) if self._flat else found
+        return list(self._values)
+
+    def states(self, index: int) -> Iterable[tuple[int | None, State]]:
+        if self._fanout and not any(len(s) for s in self._segments):
+            yield None, Completed(data=[])
+        for segment in self._segments:
+            for offset in range(len(segment)):
+                number = segment.start + offset if self._fanout else None
+                yield number, segment.state(offset)
+
+
+class _EachItemFeed(Feed):
+    """The items of a plain node's value."""
+
+    def __init__(
+        self, name: str, segment: Segment, items: Sequence[Any] | None
+    ) -> None:
+        self._segment = segment
+        self._tally = tally_of(segment, name, mapped=False)
+        self._items = items
+
+    def tally(self, index: int) -> Tally:
+        return self._tally
+
+    def value(self, index: int) -> Any:
+        if self._items is None:
+            # Lost with its workers since it was counted; the state says so.
+            return self._segment.value(0)
+        return self._items[index]
+
+    def states(self, index: int) -> Iterable[tuple[int | None, State]]:
+        return [(None, self._segment.state(0))]
+
+
+class _EachChildFeed(Feed):
+    """The children of a fan-out, index by index."""
+
+    constant_tally = False
+
+    def __init__(self, name: str, segments: Sequence[Segment]) -> None:
+        self._name = name
+        self._segments = segments
+
+    def _find(self, index: int) -> tuple[Segment, int]:
+        for segment in self._segments:
+            if segment.start <= index < segment.stop:
+                return segment, index - segment.start
+        raise LookupError(f"child {index} of {self._name} is not among the inputs")
+
+    def tally(self, index: int) -> Tally:
+        segment, offset = self._find(index)
+        if segment.codes[offset] == COMPLETED:
+            return ONE_COMPLETED
+        child = segment.start + offset
+        return tally_of_state(segment.state(offset), f"{self._name}[{child}]")
+
+    def value(self, index: int) -> Any:
+        segment, offset = self._find(index)
+        return segment.value(offset)
+
+    def states(self, index: int) -> Iterable[tuple[int | None, State]]:
+        segment, offset = self._find(index)
+        return [(segment.start + offset, segment.state(offset))]
+
+
+class _FlatChildFeed(_EachChildFeed):
+    """The items of the children of a fan-out, one after the other.
+
+    A child that failed, was skipped, or has a value that cannot be iterated stays one
+    element (source of the rule: `flatten` of the graph generations).
+    """
+
+    def __init__(self, name: str, segments: Sequence[Segment]) -> None:
+        super().__init__(name, segments)
+        self._starts: list[int] = []
+        self._places: list[tuple[Segment, int]] = []
+        at = 0
+        for segment in segments:
+            for offset in range(len(segment)):
+                self._starts.append(at)
+                self._places.append((segment, offset))
+                at += flat_length(segment, offset)
+
+    def _find(self, index: int) -> tuple[Segment, int]:
+        # The last one that starts here: those before it are empty.
+        return self._places[bisect_right(self._starts, index) - 1]
+
+    def value(self, index: int) -> Any:
+        position = bisect_right(self._starts, index) - 1
+        segment, offset = self._places[position]
+        items = _items_of_child(segment, offset)
+        if items is None:
+            return segment.value(offset)
+        return items[index - self._starts[position]]
+
+
+class _LocalFeed(_EachChildFeed):
+    """An earlier step of the same block; its segment fills while the block runs."""
+
+    def __init__(self, name: str, segment: Segment, mapped: bool, flat: bool) -> None:
+        super().__init__(name, [segment])
+        self._mapped = mapped
+        self._flat = flat
+
+    def tally(self, index: int) -> Tally:
+        if self._mapped:
+            return super().tally(index)
+        return tally_of(self._segments[0], self._name, mapped=False)
+
+    def value(self, index: int) -> Any:
+        value = super().value(index)
+        return flattened(value) if self._flat else value
+
+    def states(self, index: int) -> Iterable[tuple[int | None, State]]:
+        if self._mapped:
+            return super().states(index)
+        return [(None, self._segments[0].state(0))]
+
+
+def _items_of_child(segment: Segment, offset: int) -> list[Any] | None:
+    """Items of a child's value, `None` where it counts as one element."""
+    if not is_success(segment, offset):
+        return None
+    return items_of(segment.values[offset])
+
+
+def flat_length(segment: Segment, offset: int) -> int:
+    """Number of elements a child gives once flattened."""
+    items = _items_of_child(segment, offset)
+    return 1 if items is None else len(items)
+
+
+def _flat_children(segments: Sequence[Segment]) -> list[Any]:
+    flat: list[Any] = []
+    for segment in segments:
+        for offset in range(len(segment)):
+            items = _items_of_child(segment, offset)
+            flat.extend([segment.value(offset)] if items is None else items)
+    return flat
+
+
+def sum_tallies(tallies: Iterable[Tally]) -> Tally:
+    """Add up tallies; of none: an empty one."""
+    total = None
+    for tally in tallies:
+        total = tally if total is None else total + tally
+    return _NOTHING if total is None else total
+
+
+def open_feed(
+    step_input: StepInput,
+    arguments: Sequence[Any],
+    segments: Mapping[int, Segment],
+    mapped: bool,
+) -> Feed:
+    """Get an input ready for reading.
+
+    Parameters
+    ----------
+    step_input : StepInput
+        The input.
+    arguments : sequence
+        Arguments of the block: block results and large constants.
+    segments : mapping of int to Segment
+        Of the earlier steps of the block.
+    mapped : bool
+        Whether the step runs children.
+    """
+    name, source = step_input.name, step_input.source
+    match source:
+        case Fixed(value):
+            return _ConstantFeed(value)
+        case Items(values, start):
+            return _ItemsFeed(values, start)
+        case Shared(position):
+            return _ConstantFeed(arguments[position])
+        case Local(node, flat):
+            return _LocalFeed(name, segments[node], mapped, flat)
+        case Each(node, positions, True, flat):
+            kind = _FlatChildFeed if flat else _EachChildFeed
+            return kind(name, [arguments[p].segments[node] for p in positions])
+        case Each(node, positions, False, flat):
+            result: BlockResult = arguments[positions[0]]
+            items = result.items.get(node)
+            if flat and items is not None:
+                items = flattened(items)
+            return _EachItemFeed(name, result.segments[node], items)
+        case Whole(node, positions, fanout, flat):
+            found = [arguments[p].segments[node] for p in positions]
+            return _WholeFeed(name, found, fanout, flat)
+        case _:
+            raise InternalError(f"no feed reads {source!r}")
+
+
+def is_success(segment: Segment, offset: int = 0) -> bool:
+    """Whether a node or child succeeded and was not skipped, so has a value."""
+    if segment.codes[offset] == COMPLETED:
+        return True
+    state = segment.state(offset)
+    return state.is_successful() and not state.is_skipped()

@@ -1,0 +1,110 @@
+"""Clusters that the whole session shares, and the five ways to run a flow."""
+
+from __future__ import annotations
+
+import dask
+import pytest
+from distributed import Client, LocalCluster
+
+from prefect_dask_core import (
+    DaskTaskRunner,
+    SequentialTaskRunner,
+    ThreadPoolTaskRunner,
+)
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """Two workers in this process."""
+    with LocalCluster(
+        n_workers=2, threads_per_worker=2, processes=False, dashboard_address=":0"
+    ) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def client(cluster):
+    """Client of the shared cluster; not the default one of this process."""
+    with Client(cluster, set_as_default=False) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def process_cluster():
+    """Two worker processes with nannies, which bring a dead worker back."""
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
+        ) as made,
+    ):
+        yield made
+
+
+@pytest.fixture
+def process_client(process_cluster):
+    """Client of the worker processes, all of them alive."""
+    with Client(process_cluster, set_as_default=False) as made:
+        made.wait_for_workers(2, timeout=60)
+        yield made
+
+
+def _run_sequentially(request):
+    return lambda flow, given: flow.run(given, task_runner=SequentialTaskRunner())
+
+
+def _run_in_threads(request):
+    return lambda flow, given: flow.run(given, task_runner=ThreadPoolTaskRunner(2))
+
+
+def _run_on_dask(request):
+    runner = DaskTaskRunner(cluster=request.getfixturevalue("client"))
+    return lambda flow, given: flow.run(given, task_runner=runner)
+
+
+def _compute_in_threads(request):
+    def run(flow, given):
+        (state,) = dask.compute(flow.compile(given), scheduler="threads")
+        return state
+
+    return run
+
+
+def _compute_on_client(request):
+    client = request.getfixturevalue("client")
+
+    def run(flow, given):
+        collection = flow.compile(given)
+        # As `dask.compute` does, but for the last step, which it takes on a worker.
+        keys = collection.__dask_keys__()
+        outcomes = client.get(collection.__dask_graph__(), keys)
+        finish, arguments = collection.__dask_postcompute__()
+        return finish(outcomes, *arguments)
+
+    return run
+
+
+WAYS = {
+    "sequential": _run_sequentially,
+    "threads": _run_in_threads,
+    "dask": _run_on_dask,
+    "compiled, threads": _compute_in_threads,
+    "compiled, client": _compute_on_client,
+}
+
+
+@pytest.fixture(params=WAYS)
+def run(request):
+    """Run a flow in one of five ways: ``run(flow, **parameters) -> State``."""
+    way = WAYS[request.param](request)
+    return lambda flow, **parameters: way(flow, parameters)
+
+
+@pytest.fixture(params=["sequential", "threads", "dask"])
+def runner(request):
+    """One of the three task runners."""
+    if request.param == "sequential":
+        return SequentialTaskRunner()
+    if request.param == "threads":
+        return ThreadPoolTaskRunner(2)
+    return DaskTaskRunner(cluster=request.getfixturevalue("client"))
