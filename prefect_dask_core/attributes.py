@@ -13,6 +13,11 @@ T = TypeVar("T")
 class OptionAttribute(Generic[T]):
     """An option of a task, read from its ``options``.
 
+    Parameters
+    ----------
+    source : str, optional
+        Attribute of the options that is read; the option's name unless given.
+
     Examples
     --------
     >>> class Owner:
@@ -26,6 +31,9 @@ class OptionAttribute(Generic[T]):
 task.with_options(retries=...) gives a task that differs in it.
     """
 
+    def __init__(self, source: str | None = None) -> None:
+        self._source = source
+
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
@@ -38,7 +46,7 @@ task.with_options(retries=...) gives a task that differs in it.
 
     def read(self, options: TaskOptions) -> Any:
         """Value of the option."""
-        return getattr(options, self.name)
+        return getattr(options, self._source or self.name)
 
     def __set__(self, instance: Any, value: Any) -> None:
         raise AttributeError(

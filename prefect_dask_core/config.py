@@ -5,6 +5,7 @@ The packaged defaults are registered when the package is imported; nothing is wr
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import dask.config
@@ -16,6 +17,12 @@ def register_defaults() -> None:
     """Make the packaged defaults known to `dask.config`."""
     text = Path(__file__).with_name("prefect-dask-core.yaml").read_text("utf-8")
     dask.config.update_defaults(yaml.safe_load(text))
+
+
+def results_dir() -> str:
+    """Folder in which results are kept where no other is named, as an absolute path."""
+    found = str(dask.config.get("prefect-dask-core.results-dir"))
+    return os.path.abspath(os.path.expanduser(found))
 
 
 def home_bytes() -> int:

@@ -23,11 +23,15 @@ _IN_A_BODY = "in the body of a running task"
 _WHERE = {
     "flow": "inside a `with Flow(...)` block",
     "tags": "inside a `with tags(...)` block",
+    "group": "inside a `with group(...)` block",
     "parameters": _IN_A_FLOW_RUN,
     "date": _IN_A_FLOW_RUN,
     "today": _IN_A_FLOW_RUN,
     "yesterday": _IN_A_FLOW_RUN,
     "tomorrow": _IN_A_FLOW_RUN,
+    "today_nodash": _IN_A_FLOW_RUN,
+    "yesterday_nodash": _IN_A_FLOW_RUN,
+    "tomorrow_nodash": _IN_A_FLOW_RUN,
     "scheduled_start_time": _IN_A_FLOW_RUN,
     "flow_name": _IN_A_FLOW_RUN,
     "flow_run_id": _IN_A_FLOW_RUN,
@@ -37,6 +41,7 @@ _WHERE = {
     "task_full_name": _IN_A_BODY,
     "task_slug": _IN_A_BODY,
     "task_run_id": _IN_A_BODY,
+    "task_run_name": f"{_IN_A_BODY} with a task_run_name",
     "task_tags": _IN_A_BODY,
     "task_run_count": _IN_A_BODY,
     "task_loop_count": f"{_IN_A_BODY}, from the second pass of a loop on",
@@ -75,6 +80,13 @@ class GraphBuilder(Protocol):
 
     def has_edges(self, task: Any) -> bool:
         """Whether any edge of the flow begins or ends at the task."""
+
+
+class OpenBlock(Protocol):
+    """A block that takes note of the tasks added inside it; see `blocks`."""
+
+    def add_task(self, task: Any, flow: Any) -> None:
+        """Take note of a task that a flow is about to add."""
 
 
 class Context:
@@ -197,6 +209,37 @@ def tags(*names: str) -> Iterator[frozenset[str]]:
     united = current_tags().union(names)
     with context(tags=united):
         yield united
+
+
+@contextmanager
+def group(name: str, append: bool = False) -> Iterator[str]:
+    """Give every task that is made or called inside the block a group.
+
+    Parameters
+    ----------
+    name : str
+        The group, a label for people.
+    append : bool
+        Whether it is a part of the group of the block around, as ``"outer/inner"``.
+
+    Examples
+    --------
+    >>> with group("etl"), group("load", append=True):
+    ...     current_group()
+    'etl/load'
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"group() takes a string, and got {name!r}.")
+    around = current_group()
+    whole = f"{around}/{name}" if append and around else name
+    with context(group=whole):
+        yield whole
+
+
+def current_group() -> str:
+    """Group of the surrounding `group` block; empty outside of any."""
+    found: str = context.get("group", "")
+    return found
 
 
 def current_tags() -> frozenset[str]:

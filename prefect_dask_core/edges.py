@@ -69,6 +69,25 @@ class Edge:
         """Both tasks."""
         return {self.upstream_task, self.downstream_task}
 
+    def serialize(self, slugs: Mapping[Any, str] | None = None) -> dict[str, Any]:
+        """Describe the edge as plain data, its ends by their slugs.
+
+        Parameters
+        ----------
+        slugs : mapping of Task to str, optional
+            Slugs of the flow; without it a task that has none of its own is named.
+        """
+        ends = (self.upstream_task, self.downstream_task)
+        if slugs is None:
+            slugs = {task: getattr(task, "slug", None) or _name(task) for task in ends}
+        return {
+            "upstream_task": slugs[self.upstream_task],
+            "downstream_task": slugs[self.downstream_task],
+            "key": self.key,
+            "mapped": self.mapped,
+            "flattened": self.flattened,
+        }
+
     def _identity(self) -> tuple[int, int, str | None, bool, bool]:
         return (
             id(self.upstream_task),

@@ -35,6 +35,14 @@ class OptionValueError(DeclarationError, ValueError):
     """An option was given a value of the right type that makes no sense."""
 
 
+class TemplateError(DeclarationError, ValueError):
+    """A template for the name of a run or the place of a result cannot be used."""
+
+
+class ResultKindError(DeclarationError, NotImplementedError):
+    """A result was asked for what its kind cannot do, such as storing a value."""
+
+
 class SignatureError(DeclarationError, ValueError):
     """The signature of a function cannot be read."""
 
@@ -112,6 +120,10 @@ class RemoteTaskError(RunError):
 
     The message holds the type, the text and the traceback of the original.
     """
+
+
+class ClusterMismatchError(PrefectDaskCoreError, RuntimeError):
+    """A worker lacks the package, or has another version of it or of Python."""
 
 
 class InternalError(PrefectDaskCoreError):

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Final, Protocol
 
+from dask.base import tokenize
 from distributed import get_client
 
 from prefect_dask_core.config import home_bytes
+from prefect_dask_core.dates import date_variables
 from prefect_dask_core.edges import Edge
+from prefect_dask_core.engine.caching import cache_name, cached_among, merge_caches
 from prefect_dask_core.engine.compile import FlowCollection, RunRecord
 from prefect_dask_core.engine.fanout import mapped_length
 from prefect_dask_core.engine.plan import Input, Plan, plan_flow
-from prefect_dask_core.engine.summary import flow_state
+from prefect_dask_core.engine.resume import Earlier, given_states, resume_after
+from prefect_dask_core.engine.summary import TaskStates, flow_state
 from prefect_dask_core.errors import FlowParameterError, GraphError
 from prefect_dask_core.parameters import NO_DEFAULT, Parameter
 from prefect_dask_core.runners.base import FlowRun, TaskRunner
 from prefect_dask_core.runners.dask import DaskTaskRunner
 from prefect_dask_core.runners.shell import run_compiled
 from prefect_dask_core.runners.threads import ThreadPoolTaskRunner
-from prefect_dask_core.states import State
+from prefect_dask_core.signals import ENDRUN, PAUSE, PrefectStateSignal
+from prefect_dask_core.states import Cached, Failed, Pending, Running, State
 from prefect_dask_core.tasks import Task
 
 
@@ -43,6 +50,14 @@ class Graph(Protocol):
         """Tasks that decide the state of the flow."""
 
     @property
+    def state_handlers(self) -> Iterable[Callable[..., State | None]]:
+        """Called with flow, old and new state."""
+
+    @property
+    def terminal_state_handler(self) -> Callable[..., State | None] | None:
+        """Called with flow, final state and the reference tasks' states."""
+
+    @property
     def constants(self) -> Mapping[Task, Mapping[str, Any]]:
         """Constant arguments by task."""
 
@@ -51,22 +66,167 @@ class Graph(Protocol):
         """Slugs by task."""
 
 
-def run_flow(
-    flow: Graph,
-    given: Mapping[str, Any],
-    task_runner: TaskRunner | None,
-    return_tasks: Iterable[Task] | None,
-    extra: Mapping[str, Any],
-) -> State:
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a flow is to be run; see `Flow.run`."""
+
+    parameters: Mapping[str, Any]
+    task_runner: TaskRunner | None = None
+    return_tasks: Iterable[Task] | None = None
+    context: Mapping[str, Any] | None = None
+    resume: State | None = None
+    task_states: Mapping[Task, State] | None = None
+    run_name: str | None = None
+
+
+def run_flow(flow: Graph, options: RunOptions) -> State:
     """Run a flow; see `Flow.run`."""
+    before = _states_of(flow, options.resume)
+    given = options.parameters
+    if before is not None:
+        given = {**before.parameters, **given}
     parameters = parameters_of(flow, given)
     plan = make_plan(flow)
-    wanted = _wanted(flow, plan, return_tasks)
+    wanted = _wanted(flow, plan, options.return_tasks)
     run_id = uuid.uuid4().hex
+    extra = dict(() if options.context is None else options.context)
+    if options.run_name is not None:
+        extra["flow_run_name"] = options.run_name
     variables = _variables(flow, run_id, parameters, extra)
-    runner = task_runner if task_runner is not None else default_runner()
-    states = runner.run(FlowRun(plan, variables, wanted, run_id))
-    return flow_state(plan, states)
+    variables["caches"] = _caches_of(plan)
+    flow_run = FlowRun(
+        plan, variables, wanted, _earlier(plan, before, parameters, options), run_id
+    )
+    runner = options.task_runner
+    if runner is None:
+        runner = default_runner()
+    return _run_with_handlers(flow, runner, flow_run)
+
+
+#: Values of earlier runs in this process, by cache key (decision C21).
+_CACHES: Final[dict[str, list[Cached]]] = {}
+
+
+def _remember(plan: Plan, states: Sequence[State]) -> None:
+    """Keep the cached states of a run for later ones."""
+    found = [
+        (cache_name(node.task.options), cached)
+        for node, state in zip(plan.nodes, states, strict=True)
+        if node.task.options.cache_for is not None
+        for cached in cached_among(state, State.result)
+    ]
+    merge_caches(_CACHES, found, time.time())
+
+
+def _caches_of(plan: Plan) -> dict[str, list[Cached]]:
+    """Cached states that the tasks of a flow may use."""
+    names = {
+        cache_name(node.task.options)
+        for node in plan.nodes
+        if node.task.options.cache_for is not None
+    }
+    return {name: list(_CACHES[name]) for name in names if name in _CACHES}
+
+
+def _run_with_handlers(flow: Graph, runner: TaskRunner, flow_run: FlowRun) -> State:
+    """Run, and put each change of the flow's state before its handlers."""
+    plan = flow_run.plan
+    parameters = flow_run.variables["parameters"]
+    pending = Pending(timestamp=time.time())
+    begun = _entered(flow, pending, Running(timestamp=time.time()))
+    if not begun.is_running():
+        idle: list[State] = [Pending() for _ in plan.nodes]
+        return begun.replace(states=TaskStates(plan, idle, parameters))
+    states = runner.run(flow_run)
+    _remember(plan, states)
+    ended = flow_state(plan, states, parameters).replace(timestamp=time.time())
+    if flow.terminal_state_handler is not None and ended.is_final():
+        reference = [states[index] for index in sorted(plan.reference)]
+        handled = flow.terminal_state_handler(flow, ended, reference)
+        ended = _kept_states(ended, handled, "terminal_state_handler")
+    return _entered(flow, begun, ended)
+
+
+def _entered(flow: Graph, old: State, new: State) -> State:
+    """The new state of a flow run, or what its handlers put in its place.
+
+    Notes
+    -----
+    Source of the rules: state handlers of the graph generations, as for tasks.
+    """
+    for handler in flow.state_handlers:
+        try:
+            handled = handler(flow, old, new)
+        except PrefectStateSignal as signal:
+            new = _kept_states(new, signal.to_state(time.time()), "")
+            if isinstance(signal, PAUSE | ENDRUN):
+                return new
+        except Exception as error:
+            name = getattr(handler, "__name__", type(handler).__name__)
+            message = f"state handler {name} raised {type(error).__name__}: {error}"
+            return _kept_states(new, Failed(message, data=error), "")
+        else:
+            new = _kept_states(new, handled, f"state handler {handler!r}")
+    return new
+
+
+def _kept_states(state: State, handled: State | None, who: str) -> State:
+    """What a handler returned, with the states of the tasks."""
+    if handled is None or handled is state:
+        return state
+    if not isinstance(handled, State):
+        raise TypeError(f"{who} returned {handled!r}; it returns a State or None.")
+    return (
+        handled if handled.states is not None else handled.replace(states=state.states)
+    )
+
+
+def _states_of(flow: Graph, resume: State | None) -> TaskStates | None:
+    """States of the tasks of the run to resume."""
+    if resume is None:
+        return None
+    states = getattr(resume, "states", None)
+    if not isinstance(states, TaskStates):
+        raise GraphError(
+            f"flow {flow.name!r} cannot resume {resume!r}; give the state that an "
+            "earlier flow.run(...) of this flow returned."
+        )
+    return states
+
+
+def _earlier(
+    plan: Plan,
+    before: TaskStates | None,
+    parameters: Mapping[str, Any],
+    options: RunOptions,
+) -> Earlier:
+    """What of an earlier run stands."""
+    if before is not None:
+        states = {n.index: before[n.task] for n in plan.nodes if n.task in before}
+        changed = frozenset(
+            node.index
+            for node in plan.nodes
+            if isinstance(node.task, Parameter)
+            and not _same(before.parameters, parameters, node.task.name)
+        )
+        return resume_after(plan, states, changed)
+    given = {} if options.task_states is None else options.task_states
+    number = {node.task: node.index for node in plan.nodes}
+    for task in given:
+        if task not in number:
+            raise GraphError(
+                f"task_states names {task!r}, which is not a task of flow "
+                f"{plan.flow_name!r}."
+            )
+    return given_states(plan, {number[task]: state for task, state in given.items()})
+
+
+def _same(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> bool:
+    if name not in before or name not in now:
+        return (name in before) == (name in now)
+    return before[name] is now[name] or bool(
+        tokenize(before[name]) == tokenize(now[name])
+    )
 
 
 def compile_flow(
@@ -161,6 +321,8 @@ def _wanted(
     """Nodes whose values come home: the last ones, the reference ones, the named."""
     wanted = set(plan.terminal | plan.reference)
     number = {node.task: node.index for node in plan.nodes}
+    # What is cached is kept by this process for its later runs.
+    wanted |= {n.index for n in plan.nodes if n.task.options.cache_for is not None}
     for task in return_tasks or ():
         if task not in number:
             raise GraphError(
@@ -175,11 +337,15 @@ def _wanted(
 def _variables(
     flow: Graph, run_id: str, parameters: Mapping[str, Any], extra: Mapping[str, Any]
 ) -> dict[str, Any]:
+    now = time.time()
     return {
         "flow": None,
         "flow_name": flow.name,
+        "flow_id": flow.name,
         "flow_run_id": run_id,
+        "flow_run_name": run_id,
         "parameters": parameters,
-        "scheduled_start_time": time.time(),
+        "scheduled_start_time": datetime.fromtimestamp(now, timezone.utc),
         **extra,
+        **date_variables(now, extra),
     }

@@ -18,7 +18,7 @@ from prefect_dask_core.arguments import (
     require_mappable,
     unwrap,
 )
-from prefect_dask_core.context import ContextBlock, context
+from prefect_dask_core.context import ContextBlock, OpenBlock, context
 from prefect_dask_core.edges import Annotation, Edge, sort_topologically
 from prefect_dask_core.errors import (
     DuplicateSlugError,
@@ -118,13 +118,15 @@ class FlowGraph:
     # -- block ------------------------------------------------------------------
 
     def __enter__(self: GraphT) -> GraphT:
-        block = context(flow=self, _unused_tasks={})
+        # Of each block around, what was made in it: an inner flow may use it.
+        unused = (*context.get("_unused_tasks", ()), {})
+        block = context(flow=self, _unused_tasks=unused)
         block.__enter__()
         self._blocks.append(block)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        unused = [task for task in context._unused_tasks.values() if task not in self]
+        unused = list(context._unused_tasks[-1].values())
         self._blocks.pop().__exit__()
         if kind is not None:
             return  # what was built is incomplete, and the exception says more
@@ -162,6 +164,9 @@ class FlowGraph:
             )
         if task in self._tasks:
             return task
+        block: OpenBlock | None = context.get("task_block")
+        if block is not None and not isinstance(task, Parameter | Constant):
+            block.add_task(task, self)
         slug = self._free_slug(task)
         self._tasks[task] = None
         self._slugs[task] = slug
@@ -170,6 +175,8 @@ class FlowGraph:
         self._edges_from[task] = {}
         self._bound[task] = set()
         self._order = None
+        for made in context.get("_unused_tasks", ()):
+            made.pop(id(task), None)
         return task
 
     def _free_slug(self, task: Task) -> str:
@@ -247,7 +254,7 @@ class FlowGraph:
                 value = replayable(value)
             plain = key is not None and not given.mapped and not given.flattened
             if has_task(value):
-                upstream = self._collect(value)
+                upstream = self.collect(value)
             elif plain:
                 self._bind_constant(downstream, str(key), value)
                 return None
@@ -307,10 +314,10 @@ class FlowGraph:
     def _as_task(self, value: Any) -> Task:
         if isinstance(value, Task):
             return value
-        return self._collect(value) if has_task(value) else Constant(value)
+        return self.collect(value) if has_task(value) else Constant(value)
 
-    def _collect(self, value: Any) -> Task:
-        """Task for a collection with tasks inside."""
+    def collect(self, value: Any) -> Task:
+        """Add a task that collects the values of a collection with tasks inside."""
         collector, inputs = collection_task(value)
         self.set_dependencies(collector, keyword_tasks=inputs)
         return collector
@@ -556,10 +563,20 @@ class FlowGraph:
         return _ordered(t for t, edges in self._edges_from.items() if not edges)
 
     def reference_tasks(self) -> AbstractSet[Task]:
-        """Tasks that decide the final state of a run."""
+        """Tasks that decide the final state of a run.
+
+        Unless set, those that come before no other; the tasks that clean up a
+        resource do not count, neither as these nor as what comes after.
+        """
         if self._reference_tasks:
             return self._reference_tasks.keys()
-        return self.terminal_tasks()
+        # Cleaning up says nothing about how the work went.
+        return _ordered(
+            task
+            for task, edges in self._edges_from.items()
+            if task.resource_role not in ("init", "cleanup")
+            and all(e.downstream_task.resource_role == "cleanup" for e in edges)
+        )
 
     def set_reference_tasks(self, tasks: Iterable[Task]) -> None:
         """Say which tasks decide the final state; none: those at the end."""

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import cloudpickle
+
+from prefect_dask_core.diagnostics import diagnostics
+from prefect_dask_core.drawing import digraph, mermaid, picture_of, save_picture
 from prefect_dask_core.edges import Edge
 from prefect_dask_core.engine.compile import FlowCollection
-from prefect_dask_core.execution import compile_flow, run_flow
+from prefect_dask_core.errors import OptionTypeError, OptionValueError
+from prefect_dask_core.execution import RunOptions, compile_flow, run_flow
 from prefect_dask_core.flow_graph import FlowGraph
 from prefect_dask_core.runners.base import TaskRunner
+from prefect_dask_core.serialization import describe_flow, hash_of
+from prefect_dask_core.spellings import OnFailure
 from prefect_dask_core.states import State
 from prefect_dask_core.tasks import Task
+
+#: Called with a flow and the old and new state of its run; may return another state.
+FlowHandler = Callable[[Any, State, State], State | None]
+#: Called with a flow, its final state and the states of its reference tasks.
+TerminalHandler = Callable[[Any, State, Sequence[State]], State | None]
 
 
 class Flow(FlowGraph):
@@ -30,7 +46,18 @@ class Flow(FlowGraph):
     validate : bool, optional
         Whether to look for cycles at once.
     task_runner : task runner, optional
-        Where the flow runs unless `run` is told otherwise.
+        Where the flow runs unless `run` is told otherwise; `executor` is an older
+        spelling.
+    state_handlers : sequence of callables (flow, old, new) -> State or None, optional
+        Called at each change of the state of a run, in order; a returned state
+        replaces the new one.
+    on_failure : callable (flow, state), optional
+        Called when a run fails.
+    terminal_state_handler : callable (flow, state, states), optional
+        Called with the final state and the states of the reference tasks; a returned
+        state replaces the final one.
+    version, description : str, optional
+        For people. Flows of different versions are not equal.
 
     Notes
     -----
@@ -60,6 +87,12 @@ class Flow(FlowGraph):
         reference_tasks: Iterable[Task] | None = None,
         validate: bool | None = None,
         task_runner: TaskRunner | None = None,
+        executor: TaskRunner | None = None,
+        state_handlers: Sequence[FlowHandler] | None = None,
+        on_failure: Callable[[Any, State], None] | None = None,
+        terminal_state_handler: TerminalHandler | None = None,
+        version: str | None = None,
+        description: str | None = None,
     ) -> None:
         super().__init__(
             name,
@@ -68,15 +101,23 @@ class Flow(FlowGraph):
             reference_tasks=reference_tasks,
             validate=validate,
         )
-        self.task_runner = task_runner
+        self.task_runner = one_runner(name, task_runner, executor)
+        self.state_handlers = flow_handlers(name, state_handlers, on_failure)
+        self.terminal_state_handler = terminal_state_handler
+        self.version = version
+        self.description = description
 
     def run(
         self,
         parameters: Mapping[str, Any] | None = None,
         *,
         task_runner: TaskRunner | None = None,
+        executor: TaskRunner | None = None,
         return_tasks: Iterable[Task] | None = None,
         context: Mapping[str, Any] | None = None,
+        resume: State | None = None,
+        task_states: Mapping[Task, State] | None = None,
+        flow_run_name: str | None = None,
         **more_parameters: Any,
     ) -> State:
         """Run the flow and wait for its end.
@@ -88,11 +129,22 @@ class Flow(FlowGraph):
         task_runner : task runner, optional
             Where the tasks run. The flow's own unless given, else the current
             `distributed.Client` if there is one, else threads of this process.
+            `executor` is an older spelling.
         return_tasks : iterable of Task, optional
             Tasks whose values are kept besides those of the last and the reference
             tasks, however large they are.
         context : mapping, optional
             Context variables for the tasks.
+        resume : State, optional
+            State of an earlier run of this flow, that was paused or failed. What
+            completed then stands, child by child; the rest runs again, and with it
+            what reads it. Paused tasks find ``context.resume`` set, those paused by
+            `WAIT` also ``context.is_waiting``. Parameters are those of the earlier
+            run unless given; one with another value runs what depends on it again.
+        task_states : mapping of Task to State, optional
+            Finished states to take as they are; their tasks do not run.
+        flow_run_name : str, optional
+            Name of the run in the context of its tasks.
         **more_parameters
             Values of parameters whose names are none of the above.
 
@@ -127,8 +179,19 @@ class Flow(FlowGraph):
         """
         self._require_closed("run")
         given = {**(parameters or {}), **more_parameters}
-        runner = self.task_runner if task_runner is None else task_runner
-        return run_flow(self, given, runner, return_tasks, context or {})
+        runner = one_runner(self.name, task_runner, executor)
+        if runner is None:
+            runner = self.task_runner
+        options = RunOptions(
+            given,
+            runner,
+            return_tasks,
+            context,
+            resume,
+            task_states,
+            flow_run_name,
+        )
+        return run_flow(self, options)
 
     def compile(
         self,
@@ -167,9 +230,194 @@ class Flow(FlowGraph):
         given = {**(parameters or {}), **more_parameters}
         return compile_flow(self, given, context or {})
 
+    # -- looking at it ----------------------------------------------------------
+
+    def to_mermaid(self, flow_state: State | None = None) -> str:
+        """Draw the flow as text for Mermaid, which many web pages show as a picture.
+
+        Parameters
+        ----------
+        flow_state : State, optional
+            State of a run, to colour the tasks and show children, as for `visualize`.
+
+        Examples
+        --------
+        >>> from prefect_dask_core import Flow, task
+        >>> @task
+        ... def extract():
+        ...     return [1, 2]
+        >>> @task
+        ... def double(x):
+        ...     return 2 * x
+        >>> with Flow("etl") as flow:
+        ...     doubled = double.map(extract())
+        >>> print(flow.to_mermaid())
+        flowchart TD
+            extract_1(["extract"])
+            double_1["double #lt;map#gt;"]
+            extract_1 -.->|"x"| double_1
+        """
+        return mermaid(picture_of(self, flow_state))
+
+    def visualize(
+        self,
+        flow_state: State | None = None,
+        filename: str | None = None,
+        format: str | None = None,
+        horizontal: bool = False,
+    ) -> Any:
+        """Draw the flow with Graphviz.
+
+        Parameters
+        ----------
+        flow_state : State, optional
+            State of a run, to colour the tasks. A mapped task is then drawn child by
+            child, and with more than 20 children as one box that says how many are in
+            which state.
+        filename : str, optional
+            File to draw into; its suffix may say the format.
+        format : str, optional
+            Format, such as ``"svg"``; PDF if neither this nor a suffix says another.
+        horizontal : bool
+            Whether it goes from left to right instead of downwards.
+
+        Returns
+        -------
+        graphviz.Digraph
+            A notebook shows it as a picture; its method ``view()`` opens a window.
+
+        Raises
+        ------
+        ImportError
+            Without the library graphviz, which comes with the extra ``viz``.
+
+        Notes
+        -----
+        Constants that are bound to an input are not drawn. A dashed arrow is mapped.
+        """
+        graph = digraph(picture_of(self, flow_state), horizontal)
+        if filename is not None:
+            save_picture(graph, filename, format)
+        return graph
+
+    def serialize(self, build: bool = False) -> dict[str, Any]:
+        """Describe the flow as plain data that JSON can hold.
+
+        Parameters
+        ----------
+        build : bool
+            Whether to store the flow too. There is no storage to store it in.
+
+        Raises
+        ------
+        OptionValueError
+            If ``build=True``.
+        CycleError
+            If the edges form a cycle.
+        """
+        if build:
+            raise OptionValueError(
+                f"flow {self.name!r} has no storage that build=True could store it in; "
+                "write it into a file with flow.save(path)."
+            )
+        return describe_flow(self)
+
+    def serialized_hash(self, build: bool = False) -> str:
+        """SHA-256 of `serialize`: the same for flows that were built alike."""
+        return hash_of(self.serialize(build))
+
+    def diagnostics(self, include_secret_names: bool = False) -> str:
+        """Facts for a report of a problem, as JSON text; see `diagnostics`."""
+        return diagnostics(self, include_secret_names)
+
+    def save(self, path: str | os.PathLike[str] | None = None) -> Path:
+        """Write the flow into a file, and return the file's path.
+
+        Parameters
+        ----------
+        path : str or path, optional
+            The file; ``<name>.flow`` in the current folder unless given. What stood
+            there is replaced only when the new content is complete.
+        """
+        if path is None:
+            path = re.sub(r"[^\w.-]+", "-", self.name) + ".flow"
+        found = Path(path)
+        blob = cloudpickle.dumps(self)
+        aside = found.with_name(f"{found.name}.{uuid.uuid4().hex[:8]}.part")
+        try:
+            aside.write_bytes(blob)
+            os.replace(aside, found)
+        finally:
+            aside.unlink(missing_ok=True)
+        return found
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Flow:
+        """Read a flow that `save` wrote.
+
+        Loading runs code of the file, so load only what you trust. The file can be
+        read by the Python and the packages that wrote it, perhaps by no others.
+
+        Raises
+        ------
+        OptionTypeError
+            If the file holds something else.
+        """
+        found = cloudpickle.loads(Path(path).read_bytes())
+        if not isinstance(found, Flow):
+            raise OptionTypeError(f"{path} holds a {type(found).__name__}, no flow.")
+        return found
+
+    def __eq__(self, other: object) -> bool:
+        same = super().__eq__(other)
+        if same is True and isinstance(other, Flow):
+            return self.version == other.version
+        return same
+
     def _require_closed(self, action: str) -> None:
         if self.is_open:
             raise RuntimeError(
                 f"flow {self.name!r} cannot {action} inside its own `with` block, "
                 "where it is not complete; do it after the block."
             )
+
+
+def one_runner(
+    flow: str, task_runner: TaskRunner | None, executor: TaskRunner | None
+) -> TaskRunner | None:
+    """The runner, by whichever of its two spellings it was given."""
+    if task_runner is not None and executor is not None:
+        raise OptionTypeError(
+            f"flow {flow!r} was given task_runner= and executor=, which are two "
+            "spellings of one option; give task_runner= only."
+        )
+    runner: Any = task_runner if task_runner is not None else executor
+    if runner is not None and (isinstance(runner, type) or not hasattr(runner, "run")):
+        raise OptionTypeError(
+            f"flow {flow!r}: task_runner={runner!r}, but expected a task runner such "
+            "as DaskTaskRunner(), ThreadPoolTaskRunner() or SequentialTaskRunner()."
+        )
+    found: TaskRunner | None = runner
+    return found
+
+
+def flow_handlers(
+    flow: str,
+    state_handlers: Sequence[FlowHandler] | None,
+    on_failure: Callable[[Any, State], None] | None,
+) -> tuple[FlowHandler, ...]:
+    """The state handlers of a flow, with the callback for failures at the end."""
+    handlers: Any = () if state_handlers is None else state_handlers
+    if not isinstance(handlers, Sequence) or not all(map(callable, handlers)):
+        raise OptionTypeError(
+            f"flow {flow!r}: state_handlers={state_handlers!r}, but expected a list of "
+            "callables (flow, old_state, new_state); put a single one into a list."
+        )
+    if on_failure is None:
+        return tuple(handlers)
+    if not callable(on_failure):
+        raise OptionTypeError(
+            f"flow {flow!r}: on_failure={on_failure!r}, but expected a callable "
+            "(flow, state)."
+        )
+    return (*handlers, OnFailure(on_failure))

@@ -11,7 +11,17 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any, Final
 
+from prefect_dask_core.cache_validators import (
+    CacheValidator,
+    ValidatorFunction,
+    duration_only,
+    never_use,
+    partial_inputs_only,
+    partial_parameters_only,
+)
 from prefect_dask_core.errors import OptionTypeError, OptionValueError
+from prefect_dask_core.naming import Template, check_template
+from prefect_dask_core.results.result import Result
 from prefect_dask_core.retries import MOST_DELAYS
 from prefect_dask_core.states import State
 from prefect_dask_core.triggers import Trigger, all_successful
@@ -38,6 +48,8 @@ class TaskOptions:
         Labels.
     version : str, optional
         Version of the task, for people.
+    group : str
+        Label of tasks that belong together, for people; see `context.group`.
     retries : int
         Attempts after the first.
     retry_delay_seconds : number, sequence of numbers, timedelta or callable
@@ -53,6 +65,27 @@ class TaskOptions:
         Called at each change of state, in order; a returned state replaces the new.
     nout : int, optional
         Number of values the task returns, for unpacking inside a flow.
+    cache_for : timedelta or number, optional
+        How long, from its end on, a successful run's value may stand for that of a
+        later run; a bare number is in seconds. Nothing is cached without it.
+    cache_validator : callable (state, inputs, parameters) -> bool, optional
+        Whether a `Cached` state may be used. With `cache_for` any that has not
+        expired unless given, without it none; see `cache_validators`.
+    cache_key : str, optional
+        Name under which cached states are shared between tasks; the task's name
+        unless given.
+    persist_result : bool, optional
+        Whether the value is written. Unless given, if there is a `target`, or a
+        `result` that can store it.
+    result : Result, optional
+        Where and how the value is kept.
+    target : str or callable, optional
+        Template of, or callable that gives, the location of the value: if a value is
+        there it is taken and the body does not run, else the value is written there.
+    task_run_name : str or callable, optional
+        Template of, or callable that gives, the name of a run; see `naming`.
+    log_prints : bool, optional
+        Whether what the body prints goes to the logger of its run.
 
     Raises
     ------
@@ -63,7 +96,9 @@ class TaskOptions:
 
     Notes
     -----
-    `None` stands for the default of every option.
+    `None` stands for the default of every option. What depends on other options is
+    kept as it was given and worked out by `validator` and `persists`, so that a change
+    of the others changes it too.
 
     Examples
     --------
@@ -88,11 +123,37 @@ of attempts after the first cannot be negative; give 0 for none.
     skip_on_upstream_skip: bool = True
     state_handlers: tuple[StateHandler, ...] = ()
     nout: int | None = None
+    cache_for: timedelta | None = None
+    cache_validator: CacheValidator | ValidatorFunction | None = None
+    cache_key: str | None = None
+    persist_result: bool | None = None
+    result: Result | None = None
+    target: Template | None = None
+    task_run_name: Template | None = None
+    log_prints: bool | None = None
+    group: str = ""
 
     def __post_init__(self) -> None:
         for option, check in _CHECKS.items():
             value = getattr(self, option)
             object.__setattr__(self, option, check(self, option, value))
+        _check_result(self)
+
+    @property
+    def validator(self) -> CacheValidator | ValidatorFunction:
+        """The validator in effect, given or not."""
+        if self.cache_validator is not None:
+            return self.cache_validator
+        return never_use if self.cache_for is None else duration_only
+
+    @property
+    def persists(self) -> bool:
+        """Whether values are written, as given or as the other options imply."""
+        if self.persist_result is not None:
+            return self.persist_result
+        return self.target is not None or (
+            self.result is not None and self.result.is_stored
+        )
 
 
 #: The canonical names of all options.
@@ -140,6 +201,10 @@ def _optional_text(options: TaskOptions, option: str, value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     raise wrong_type(options.name, option, value, "a string")
+
+
+def _group(options: TaskOptions, option: str, value: Any) -> str:
+    return _optional_text(options, option, value) or ""
 
 
 def _tags(options: TaskOptions, option: str, value: Any) -> frozenset[str]:
@@ -244,6 +309,85 @@ def _nout(options: TaskOptions, option: str, value: Any) -> int | None:
     return value
 
 
+def _cache_for(options: TaskOptions, option: str, value: Any) -> timedelta | None:
+    if value is None:
+        return None
+    length = seconds(options.name, option, value)
+    try:
+        return value if isinstance(value, timedelta) else timedelta(seconds=length)
+    except OverflowError:
+        raise OptionValueError(
+            f"task {options.name!r}: {option}={value!r} is longer than a timedelta can "
+            "be; give at most a few thousand years."
+        ) from None
+
+
+def _validator(options: TaskOptions, option: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if not callable(value):
+        raise wrong_type(
+            options.name,
+            option,
+            value,
+            "a validator such as cache_validators.all_inputs, or a callable (state, "
+            "inputs, parameters) that returns a bool",
+        )
+    # Both were curried functions once and could stand here without being called.
+    if value is partial_inputs_only or value is partial_parameters_only:
+        return value()
+    return value
+
+
+def _optional_switch(options: TaskOptions, option: str, value: Any) -> bool | None:
+    if value is None or isinstance(value, bool):
+        return value
+    raise wrong_type(options.name, option, value, "True, False or None")
+
+
+def _result(options: TaskOptions, option: str, value: Any) -> Result | None:
+    if value is None or isinstance(value, Result):
+        return value
+    raise wrong_type(
+        options.name, option, value, "a Result, such as results.LocalResult()"
+    )
+
+
+def _template(options: TaskOptions, option: str, value: Any) -> Any:
+    if value is None or (callable(value) and not isinstance(value, type)):
+        return value
+    if not isinstance(value, str):
+        raise wrong_type(
+            options.name, option, value, "a template string, or a callable"
+        )
+    try:
+        check_template(value)
+        if not value:
+            raise ValueError("it is empty")
+    except ValueError as error:
+        raise OptionValueError(
+            f"task {options.name!r}: {option}={value!r} is no template: {error}."
+        ) from None
+    return value
+
+
+def _check_result(options: TaskOptions) -> None:
+    """What is asked of a result that it cannot do."""
+    result = options.result
+    if result is None:
+        return
+    if options.target is not None and not result.takes_location:
+        raise OptionValueError(
+            f"task {options.name!r}: target={options.target!r} with {result!r}, whose "
+            "values are not kept where one says; give a result such as LocalResult()."
+        )
+    if options.persist_result and not result.is_stored:
+        raise OptionValueError(
+            f"task {options.name!r}: persist_result=True with {result!r}, which does "
+            "not store values; give a result such as LocalResult()."
+        )
+
+
 #: How each option is checked, in this order; the check returns the value to keep.
 _CHECKS: Final[Mapping[str, Callable[[TaskOptions, str, Any], Any]]] = {
     "name": _name,
@@ -258,4 +402,13 @@ _CHECKS: Final[Mapping[str, Callable[[TaskOptions, str, Any], Any]]] = {
     "skip_on_upstream_skip": _switch,
     "state_handlers": _handlers,
     "nout": _nout,
+    "cache_for": _cache_for,
+    "cache_validator": _validator,
+    "cache_key": _optional_text,
+    "persist_result": _optional_switch,
+    "result": _result,
+    "target": _template,
+    "task_run_name": _template,
+    "log_prints": _optional_switch,
+    "group": _group,
 }

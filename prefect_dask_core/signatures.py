@@ -133,6 +133,15 @@ class BodySignature:
         inputs.update(extra)
         return inputs
 
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Default values by parameter, of those that have one."""
+        return {
+            name: parameter.default
+            for name, parameter in self.signature.parameters.items()
+            if parameter.default is not inspect.Parameter.empty
+        }
+
     def accepts(self, name: str) -> bool:
         """Whether an input of this name can be given to the body."""
         return name in self.names or self.var_keyword is not None

@@ -6,11 +6,13 @@ No other module knows an older name. To support one more, add a row to `OLDER`.
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
+from prefect_dask_core.cache_validators import never_use
 from prefect_dask_core.errors import OptionValueError, UnknownOptionError
 from prefect_dask_core.options import (
     OPTION_NAMES,
@@ -19,6 +21,7 @@ from prefect_dask_core.options import (
     seconds,
     wrong_type,
 )
+from prefect_dask_core.results.result import HandlerResult, Result
 from prefect_dask_core.states import State
 
 
@@ -112,6 +115,25 @@ def _handlers_from_callback(task: str, value: Any) -> tuple[StateHandler, ...]:
     return (OnFailure(value),)
 
 
+def _result_from_handler(task: str, value: Any) -> Result | None:
+    if value is None or isinstance(value, Result):
+        return value
+    for method in ("read", "write"):
+        if not callable(getattr(value, method, None)):
+            raise wrong_type(
+                task,
+                "result_handler",
+                value,
+                "an object with the methods read(location) and write(value); today "
+                "write result=LocalResult()",
+            )
+    return HandlerResult(value)
+
+
+def _handler_of_result(value: Result | None) -> Any:
+    return value.handler if isinstance(value, HandlerResult) else None
+
+
 #: Older name of an option -> how it is spelled and converted today.
 OLDER: Final[Mapping[str, Spelling]] = {
     "max_retries": Spelling("retries", _same_value, _unchanged),
@@ -121,10 +143,18 @@ OLDER: Final[Mapping[str, Spelling]] = {
     "timeout": Spelling("timeout_seconds", _timeout_from_int, _timeout_as_int),
     "propagate_skip": Spelling("skip_on_upstream_skip", _same_value, _unchanged),
     "on_failure": Spelling("state_handlers", _handlers_from_callback, None),
+    "checkpoint": Spelling("persist_result", _same_value, _unchanged),
+    "result_handler": Spelling("result", _result_from_handler, _handler_of_result),
+    "log_stdout": Spelling("log_prints", _same_value, _unchanged),
 }
 
 #: Older names whose value is added to that of today's name instead of competing.
 _ADDED: Final = frozenset({"on_failure"})
+
+#: Options that may be users' objects, unless they are strings.
+_COMPARED_BY_IDENTITY: Final = frozenset(
+    {"trigger", "cache_validator", "result", "target", "task_run_name"}
+)
 
 #: Every name an option can be given by.
 ALL_NAMES: Final = (*OPTION_NAMES, *OLDER)
@@ -170,8 +200,10 @@ def make_options(given: Mapping[str, Any], task: str) -> TaskOptions:
     prefect_dask_core.errors.UnknownOptionError: task 'load' has no option 'retrys'; \
 did you mean 'retries'?
     """
-    options = TaskOptions(**{"name": task, **canonical(given, task)})
+    changes = canonical(given, task)
+    options = TaskOptions(**{"name": task, **changes})
     _check_older_retries(given, options)
+    _warn_of_unused(changes, options)
     return options
 
 
@@ -192,7 +224,10 @@ def change_options(options: TaskOptions, given: Mapping[str, Any]) -> TaskOption
         changes["state_handlers"] = (*kept, *changes["state_handlers"])
     values = {name: getattr(options, name) for name in OPTION_NAMES}
     changed = TaskOptions(**{**values, **changes})
-    return options if _same_options(changed, options) else changed
+    if _same_options(changed, options):
+        return options
+    _warn_of_unused(changes, changed)
+    return changed
 
 
 def _same_options(left: TaskOptions, right: TaskOptions) -> bool:
@@ -202,7 +237,9 @@ def _same_options(left: TaskOptions, right: TaskOptions) -> bool:
         mine, other = getattr(left, name), getattr(right, name)
         if mine is other:
             continue
-        if name == "trigger" or type(mine) is not type(other) or mine != other:
+        if name in _COMPARED_BY_IDENTITY and not isinstance(mine, str):
+            return False
+        if type(mine) is not type(other) or mine != other:
             return False
     return True
 
@@ -278,3 +315,33 @@ def _check_older_retries(given: Mapping[str, Any], options: TaskOptions) -> None
             "add retry_delay=timedelta(...), or write retries= to attempt again at "
             "once."
         )
+
+
+def _warn_of_unused(changes: Mapping[str, Any], options: TaskOptions) -> None:
+    """Warn of options that were just given and do nothing beside the others."""
+    said = []
+    validator = options.cache_validator
+    if (
+        not changes.keys().isdisjoint({"cache_validator", "cache_for"})
+        and options.cache_for is None
+        and validator is not None
+        and validator is not never_use
+    ):
+        said.append(
+            f"task {options.name!r}: cache_validator without cache_for, so nothing is "
+            "cached; add cache_for=timedelta(...)."
+        )
+    location = None if options.result is None else options.result.location
+    if (
+        not changes.keys().isdisjoint({"target", "result"})
+        and options.target is not None
+        and location is not None
+        and location != options.target
+    ):
+        said.append(
+            f"task {options.name!r}: target={options.target!r} is used instead of the "
+            f"location {location!r} of its result; give one of them only."
+        )
+    for text in said:
+        # The line that made the task, if nothing of the user's stands in between.
+        warnings.warn(text, UserWarning, stacklevel=4)

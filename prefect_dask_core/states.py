@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, ClassVar, Final
 
 from prefect_dask_core.errors import (
@@ -382,10 +383,12 @@ class State:
             raise UnfinishedRun(f"the run has not finished: {self!r}.")
         if isinstance(self, Mapped):
             return [child.result(raise_on_failure=False) for child in self]
-        data = self.data.load() if isinstance(self.data, DataReference) else self.data
         if self.is_successful():
-            return self._value(data)
-        error = self._error(data)
+            return self._value(_loaded(self.data))
+        try:
+            error = self._error(_loaded(self.data))
+        except MissingResult:
+            error = self._error(NO_DATA)  # the message still says what happened
         if raise_on_failure:
             raise error
         return error
@@ -409,6 +412,10 @@ class State:
             kind = CrashedRun
         said = data if isinstance(data, str) else self.message
         return kind(said or f"the run ended as {self!r}.")
+
+
+def _loaded(data: Any) -> Any:
+    return data.load() if isinstance(data, DataReference) else data
 
 
 def _restore(cls: type[State], values: tuple[Any, ...]) -> State:
@@ -585,10 +592,46 @@ class Completed(Finished):
 
 
 class Cached(Completed):
-    """Completed with the value of an earlier run."""
+    """Completed with the value of an earlier run.
 
-    __slots__ = ()
+    Parameters
+    ----------
+    hashed_inputs : mapping of str to str, optional
+        Token of each input of the earlier run (`cache_validators.tokens`).
+    cached_parameters : mapping of str to object, optional
+        Parameters of the earlier flow run.
+    cached_result_expiration : float or datetime, optional
+        Seconds since the epoch from which on the value is too old; `None` is never.
+
+    Examples
+    --------
+    >>> Cached(data=3, cached_result_expiration=60.0).cached_result_expiration
+    60.0
+    """
+
+    __slots__ = ("cached_parameters", "cached_result_expiration", "hashed_inputs")
     color = "#006d50"
+    hashed_inputs: Mapping[str, str] | None
+    cached_parameters: Mapping[str, Any] | None
+    cached_result_expiration: float | None
+
+    def __init__(
+        self,
+        message: str | None = None,
+        data: Any = NO_DATA,
+        *,
+        hashed_inputs: Mapping[str, str] | None = None,
+        cached_parameters: Mapping[str, Any] | None = None,
+        cached_result_expiration: float | datetime | None = None,
+        **common: Any,
+    ) -> None:
+        super().__init__(message, data, **common)
+        if isinstance(cached_result_expiration, datetime):
+            cached_result_expiration = cached_result_expiration.timestamp()
+        put = object.__setattr__
+        put(self, "hashed_inputs", hashed_inputs)
+        put(self, "cached_parameters", cached_parameters)
+        put(self, "cached_result_expiration", cached_result_expiration)
 
 
 class Mapped(Completed):

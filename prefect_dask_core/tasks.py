@@ -10,11 +10,12 @@ import os
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
 from typing import Any, ClassVar, Final, TypeVar, overload
 
 from prefect_dask_core.attributes import OptionAttribute, add_older_attributes
 from prefect_dask_core.bodies import NOT_PICKLED, TaskBody, do_nothing
-from prefect_dask_core.context import GraphBuilder, context, current_tags
+from prefect_dask_core.context import GraphBuilder, context, current_group, current_tags
 from prefect_dask_core.edges import Annotation
 from prefect_dask_core.errors import (
     DeclarationError,
@@ -25,6 +26,8 @@ from prefect_dask_core.errors import (
 )
 from prefect_dask_core.operators import BODIES, OperatorMixin
 from prefect_dask_core.options import StateHandler, TaskOptions
+from prefect_dask_core.results.result import Result
+from prefect_dask_core.serialization import describe_task
 from prefect_dask_core.signatures import RESERVED, number_of_outputs
 from prefect_dask_core.spellings import (
     ALL_NAMES,
@@ -77,6 +80,7 @@ class Task(TaskBody, OperatorMixin):
     description: OptionAttribute[str | None] = OptionAttribute()
     tags: OptionAttribute[frozenset[str]] = OptionAttribute()
     version: OptionAttribute[str | None] = OptionAttribute()
+    group: OptionAttribute[str] = OptionAttribute()
     retries: OptionAttribute[int] = OptionAttribute()
     retry_delay_seconds: OptionAttribute[float | tuple[float, ...]] = OptionAttribute()
     timeout_seconds: OptionAttribute[float | None] = OptionAttribute()
@@ -84,9 +88,22 @@ class Task(TaskBody, OperatorMixin):
     skip_on_upstream_skip: OptionAttribute[bool] = OptionAttribute()
     state_handlers: OptionAttribute[tuple[StateHandler, ...]] = OptionAttribute()
     nout: OptionAttribute[int | None] = OptionAttribute()
+    cache_for: OptionAttribute[timedelta | None] = OptionAttribute()
+    #: The one in effect, where none was given too.
+    cache_validator: OptionAttribute[Any] = OptionAttribute("validator")
+    cache_key: OptionAttribute[str | None] = OptionAttribute()
+    persist_result: OptionAttribute[bool | None] = OptionAttribute()
+    result: OptionAttribute[Result | None] = OptionAttribute()
+    target: OptionAttribute[Any] = OptionAttribute()
+    task_run_name: OptionAttribute[Any] = OptionAttribute()
+    log_prints: OptionAttribute[bool | None] = OptionAttribute()
 
     #: Whether the package made the task to carry an argument.
     auto_generated: ClassVar[bool] = False
+    #: Whether the task makes or cleans up a resource, so is never taken as done.
+    is_resource: ClassVar[bool] = False
+    #: Which of ``"init"``, ``"setup"`` and ``"cleanup"`` it does to a resource.
+    resource_role: ClassVar[str | None] = None
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -116,10 +133,10 @@ class Task(TaskBody, OperatorMixin):
         }
         made = make_options({**derived, **given}, derived["name"])
         own["options"] = made
-        own["options"] = self._tagged_options()
+        own["options"] = self._labelled_options()
         unused = context.get("_unused_tasks")
-        if unused is not None and not self.auto_generated:
-            unused[id(self)] = self
+        if unused and not self.auto_generated:
+            unused[-1][id(self)] = self
 
     @property
     def identity(self) -> str:
@@ -277,7 +294,7 @@ class Task(TaskBody, OperatorMixin):
         flow = self._flow(flow)
         self.body_signature.refuse_in_graph(self.name)
         inputs = self.body_signature.bind(args, kwargs, self.name)
-        self.__dict__["options"] = self._tagged_options()
+        self.__dict__["options"] = self._labelled_options()
         first = [*_as_list(upstream_tasks), *_as_list(wait_for)]
         flow.set_dependencies(
             self, upstream_tasks=first, keyword_tasks=inputs, mapped=mapped
@@ -296,9 +313,8 @@ class Task(TaskBody, OperatorMixin):
         return active
 
     def _mark_used(self) -> None:
-        unused = context.get("_unused_tasks")
-        if unused:
-            unused.pop(id(self), None)
+        for made in context.get("_unused_tasks", ()):
+            made.pop(id(self), None)
 
     # -- edges ------------------------------------------------------------------
 
@@ -382,10 +398,8 @@ class Task(TaskBody, OperatorMixin):
         if self.slug is not None:
             changes.setdefault("slug", f"{self.slug}-copy")
         twin = self._twin(change_options(self.options, changes))
-        if not changes:
-            twin.__dict__["options"] = self._tagged_options()
-        elif not current_tags() <= twin.tags:
-            twin.__dict__["options"] = twin._tagged_options()
+        labelled = twin if changes else self
+        twin.__dict__["options"] = labelled._labelled_options()
         twin.__dict__.update(task_args)
         return twin
 
@@ -416,21 +430,22 @@ class Task(TaskBody, OperatorMixin):
         own.pop("_method", None)
         own.pop("_identity", None)
         if options is not self.options:
-            own.pop("_tagged", None)
+            own.pop("_labelled", None)
             own["options"] = options
         return twin
 
-    def _tagged_options(self) -> TaskOptions:
-        """The options, with the tags of the surrounding block."""
-        block = current_tags()
+    def _labelled_options(self) -> TaskOptions:
+        """The options, with the tags and the group of the surrounding blocks."""
         options = self.options
-        if block <= options.tags:
+        tags, group = current_tags(), options.group or current_group()
+        if tags <= options.tags and group == options.group:
             return options
         # Kept, so that all copies made in one block share one record.
-        kept: tuple[frozenset[str], TaskOptions] | None = self.__dict__.get("_tagged")
-        if kept is None or kept[0] != block:
-            tagged = change_options(options, {"tags": options.tags | block})
-            kept = self.__dict__["_tagged"] = (block, tagged)
+        kept: tuple[Any, TaskOptions] | None = self.__dict__.get("_labelled")
+        if kept is None or kept[0] != (tags, group):
+            labels = {"tags": options.tags | tags, "group": group}
+            made = change_options(options, labels)
+            kept = self.__dict__["_labelled"] = ((tags, group), made)
         return kept[1]
 
     def __get__(self: TaskT, instance: Any, owner: type | None = None) -> TaskT:
@@ -444,6 +459,16 @@ class Task(TaskBody, OperatorMixin):
         return twin
 
     # -- values -----------------------------------------------------------------
+
+    def serialize(self, task: Any = None) -> dict[str, Any]:
+        """Describe the task as plain data that JSON can hold.
+
+        Parameters
+        ----------
+        task : object, optional
+            Ignored; the first generation had it.
+        """
+        return describe_task(self)
 
     def __repr__(self) -> str:
         return f"<Task: {self.name}>"

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from prefect_dask_core.cache_validators import (
+    all_inputs,
+    all_parameters,
+    duration_only,
+    never_use,
+    partial_inputs_only,
+    partial_parameters_only,
+)
 from prefect_dask_core.edges import Edge
 from prefect_dask_core.options import TaskOptions
+from prefect_dask_core.results import JSONSerializer, LocalResult, PickleSerializer
 from prefect_dask_core.states import (
     NO_DATA,
     AwaitingRetry,
@@ -88,6 +99,17 @@ def _states(classes):
     )
 
 
+def cached_states():
+    """States that hold the value of an earlier run."""
+    return st.builds(
+        Cached,
+        data=st.integers(),
+        hashed_inputs=st.none() | st.dictionaries(names, st.text(max_size=4)),
+        cached_parameters=st.none() | st.dictionaries(names, st.integers()),
+        cached_result_expiration=st.none() | st.floats(0, 1e10),
+    )
+
+
 def final_states():
     """States in which a run ends for good."""
     return _states(FINAL)
@@ -100,7 +122,7 @@ def successes():
 
 def states():
     """All states, final or not."""
-    return _states((*FINAL, *UNFINISHED))
+    return _states((*FINAL, *UNFINISHED)) | cached_states()
 
 
 def upstreams(of=None, min_size=0):
@@ -124,9 +146,26 @@ def triggers():
     )
 
 
+def validators():
+    """Shipped cache validators."""
+    chosen = st.none() | st.lists(names, max_size=3)
+    return (
+        st.sampled_from((never_use, duration_only, all_inputs, all_parameters))
+        | st.builds(partial_inputs_only, chosen)
+        | st.builds(partial_parameters_only, chosen)
+    )
+
+
+def results():
+    """Results that are kept in files."""
+    serializers = st.sampled_from((PickleSerializer(), JSONSerializer()))
+    return st.builds(LocalResult, names, st.none() | names, serializers)
+
+
 def task_options():
     """Options of a task."""
     delays = st.floats(0, 100)
+    templates = st.none() | names | names.map("{{{}}}".format)
     return st.builds(
         TaskOptions,
         name=names,
@@ -138,6 +177,14 @@ def task_options():
         trigger=triggers(),
         skip_on_upstream_skip=st.booleans(),
         nout=st.none() | st.integers(0, 3),
+        cache_for=st.none() | st.timedeltas(timedelta(0), timedelta(days=9)),
+        cache_validator=st.none() | validators(),
+        cache_key=st.none() | names,
+        persist_result=st.none() | st.booleans(),
+        result=st.none() | results(),
+        target=templates,
+        task_run_name=templates,
+        log_prints=st.none() | st.booleans(),
     )
 
 

@@ -5,7 +5,7 @@ import threading
 import cloudpickle
 import pytest
 
-from prefect_dask_core.context import context, current_tags, tags
+from prefect_dask_core.context import context, current_group, current_tags, group, tags
 
 
 def test_a_variable_is_set_for_the_length_of_a_block():
@@ -116,3 +116,20 @@ def test_nested_tags_add_up():
 def test_a_tag_is_a_string():
     with pytest.raises(TypeError, match=r"takes strings, and got \['a'\]"):
         tags(["a"]).__enter__()
+
+
+def test_the_inner_of_two_groups_counts_unless_it_is_appended():
+    with group("outer"):
+        with group("inner"):
+            assert current_group() == "inner"
+        with group("inner", append=True) as whole:
+            assert current_group() == whole == "outer/inner"
+        assert current_group() == "outer"
+    with group("alone", append=True):
+        assert current_group() == "alone"
+    assert current_group() == ""
+
+
+def test_a_group_is_a_string():
+    with pytest.raises(TypeError, match="takes a string"), group(3):
+        pass

@@ -254,6 +254,25 @@ def test_a_task_that_was_made_in_the_block_and_not_added_is_warned_about():
         Task("unused")
 
 
+def test_a_task_made_in_the_outer_block_may_be_used_in_the_inner_one_only():
+    with Flow("outer") as outer:
+        called, bound, added = Task("called"), Task("bound"), Task("added")
+        with Flow("inner") as inner:
+            called()
+            bound.bind()
+            inner.add_task(added)
+    assert [t.name for t in inner.tasks] == ["called", "bound", "added"]
+    assert not outer.tasks
+
+
+def test_a_task_made_in_the_inner_block_and_not_used_there_is_warned_about_once():
+    with Flow("outer") as outer:
+        with pytest.warns(UserWarning, match="flow 'inner' and never"), Flow("inner"):
+            late = Task("late")
+        late()
+    assert len(outer.tasks) == 1
+
+
 def test_a_task_that_was_made_in_the_block_and_called_is_not_warned_about():
     with Flow("f") as flow:
         local = Task(lambda x: x, name="local")

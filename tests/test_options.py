@@ -5,12 +5,25 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 
+from prefect_dask_core.cache_validators import (
+    all_inputs,
+    duration_only,
+    never_use,
+    partial_inputs_only,
+)
 from prefect_dask_core.errors import (
     DeclarationError,
     OptionTypeError,
     OptionValueError,
 )
 from prefect_dask_core.options import OPTION_NAMES, TaskOptions
+from prefect_dask_core.results import (
+    ConstantResult,
+    HandlerResult,
+    LocalResult,
+    PrefectResult,
+    Result,
+)
 from prefect_dask_core.triggers import all_finished, all_successful
 from tests.strategies import task_options
 
@@ -65,6 +78,14 @@ def test_options_cannot_be_changed():
         ("trigger", all_finished, all_finished),
         ("state_handlers", [handler], (handler,)),
         ("nout", 0, 0),
+        ("cache_for", 90, timedelta(seconds=90)),
+        ("cache_for", timedelta(days=1), timedelta(days=1)),
+        ("cache_for", 0, timedelta(0)),
+        ("cache_validator", partial_inputs_only, partial_inputs_only()),
+        ("persist_result", False, False),
+        ("target", "{x}.pkl", "{x}.pkl"),
+        ("target", handler, handler),
+        ("log_prints", False, False),
     ],
 )
 def test_values_are_kept_in_one_form(option, value, kept):
@@ -95,6 +116,15 @@ def test_values_are_kept_in_one_form(option, value, kept):
         ("state_handlers", [3], "a list of callables"),
         ("nout", 2.0, "an int, the number of outputs"),
         ("nout", True, "an int"),
+        ("cache_for", "1d", "a number of seconds or a timedelta"),
+        ("cache_validator", "all_inputs", "a validator such as cache_validators"),
+        ("cache_key", 3, "a string"),
+        ("persist_result", 1, "True, False or None"),
+        ("result", "folder", r"a Result, such as results\.LocalResult\(\)"),
+        ("target", 3, "a template string, or a callable"),
+        ("task_run_name", ["a"], "a template string, or a callable"),
+        ("task_run_name", str, "a template string, or a callable"),
+        ("log_prints", "yes", "True, False or None"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_refused(option, value, expected):
@@ -115,6 +145,12 @@ def test_a_value_of_the_wrong_type_is_refused(option, value, expected):
         ("timeout_seconds", -1, "not negative"),
         ("timeout_seconds", float("inf"), "a finite number of seconds"),
         ("nout", -1, "the number of outputs cannot be negative"),
+        ("cache_for", -1, "not negative"),
+        ("cache_for", 1e15, "longer than a timedelta can be"),
+        ("target", "{}.pkl", "a field without a name"),
+        ("target", "", "is no template: it is empty"),
+        ("task_run_name", "{0}", "a field without a name"),
+        ("task_run_name", "{x", "is no template"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused(option, value, reason):
@@ -128,3 +164,60 @@ def test_a_value_that_makes_no_sense_is_refused(option, value, reason):
 def test_a_name_is_a_string_with_something_in_it(name):
     with pytest.raises(OptionTypeError, match="the name of a task is a string"):
         TaskOptions(name)
+
+
+class Shelf:
+    """A result handler."""
+
+    def read(self, location):
+        """Value of a place."""
+
+    def write(self, value):
+        """Place of a value."""
+
+
+@pytest.mark.parametrize(
+    ("options", "validator"),
+    [
+        ({}, never_use),
+        ({"cache_for": 1}, duration_only),
+        ({"cache_for": 0}, duration_only),
+        ({"cache_for": 1, "cache_validator": all_inputs}, all_inputs),
+        ({"cache_validator": all_inputs}, all_inputs),
+    ],
+)
+def test_the_validator_depends_on_the_time_unless_it_is_given(options, validator):
+    assert TaskOptions("t", **options).validator is validator
+
+
+@pytest.mark.parametrize(
+    ("options", "persists"),
+    [
+        ({}, False),
+        ({"persist_result": True}, True),
+        ({"target": "a.pkl"}, True),
+        ({"result": LocalResult("a")}, True),
+        ({"result": PrefectResult()}, True),
+        ({"result": HandlerResult(Shelf())}, True),
+        ({"result": Result()}, False),
+        ({"result": ConstantResult(3)}, False),
+        ({"persist_result": False, "target": "a.pkl"}, False),
+        ({"persist_result": False, "result": LocalResult("a")}, False),
+    ],
+)
+def test_a_value_is_kept_if_there_is_a_place_unless_it_is_said(options, persists):
+    assert TaskOptions("t", **options).persists is persists
+
+
+@pytest.mark.parametrize(
+    "result", [Result(), ConstantResult(3), PrefectResult(), HandlerResult(Shelf())]
+)
+def test_a_target_needs_a_result_that_takes_a_location(result):
+    with pytest.raises(OptionValueError, match="values are not kept where one says"):
+        TaskOptions("load", target="a.pkl", result=result)
+
+
+@pytest.mark.parametrize("result", [Result(), ConstantResult(3)])
+def test_a_value_cannot_be_persisted_by_a_result_that_stores_nothing(result):
+    with pytest.raises(OptionValueError, match="which does not store values"):
+        TaskOptions("load", persist_result=True, result=result)

@@ -1,11 +1,12 @@
 import pickle
+from datetime import date, datetime, timedelta, timezone
 
 import pytest
 
 from prefect_dask_core.context import context
 from prefect_dask_core.errors import DuplicateSlugError, GraphError, OptionTypeError
 from prefect_dask_core.flows import Flow
-from prefect_dask_core.parameters import NO_DEFAULT, Parameter
+from prefect_dask_core.parameters import NO_DEFAULT, DateTimeParameter, Parameter
 from prefect_dask_core.signals import FAIL
 from prefect_dask_core.tasks import task
 
@@ -121,3 +122,43 @@ def test_pickling_changes_nothing():
     assert (copy.name, copy.default, copy.required) == ("x", None, False)
     assert pickle.loads(pickle.dumps(Parameter("x"))).default is NO_DEFAULT
     assert repr(copy) == "<Parameter: x>"
+
+
+MOMENT = datetime(2024, 3, 1, 12, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("2024-03-01T12:00:00Z", MOMENT),
+        ("2024-03-01T13:00+01:00", MOMENT),
+        (datetime(2024, 3, 1, 12), MOMENT),
+        (MOMENT, MOMENT),
+        (date(2024, 3, 1), MOMENT - timedelta(hours=12)),
+        ("20240301", MOMENT - timedelta(hours=12)),
+        (None, None),
+    ],
+)
+def test_a_moment_is_read_from_what_is_given(run, given, found):
+    with Flow("f") as flow:
+        moment = DateTimeParameter("moment")()
+    assert run(flow, moment=given)[moment].result() == found
+
+
+@pytest.mark.parametrize("given", ["soon", 3])
+def test_what_is_no_moment_fails_the_parameter(run, given):
+    with Flow("f") as flow:
+        moment = DateTimeParameter("moment")
+        after = double(moment)
+    state = run(flow, moment=given)
+    assert state[moment].is_failed()
+    assert type(state[after]).__name__ == "TriggerFailed"
+
+
+def test_a_moment_with_a_default_is_not_required():
+    assert DateTimeParameter("moment").required
+    found = DateTimeParameter("moment", default="2024-03-01T12:00:00Z")
+    assert not found.required
+    assert found.run() == MOMENT
+    assert found.copy("other").run() == MOMENT
+    assert found.serialize()["default"] == "2024-03-01T12:00:00Z"

@@ -1,16 +1,17 @@
-import dataclasses
 import pickle
 from datetime import timedelta
 
 import pytest
 from hypothesis import given
 
+from prefect_dask_core.cache_validators import all_inputs, duration_only, never_use
 from prefect_dask_core.errors import (
     OptionTypeError,
     OptionValueError,
     UnknownOptionError,
 )
 from prefect_dask_core.options import OPTION_NAMES, TaskOptions
+from prefect_dask_core.results import HandlerResult, LocalResult
 from prefect_dask_core.spellings import (
     OLDER,
     OnFailure,
@@ -26,6 +27,19 @@ def handler(task, old, new):
     """Look at a change of state."""
 
 
+class Shelf:
+    """A result handler of the graph generations."""
+
+    def read(self, location):
+        """Value of a place."""
+
+    def write(self, value):
+        """Place of a value."""
+
+
+SHELF = Shelf()
+
+
 @given(task_options())
 def test_changing_nothing_gives_the_very_same_options(options):
     assert change_options(options, {}) is options
@@ -33,9 +47,11 @@ def test_changing_nothing_gives_the_very_same_options(options):
     assert change_options(options, again) is options
 
 
+# Any two options may not go well together, which is told and changes nothing.
+@pytest.mark.filterwarnings("ignore:task:UserWarning")
 @given(task_options(), task_options())
 def test_changing_everything_gives_the_other_options(options, other):
-    wanted = dataclasses.asdict(other) | {"trigger": other.trigger}
+    wanted = {name: getattr(other, name) for name in OPTION_NAMES}
     assert change_options(options, wanted) == other
 
 
@@ -54,6 +70,12 @@ def test_every_older_name_leads_to_an_option_of_today():
         ({"timeout": None}, {}),
         ({"propagate_skip": False}, {"skip_on_upstream_skip": False}),
         ({"max_retries": None, "retry_delay": None}, {}),
+        ({"checkpoint": True}, {"persist_result": True}),
+        ({"checkpoint": False}, {"persist_result": False}),
+        ({"log_stdout": True}, {"log_prints": True}),
+        ({"result_handler": SHELF}, {"result": HandlerResult(SHELF)}),
+        ({"result_handler": LocalResult("a")}, {"result": LocalResult("a")}),
+        ({"result_handler": None, "checkpoint": None, "log_stdout": None}, {}),
         (
             {"max_retries": 2, "retry_delay": timedelta(minutes=1)},
             {"retries": 2, "retry_delay_seconds": 60},
@@ -82,6 +104,10 @@ def test_an_older_name_means_an_option_of_today(older, today):
         ("timeout", {"timeout_seconds": 2.5}, 2.5),
         ("timeout", {}, None),
         ("propagate_skip", {"skip_on_upstream_skip": False}, False),
+        ("checkpoint", {"persist_result": True}, True),
+        ("log_stdout", {"log_prints": True}, True),
+        ("result_handler", {"result": HandlerResult(SHELF)}, SHELF),
+        ("result_handler", {"result": LocalResult("a")}, None),
     ],
 )
 def test_an_option_of_today_can_be_read_under_its_older_name(name, options, value):
@@ -181,3 +207,58 @@ def test_on_failure_takes_one_callable():
 def test_a_wrong_list_of_handlers_is_refused_beside_on_failure_too():
     with pytest.raises(OptionTypeError, match="expected a list of callables"):
         make_options({"on_failure": len, "state_handlers": 3}, "t")
+
+
+@pytest.mark.parametrize("value", [3, "folder", object()])
+def test_a_result_handler_reads_and_writes(value):
+    with pytest.raises(OptionTypeError, match=r"read\(location\) and write\(value\)"):
+        make_options({"result_handler": value}, "t")
+
+
+def test_a_validator_without_a_time_is_told():
+    with pytest.warns(UserWarning, match="'t': cache_validator without cache_for"):
+        made = make_options({"cache_validator": all_inputs}, "t")
+    assert made.validator is all_inputs
+    with pytest.warns(UserWarning, match="add cache_for"):
+        change_options(
+            made, {"cache_key": "a", "cache_for": None, "cache_validator": len}
+        )
+
+
+def test_a_validator_that_goes_unused_is_told_once():
+    with pytest.warns(UserWarning, match="cache_validator without cache_for"):
+        made = make_options({"cache_validator": all_inputs}, "t")
+    changed = change_options(made, {"tags": ["a"], "retries": 1})
+    assert changed.validator is all_inputs
+
+
+def test_never_to_use_a_cache_needs_no_time():
+    assert make_options({"cache_validator": never_use}, "t").validator is never_use
+
+
+def test_a_changed_time_changes_the_validator_that_was_not_given():
+    plain = make_options({}, "t")
+    cached = change_options(plain, {"cache_for": 60})
+    assert (plain.validator, cached.validator) == (never_use, duration_only)
+    assert change_options(cached, {"cache_for": None}).validator is never_use
+
+
+def test_a_changed_time_leaves_the_validator_that_was_given():
+    given = {"cache_for": 60, "cache_validator": never_use}
+    assert change_options(make_options(given, "t"), {"cache_for": 9}).validator is (
+        never_use
+    )
+
+
+def test_a_target_beside_another_location_is_told():
+    given = {"target": "a.pkl", "result": LocalResult("dir", location="b.pkl")}
+    with pytest.warns(UserWarning, match="target='a.pkl' is used instead of .*'b.pkl'"):
+        make_options(given, "t")
+    agreed = {"target": "b.pkl", "result": LocalResult("dir", location="b.pkl")}
+    make_options(agreed, "t")
+
+
+def test_a_removed_target_leaves_nothing_to_persist():
+    made = make_options({"target": "a.pkl"}, "t")
+    assert made.persists
+    assert not change_options(made, {"target": None}).persists

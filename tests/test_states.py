@@ -1,4 +1,5 @@
 import pickle
+from datetime import datetime, timezone
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from prefect_dask_core.errors import (
 )
 from prefect_dask_core.states import (
     AwaitingRetry,
+    Cached,
     Cancelled,
     Completed,
     Crashed,
@@ -228,3 +230,32 @@ def test_classes_know_their_children_and_parents():
 def test_a_queued_run_is_scheduled_and_kept_elsewhere():
     assert Queued().is_scheduled()
     assert Queued().is_meta_state()
+
+
+def test_a_cached_state_tells_what_it_was_made_of():
+    state = Cached(
+        data=3,
+        hashed_inputs={"x": "a"},
+        cached_parameters={"p": 1},
+        cached_result_expiration=60.0,
+    )
+    for copy in (state, pickle.loads(pickle.dumps(state)), state.replace(message="m")):
+        assert copy.result() == 3
+        assert copy.hashed_inputs == {"x": "a"}
+        assert copy.cached_parameters == {"p": 1}
+        assert copy.cached_result_expiration == 60.0
+
+
+def test_a_cached_state_never_expires_unless_told():
+    state = Cached("from an earlier run", 3)
+    assert state.cached_result_expiration is None
+    assert (state.hashed_inputs, state.cached_parameters) == (None, None)
+
+
+def test_the_end_of_a_cached_state_can_be_a_datetime():
+    end = datetime(1970, 1, 1, 0, 1, tzinfo=timezone.utc)
+    assert Cached(cached_result_expiration=end).cached_result_expiration == 60.0
+
+
+def test_cached_states_with_different_inputs_differ():
+    assert Cached(data=3, hashed_inputs={"x": "a"}) != Cached(data=3)

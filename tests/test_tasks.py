@@ -12,7 +12,8 @@ import cloudpickle
 import pytest
 from hypothesis import given
 
-from prefect_dask_core.context import context, tags
+from prefect_dask_core.cache_validators import all_inputs, duration_only, never_use
+from prefect_dask_core.context import context, group, tags
 from prefect_dask_core.errors import (
     DeclarationError,
     GraphError,
@@ -27,6 +28,7 @@ from prefect_dask_core.errors import (
 )
 from prefect_dask_core.flows import Flow
 from prefect_dask_core.options import TaskOptions
+from prefect_dask_core.results import LocalResult
 from prefect_dask_core.tasks import Constant, Task, task
 from prefect_dask_core.triggers import all_finished, all_successful
 from tests.strategies import task_options
@@ -213,13 +215,16 @@ def test_an_option_as_a_class_attribute_is_refused():
 # -- options -----------------------------------------------------------------------
 
 
+# Any two options may not go well together, which is told and changes nothing.
+@pytest.mark.filterwarnings("ignore:task:UserWarning")
 @given(task_options())
 def test_every_option_can_be_read_as_an_attribute(options):
     values = {name: getattr(options, name) for name in TaskOptions.__slots__}
     made = Task(plus, **values)
     assert made.options == TaskOptions(**{**values, "description": made.description})
-    for name in values:
+    for name in values.keys() - {"cache_validator"}:
         assert getattr(made, name) == getattr(made.options, name)
+    assert made.cache_validator is made.options.validator
 
 
 def test_older_names_can_be_given_and_read():
@@ -490,6 +495,42 @@ def test_with_options_replaces_tags():
     assert Task(plus, tags=["a"]).with_options(tags=["b"]).tags == {"b"}
 
 
+@pytest.mark.parametrize("variant", [Task.copy, Task.with_options])
+def test_a_variant_works_out_anew_what_was_not_given(variant):
+    made = Task(plus)
+    cached = variant(made, cache_for=60)
+    assert (made.cache_validator, cached.cache_validator) == (never_use, duration_only)
+    assert variant(cached, cache_for=None).cache_validator is never_use
+    asked = variant(cached, cache_validator=all_inputs)
+    assert variant(asked, cache_for=5).cache_validator is all_inputs
+    assert variant(asked, cache_validator=None).cache_validator is duration_only
+
+
+@pytest.mark.parametrize("variant", [Task.copy, Task.with_options])
+def test_a_variant_can_be_without_what_the_task_has(variant):
+    given = {
+        "cache_for": timedelta(1),
+        "cache_key": "k",
+        "persist_result": True,
+        "result": LocalResult("folder"),
+        "target": "{x}.pkl",
+        "task_run_name": "{x}",
+        "log_prints": True,
+    }
+    made = Task(plus, **given)
+    for name in given:
+        assert getattr(variant(made, **{name: None}), name) is None
+        assert getattr(variant(made), name) == given[name]
+
+
+def test_a_warning_points_at_the_line_that_made_the_task():
+    with pytest.warns(UserWarning, match="without cache_for") as warned:
+        made = Task(plus, cache_validator=all_inputs)
+    with pytest.warns(UserWarning, match="without cache_for") as again:
+        made.with_options(cache_validator=duration_only)
+    assert {one.filename for one in (*warned, *again)} == {__file__}
+
+
 def test_with_options_refuses_an_unknown_option():
     with pytest.raises(UnknownOptionError, match="did you mean 'retries'"):
         decorated.with_options(retires=3)
@@ -744,3 +785,29 @@ def test_a_constant_returns_its_value():
     assert Constant([1]).run() == Constant([1])() == [1]
     assert Constant(3, name="three").name == "three"
     assert Constant(3).auto_generated
+
+
+def test_a_task_belongs_to_the_group_in_which_it_was_made_or_called():
+    outside = Task("outside")
+    with group("load"):
+        made = Task("made")
+        explicit = Task("explicit", group="own")
+        with Flow("f"):
+            called, bound = outside(), made()
+    assert (outside.group, made.group, explicit.group) == ("", "load", "own")
+    assert (called.group, bound.group) == ("load", "load")
+    assert made.copy(group="other").group == "other"
+    assert made.with_options(group=None).group == ""
+
+
+def test_copies_made_in_one_group_share_their_options():
+    plain = Task("plain")
+    with group("load"), tags("db"):
+        one, two = plain.copy(), plain.copy()
+    assert one.options is two.options
+    assert (one.group, one.tags) == ("load", {"db"})
+
+
+def test_a_group_is_text():
+    with pytest.raises(OptionTypeError, match="group=3"):
+        Task("t", group=3)

@@ -33,6 +33,9 @@ FAR_OVER = 4.0
 REPORT_EVERY = 0.25
 
 
+NOT_PAUSED: Mapping[int, str] = {}
+
+
 class Step(NamedTuple):
     """One node, as a block runs it.
 
@@ -54,6 +57,9 @@ class Step(NamedTuple):
         Whether other nodes map over its flattened value or children.
     refusal : Exception or None
         Why its children cannot exist; its parent is judged instead.
+    paused : mapping of int to str
+        Runs that are resumed from a pause, by index: the name of the pause. The index
+        of a plain node is 0.
     """
 
     node: int
@@ -64,6 +70,7 @@ class Step(NamedTuple):
     measured: bool = False
     flattened: bool = False
     refusal: Exception | None = None
+    paused: Mapping[int, str] = NOT_PAUSED
 
 
 class Block(NamedTuple):
@@ -160,19 +167,25 @@ class _OpenStep:
                 tally = tally + more
         mapped = self.step.mapped
         name = f"{self.step.task.name}[{index}]" if mapped else self.step.task.name
+        variables = {
+            **self.variables,
+            "map_index": index if mapped else None,
+            "task_full_name": name,
+        }
+        pause = self.step.paused.get(index)
+        if pause is not None:
+            variables["resume"] = True
+            variables["is_waiting"] = pause == "Waiting"
         return TaskRun(
             task=self.step.task,
             name=name,
             tally=tally,
             upstream=partial(self._upstream, index),
             inputs=partial(self._inputs, index),
-            variables={
-                **self.variables,
-                "map_index": index if mapped else None,
-                "task_full_name": name,
-            },
+            variables=variables,
             now=self.now,
             refusal=self.step.refusal,
+            resumed=pause is not None,
         )
 
     def _inputs(self, index: int) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from prefect_dask_core.states import (
     DataReference,
     Failed,
     Finished,
+    Looped,
     Missing,
     Paused,
     Pending,
@@ -50,6 +51,7 @@ STATE_BY_CODE: Final[tuple[type[State], ...]] = (
     AwaitingRetry,
     Running,
     Finished,
+    Looped,
 )
 CODE_BY_STATE: Final[dict[type[State], int]] = {
     state: code for code, state in enumerate(STATE_BY_CODE)
@@ -65,7 +67,9 @@ _FAILED: Final = frozenset(
     code for code, cls in enumerate(STATE_BY_CODE) if issubclass(cls, Failed | Crashed)
 )
 _FINISHED: Final = frozenset(
-    code for code, cls in enumerate(STATE_BY_CODE) if issubclass(cls, Finished)
+    code
+    for code, cls in enumerate(STATE_BY_CODE)
+    if issubclass(cls, Finished) and cls is not Looped
 )
 
 #: The tally of the commonest upstream.
@@ -138,6 +142,13 @@ class Elsewhere:
         if self._values is None:
             self._values = self._fetch()
         return self._values
+
+    def __getitem__(self, offset: int) -> Any:
+        return self.load()[offset]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Whoever pickles a state means its value.
+        return list, (self.load(),)
 
 
 class _ElsewhereItem(DataReference):
@@ -239,6 +250,19 @@ class Segment:
         """Forget all but the first `count` children."""
         del self.codes[count:], self.begins[count:], self.ends[count:]
         del self.values[count:]
+
+    def part(self, start: int, stop: int) -> Segment:
+        """The children from one offset to another, as a segment of their own."""
+        part = Segment(self.start + start)
+        part.codes = self.codes[start:stop]
+        part.begins, part.ends = self.begins[start:stop], self.ends[start:stop]
+        inside = range(start, stop)
+        part.attempts = {n - start: v for n, v in self.attempts.items() if n in inside}
+        part.details = {n - start: v for n, v in self.details.items() if n in inside}
+        part.values = None
+        if self.values is not None:
+            part.values = [self.values[offset] for offset in inside]
+        return part
 
     def state(self, offset: int) -> State:
         """State of one child.
@@ -373,12 +397,11 @@ class Children(Sequence[State]):
 
     def locate(self, index: int) -> tuple[Segment, int] | None:
         """Segment and offset of a child, `None` if nothing is known of it."""
-        if index < 0:
-            index += self._length
-        if not 0 <= index < self._length:
+        if not -self._length <= index < self._length:
             raise IndexError(
                 f"child {index} of a mapped task that has {self._length} children."
             )
+        index %= self._length
         position = bisect_right(self._starts, index) - 1
         if position < 0 or index >= self._segments[position].stop:
             return None

@@ -6,6 +6,7 @@ The only module that knows Dask's graph specification.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import dask.threaded
@@ -14,10 +15,9 @@ from dask._task_spec import TaskRef
 from dask.base import tokenize
 from dask.typing import Key
 
-from prefect_dask_core.engine.columns import Segment
 from prefect_dask_core.engine.effects import Shell
 from prefect_dask_core.engine.events import Assignment
-from prefect_dask_core.engine.feeds import BlockResult
+from prefect_dask_core.engine.feeds import result_of
 from prefect_dask_core.engine.packing import (
     OWN_KEY_BYTES,
     PackedBlock,
@@ -95,8 +95,7 @@ class GraphBuilder:
         key = (f"{name}-{self._suffix}", block.number)
         self._keys[block.number] = key
         if assignment.given is not None:
-            result = BlockResult(assignment.given, _items_of_given(assignment.given))
-            blob = self.packer.pack_object(result, 0)
+            blob = self.packer.pack_object(result_of(assignment.given), 0)
             graph[key] = GraphTask(key, unpack, *blob[:2], ())
             return
         packed = self.packer.pack(block, len(assignment.reads))
@@ -120,17 +119,6 @@ class GraphBuilder:
             key = self._shared[blob] = (f"payload-{self._suffix}", len(self._shared))
         graph[key] = GraphTask(key, load_shared, blob)
         return TaskRef(key)
-
-
-def _items_of_given(given: Mapping[int, Segment]) -> dict[int, list[Any]]:
-    """Items of the plain nodes among stand-ins that are mapped over."""
-    items = {}
-    for node, segment in given.items():
-        if segment.length is not None and segment.values is not None:
-            found = items_of(segment.values[0])
-            if found is not None:
-                items[node] = found
-    return items
 
 
 def block_name(names: Sequence[str]) -> str:
@@ -353,7 +341,7 @@ def _with_inputs(node: Node, inputs: Iterable[tuple[Any, Any]]) -> Node:
         type(item)(item.key, item.node, value, item.mapped, item.flattened, item.edge)
         for item, value in inputs
     )
-    return Node(node.index, node.slug, node.task, fresh, node.mapped, node.constant)
+    return replace(node, inputs=fresh)
 
 
 def run_work(

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from prefect_dask_core.engine.block import Block, BlockReport, Step
+from prefect_dask_core.engine.block import NOT_PAUSED, Block, BlockReport, Step
 from prefect_dask_core.engine.columns import Children, Segment
 from prefect_dask_core.engine.events import (
     Assignment,
@@ -48,6 +48,7 @@ from prefect_dask_core.engine.feeds import (
     is_success,
 )
 from prefect_dask_core.engine.plan import Input, Node, Plan, fuse, items_of
+from prefect_dask_core.engine.resume import NOTHING_EARLIER, Earlier
 from prefect_dask_core.errors import InternalError
 from prefect_dask_core.states import (
     Cancelled,
@@ -59,6 +60,8 @@ from prefect_dask_core.states import (
 )
 
 WAITING, SUBMITTED, FINAL = 0, 1, 2
+#: Times a block that had ended is run anew before what it held counts as lost.
+MOST_TRIES = 3
 
 
 @dataclass(slots=True)
@@ -70,9 +73,18 @@ class _Lane:
     todo: deque[tuple[int, int]]
     in_flight: dict[int, tuple[int, int]] = field(default_factory=dict)
     waiting: set[int] = field(default_factory=set)
+    suspects: deque[tuple[int, int]] = field(default_factory=deque)
     pace: Pace = field(default_factory=Pace)
     children_done: int = 0
     blocks_done: int = 0
+
+
+@dataclass(slots=True)
+class _Solo:
+    """A child that runs node by node, to find which of them kills its workers."""
+
+    lane: _Lane
+    left: set[int]
 
 
 class Driver:
@@ -84,14 +96,22 @@ class Driver:
         What to run.
     wanted : frozenset of int
         Nodes whose values are kept for the end of the run.
+    earlier : Earlier, optional
+        What of an earlier run stands.
 
     Notes
     -----
     Reading order: `handle` names the events; `_advance` decides what is ready.
     """
 
-    def __init__(self, plan: Plan, wanted: frozenset[int]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        wanted: frozenset[int],
+        earlier: Earlier = NOTHING_EARLIER,
+    ) -> None:
         self.plan = plan
+        self._earlier = earlier
         self.wanted = wanted
         count = len(plan.nodes)
         self.threads = 0
@@ -105,6 +125,13 @@ class Driver:
         self._next_block = 0
         self._lanes: list[_Lane] = []
         self._lane_of_block: dict[int, _Lane] = {}
+        # Children that ended blocks of fan-outs hold, as their readers are told.
+        self._spans: dict[int, tuple[int, int]] = {}
+        self._renumbered: dict[int, int] = {}
+        # The block of suspects that runs with no other block of a fan-out beside it.
+        self._alone: int | None = None
+        self._solo: dict[int, _Solo] = {}
+        self._tries: dict[int, int] = {}
         self._open_readers = [len(found) for found in plan.dependents]
         self._left = count
         # What a node still waits for: a plain one for plain nodes to be submitted and
@@ -129,7 +156,10 @@ class Driver:
             return []
         self._told = []
         match event:
-            case Started(threads) | Resized(threads):
+            case Started(threads):
+                self.threads = threads
+                self._take_earlier()
+            case Resized(threads):
                 self.threads = threads
             case BlockDone(report):
                 self._block_done(report)
@@ -172,27 +202,80 @@ class Driver:
         return self._blocks_of.get(index, [])
 
     def holds(self, number: int, node: int, start: int) -> bool:
-        """Whether a block holds the children of a node from an index on."""
+        """Whether a block has the values of a node's children from an index on."""
         known = self._assigned.get(number)
-        return known is not None and (
-            node not in self._children or known.block.start == start
-        )
+        if known is None or node not in known.block.keep:
+            return False
+        return node not in self._children or self._spans[number][0] == start
 
     def held(self) -> frozenset[int]:
         """Blocks whose results are still kept."""
         return frozenset(self._held)
 
+    # -- what stands of an earlier run ----------------------------------------------
+
+    def _take_earlier(self) -> None:
+        """Put stand-ins where something that runs reads what does not."""
+        kept = self._earlier.kept
+        stand_ins = []
+        for index, found in sorted(kept.items()):
+            if found.length is None:
+                self._plain[index] = found.segments[0]
+                self._fans_out[index] = 0
+            else:
+                self._children[index] = Children(found.length, found.segments)
+            self._blocks_of[index] = []
+            if any(self._runs_again(n) for n in self.plan.dependents[index]):
+                stand_ins += [self._given(index, part) for part in found.segments]
+        if stand_ins:
+            self._submit(stand_ins)
+        for index, found in sorted(kept.items()):
+            if found.is_whole:
+                if not self._fans_out[index]:
+                    self._now_submitted(index)
+                self._make_final(index)
+
+    def _runs_again(self, index: int) -> bool:
+        found = self._earlier.kept.get(index)
+        return found is None or not found.is_whole
+
+    def _given(self, index: int, segment: Segment) -> Assignment:
+        node = self.plan.nodes[index]
+        step = Step(index, node.task, node.slug, (), mapped=bool(self._fans_out[index]))
+        number = self._take_number()
+        self._blocks_of[index].append(number)
+        if self._fans_out[index]:
+            self._spans[number] = segment.start, segment.stop
+        block = Block(
+            number, (step,), segment.start, segment.stop, 0.0, frozenset({index})
+        )
+        return Assignment(block, (), {index: segment})
+
+    def _todo(self, index: int, length: int) -> tuple[tuple[int, int], ...]:
+        """Ranges of children of a node that have to run."""
+        found = self._earlier.kept.get(index)
+        if found is not None:
+            return found.todo
+        return ((0, length),) if length else ()
+
     # -- blocks that ended ------------------------------------------------------------
 
     def _block_done(self, report: BlockReport) -> None:
+        if report.number in self._solo:
+            self._solo_done(report.number, report.segments)
+            return
         lane = self._lane_of_block.get(report.number)
         if lane is None:
             self._take_plain(report)
             return
         span = lane.in_flight.pop(report.number, None)
         if span is None:
-            return  # Dask ran it again after a worker's death; the first one counts.
+            self._done_again(report)
+            return
+        if report.number == self._alone:
+            self._alone = None
         start, stop = span
+        self._spans[report.number] = start, start + report.done
         lane.waiting.discard(report.number)
         lane.pace.observe(report.done, report.busy)
         lane.children_done += report.done
@@ -202,6 +285,66 @@ class Driver:
         if start + report.done < stop:
             lane.todo.appendleft((start + report.done, stop))
         self._after_lane_step(lane)
+
+    def _done_again(self, report: BlockReport) -> None:
+        """A block whose worker died after its end was run again by Dask.
+
+        What it was the first time counts. If it handed more children back this time,
+        some are missing from its result, and it is run once more, to its end.
+        """
+        span = self._spans.get(report.number)
+        if span is None or report.number not in self._held:
+            return
+        if span[0] + report.done < span[1]:
+            self._redo([report.number])
+
+    def _redo(self, numbers: Sequence[int]) -> None:
+        """Run blocks anew, to their end, together with what they read and is gone."""
+        todo = sorted({*numbers, *self._gone_above(numbers)})
+        fresh = {number: self._take_number() for number in todo}
+        self._renumbered.update(fresh)
+        anew = []
+        for old in todo:
+            assignment = self._assigned[old]
+            block = assignment.block._replace(number=fresh[old], aim=0.0)
+            self._tries[fresh[old]] = self._tries.get(old, 0) + 1
+            if old in self._spans:
+                start, stop = self._spans[fresh[old]] = self._spans[old]
+                block = block._replace(start=start, stop=stop)
+            if old in self._lane_of_block:
+                self._lane_of_block[fresh[old]] = self._lane_of_block[old]
+            reads = tuple(map(self._present, assignment.reads))
+            anew.append(Assignment(block, reads, assignment.given))
+            self._renumber(old, fresh[old])
+        self._submit(anew)
+        for old in todo:
+            self._forget(old)
+
+    def _gone_above(self, numbers: Sequence[int]) -> set[int]:
+        """Blocks these read, directly or not, whose results are not held."""
+        gone: set[int] = set()
+        todo = [n for number in numbers for n in self._assigned[number].reads]
+        while todo:
+            number = self._present(todo.pop())
+            if number not in gone and number not in self._held:
+                gone.add(number)
+                todo.extend(self._assigned[number].reads)
+        return gone
+
+    def _present(self, number: int) -> int:
+        """The number under which a block was last run anew."""
+        while number in self._renumbered:
+            number = self._renumbered[number]
+        return number
+
+    def _renumber(self, old: int, new: int) -> None:
+        self._renumbered[old] = new
+        if old in self._solo:
+            self._solo[new] = self._solo.pop(old)
+        for step in self._assigned[old].block.steps:
+            self._blocks_of[step.node] = [
+                new if n == old else n for n in self._blocks_of[step.node]
+            ]
 
     def _take_plain(self, report: BlockReport) -> None:
         if report.number not in self._assigned:
@@ -250,11 +393,6 @@ class Driver:
         if done:
             self._held.difference_update(done)
             self._told.append(Release(tuple(done)))
-            for number in done:
-                # Its items are not needed again; a plain block may have to be run
-                # once more, for a reader whose worker dies.
-                if self._lane_of_block.pop(number, None) is not None:
-                    del self._assigned[number]
 
     def _is_needed(self, number: int) -> bool:
         block = self._assigned[number].block
@@ -280,26 +418,109 @@ class Driver:
         lane = self._lane_of_block.get(lost.number)
         if lane is not None and lost.number in lane.in_flight:
             self._lane_block_lost(lane, lost)
+        elif lost.number in self._assigned and lost.stale:
+            self._redo([lost.number, *self._unfinished_plain_readers(lost.number)])
         elif lost.number in self._assigned:
-            self._replace_blocks(lost)
+            assignment = self._assigned[lost.number]
+            if lane is not None and self._is_worth_another_try(lost.number):
+                self._redo([lost.number, *self._unfinished_plain_readers(lost.number)])
+            elif (
+                lane is None
+                and len(assignment.block.steps) > 1
+                and not self._ended(assignment)
+            ):
+                self._unfuse(lost.number)
+            else:
+                self._replace_blocks(lost)
+
+    def _is_worth_another_try(self, number: int) -> bool:
+        """Whether a block that ended and was lost has values only running it gives."""
+        span = self._spans.get(number)
+        if span is None or self._tries.get(number, 0) >= MOST_TRIES:
+            return False
+        block = self._assigned[number].block
+        known = [self._part(node, *span) for node in block.keep]
+        return any(segment is None or segment.values is None for segment in known)
+
+    def _unfuse(self, number: int) -> None:
+        """Run the nodes of a lost block one by one, to find which is to blame."""
+        members = [step.node for step in self._assigned[number].block.steps]
+        readers = self._unfinished_plain_readers(number)
+        again = [*members]
+        for reader in readers:
+            again += [step.node for step in self._assigned[reader].block.steps]
+        assignments = []
+        for node in again:
+            fresh = self._take_number()
+            assignments.append(self._assign_plain(fresh, (node,)))
+            self._blocks_of[node] = [fresh]
+        self._submit([*self._unheld_above(assignments), *assignments])
+        for old in (number, *readers):
+            self._forget(old)
 
     def _lane_block_lost(self, lane: _Lane, lost: BlockLost) -> None:
-        """Split a block until the child that kills its workers is alone."""
-        start, stop = lane.in_flight[lost.number]
-        if lost.divisible and stop - start > 1:
+        """Narrow a loss down to the child and the node that kill their workers.
+
+        A worker that dies takes innocent blocks along, so those that were lost run
+        once more, one at a time, and only what is lost while alone is divided.
+        """
+        start, stop = span = lane.in_flight[lost.number]
+        alone = self._alone == lost.number
+        if alone:
+            self._alone = None
+        if lost.stale:
+            self._withdraw(lane, lost.number)
+            lane.todo.appendleft(span)
+        elif lost.divisible and not alone:
+            self._withdraw(lane, lost.number)
+            lane.suspects.append(span)
+        elif lost.divisible and stop - start > 1:
             self._withdraw(lane, lost.number)
             middle = (start + stop) // 2
-            # Never grown together again: cutting a block splits ranges, it joins none.
-            lane.todo.extendleft([(middle, stop), (start, middle)])
-            return
+            lane.suspects.extendleft([(middle, stop), (start, middle)])
+        elif lost.divisible and len(lane.nodes) > 1:
+            self._withdraw(lane, lost.number)
+            self._run_solo(lane, span)
+        else:
+            self._lane_block_crashed(lane, lost, span)
+
+    def _lane_block_crashed(
+        self, lane: _Lane, lost: BlockLost, span: tuple[int, int]
+    ) -> None:
         stand_in = self._stand_in(lost.number, lost.reason)
         self._withdraw(lane, lost.number)
+        self._spans[stand_in.block.number] = span
         for node, segment in (stand_in.given or {}).items():
             self._blocks_of[node].append(stand_in.block.number)
             self._children[node].add(segment)
-        lane.children_done += stop - start
+        lane.children_done += span[1] - span[0]
         self._submit([stand_in])
         self._after_lane_step(lane)
+
+    def _run_solo(self, lane: _Lane, span: tuple[int, int]) -> None:
+        """Run a child of a lane node by node, a block each."""
+        solo = _Solo(lane, set(lane.nodes))
+        assignments = []
+        for node in lane.nodes:
+            number = self._take_number()
+            reads: dict[int, int] = {}
+            step = self._step(self.plan.nodes[node], (node,), reads, span)
+            block = Block(number, (step,), *span, 0.0, frozenset({node}))
+            assignments.append(Assignment(block, tuple(reads)))
+            self._spans[number] = span
+            self._blocks_of[node].append(number)
+            self._solo[number] = solo
+        self._submit(assignments)
+
+    def _solo_done(self, number: int, segments: Mapping[int, Segment]) -> None:
+        solo = self._solo.pop(number)
+        for node, segment in segments.items():
+            if node in solo.left:
+                solo.left.discard(node)
+                self._children[node].add(segment)
+        if not solo.left:
+            solo.lane.children_done += 1
+            self._after_lane_step(solo.lane)
 
     def _withdraw(self, lane: _Lane, number: int) -> None:
         """Take a block of a lane back, as if it had never been cut."""
@@ -335,22 +556,46 @@ class Driver:
             assignment = self._assigned[old]
             fresh = assignment.block._replace(number=self._take_number())
             renumbered[old] = fresh.number
-            reads = tuple(renumbered.get(n, n) for n in assignment.reads)
+            reads = tuple(renumbered.get(n, self._present(n)) for n in assignment.reads)
             anew.append(Assignment(fresh, reads))
         for old, new in renumbered.items():
-            for step in self._assigned[old].block.steps:
-                self._blocks_of[step.node] = [
-                    new if n == old else n for n in self._blocks_of[step.node]
-                ]
-        # Dask forgot what only the lost readers read: it goes into the graph again.
-        self._submit([*self._unheld_above(anew), *stand_ins, *anew])
+            self._renumber(old, new)
+            if old in self._spans:
+                self._spans[new] = self._spans[old]
+        # Dask forgot what only the lost ones read: it goes into the graph again.
+        lost_ones = [self._assigned[number] for number in gone]
+        orphans = [a for a in self._unheld_above(lost_ones) if not self._ended(a)]
+        above = {a.block.number: a for a in orphans}
+        for assignment in self._unheld_above([*anew, *orphans]):
+            above[assignment.block.number] = assignment
+        earlier = [above[number] for number in sorted(above)]
+        self._submit([*earlier, *stand_ins, *anew])
         for old in renumbered:
             self._forget(old)
         for stand_in in stand_ins:
+            if stand_in.block.number in self._solo:
+                self._solo_done(stand_in.block.number, stand_in.given or {})
+                continue
             for node, segment in (stand_in.given or {}).items():
-                if self._status[node] != FINAL:
+                # A child of a fan-out that ended before keeps the state it had.
+                if self._status[node] != FINAL and node not in self._children:
                     self._plain[node] = segment
                     self._make_final(node)
+
+    def _unheld_above(self, anew: Sequence[Assignment]) -> list[Assignment]:
+        """Blocks that these read, directly or not, and that are not held; in order."""
+        fresh = {assignment.block.number for assignment in anew}
+        found: set[int] = set()
+        todo = [n for assignment in anew for n in assignment.reads]
+        while todo:
+            number = todo.pop()
+            if number in fresh or number in found or number in self._held:
+                continue
+            known = self._assigned.get(number)
+            if known is not None:
+                found.add(number)
+                todo.extend(map(self._present, known.reads))
+        return [self._assigned[number] for number in sorted(found)]
 
     def _ended(self, assignment: Assignment) -> bool:
         steps = assignment.block.steps
@@ -368,19 +613,17 @@ class Driver:
                 found.add(number)
         return sorted(found.difference(gone))
 
-    def _unheld_above(self, assignments: Sequence[Assignment]) -> list[Assignment]:
-        """Earlier blocks these read, directly or not, that are not held; in order."""
-        fresh = {assignment.block.number for assignment in assignments}
-        found: set[int] = set()
-        todo = [n for assignment in assignments for n in assignment.reads]
-        while todo:
-            number = todo.pop()
-            known = self._assigned.get(number)
-            if number in fresh or number in found or number in self._held or not known:
+    def _unfinished_plain_readers(self, number: int) -> list[int]:
+        """Unfinished blocks in the graph below one that has to be run anew."""
+        readers = []
+        for found in self._unfinished_readers([number]):
+            lane = self._lane_of_block.get(found)
+            if lane is None:
+                readers.append(found)
                 continue
-            found.add(number)
-            todo.extend(known.reads)
-        return [self._assigned[number] for number in sorted(found)]
+            lane.todo.appendleft(lane.in_flight[found])
+            self._withdraw(lane, found)
+        return readers
 
     def _stand_in(self, number: int, reason: str) -> Assignment:
         """A result in the place of a lost block: what is known of it, else crashes."""
@@ -389,13 +632,24 @@ class Driver:
         for step in block.steps:
             known: Segment | None = self._plain.get(step.node)
             if step.node in self._children:
-                found = self._children[step.node].locate(block.start)
-                known = None if found is None else found[0]
+                span = self._spans.get(number)
+                known = None if span is None else self._part(step.node, *span)
             if known is None or known.values is None:
-                known = _all_ended(block.start, block.stop, Crashed(reason))
+                start, stop = self._spans.get(number, (block.start, block.stop))
+                known = _all_ended(start, stop, Crashed(reason))
             given[step.node] = known
         fresh = block._replace(number=self._take_number())
         return Assignment(fresh, (), given)
+
+    def _part(self, node: int, start: int, stop: int) -> Segment | None:
+        """What is known of some children of a fan-out."""
+        found = self._children[node].locate(start)
+        if found is None:
+            return None
+        segment, offset = found
+        if (segment.start, segment.stop) == (start, stop):
+            return segment
+        return segment.part(offset, offset + stop - start)
 
     def _forget(self, number: int) -> None:
         del self._assigned[number]
@@ -523,12 +777,14 @@ class Driver:
             self._now_submitted(index)
             return [index]
         nodes = self._lane_from(index, length)
-        lane = _Lane(nodes, length, deque([(0, length)] if length else []))
+        todo = self._todo(index, length)
+        lane = _Lane(nodes, length, deque(todo))
+        lane.children_done = length - sum(stop - start for start, stop in todo)
         self._lanes.append(lane)
         for member in nodes:
             self._status[member] = SUBMITTED
-            self._children[member] = Children(length)
-            self._blocks_of[member] = []
+            self._children.setdefault(member, Children(length))
+            self._blocks_of.setdefault(member, [])
         self._after_lane_step(lane)
         return []
 
@@ -590,10 +846,20 @@ class Driver:
                     return False
             elif self._status[item.node] != FINAL:
                 return False
-        return self._length(node, lane) == next(iter(lane.values()))
+        first, length = next(iter(lane.items()))
+        if self._todo(node.index, length) != self._todo(first, length):
+            return False
+        return self._length(node, lane) == length
 
     def _feed_lanes(self) -> None:
         """Cut blocks while there is room for more of them."""
+        if self._alone is not None or self._solo:
+            return
+        suspected = [lane for lane in self._lanes if lane.suspects]
+        if suspected:
+            if all(len(n.in_flight) == len(n.waiting) for n in self._lanes):
+                self._submit([self._cut_suspect(suspected[0])])
+            return
         assignments = []
         for lane in self._lanes:
             allowed = most_in_flight(self.threads, lane.blocks_done)
@@ -602,13 +868,21 @@ class Driver:
         if assignments:
             self._submit(assignments)
 
+    def _cut_suspect(self, lane: _Lane) -> Assignment:
+        start, stop = lane.suspects.popleft()
+        assignment = self._block_of_lane(lane, start, stop)
+        self._alone = assignment.block.number
+        return assignment
+
     def _cut_block(self, lane: _Lane) -> Assignment:
         start, stop = lane.todo.popleft()
         remaining = stop - start + sum(b - a for a, b in lane.todo)
         size = min(block_size(remaining, self.threads, lane.pace), stop - start)
         if start + size < stop:
             lane.todo.appendleft((start + size, stop))
-        stop = start + size
+        return self._block_of_lane(lane, start, start + size)
+
+    def _block_of_lane(self, lane: _Lane, start: int, stop: int) -> Assignment:
         number = self._take_number()
         reads: dict[int, int] = {}
         steps = tuple(
@@ -669,7 +943,15 @@ class Driver:
             measured=node.index in self.plan.measured and span is None,
             flattened=node.index in self.plan.flattened,
             refusal=refusal,
+            paused=self._paused(node.index, span),
         )
+
+    def _paused(self, index: int, span: tuple[int, int] | None) -> Mapping[int, str]:
+        """Runs of a block that are resumed from a pause."""
+        found = self._earlier.paused.get(index)
+        if found is None or span is None:
+            return found or NOT_PAUSED
+        return {n: name for n, name in found.items() if span[0] <= n < span[1]}
 
     def _source(
         self,
@@ -690,16 +972,17 @@ class Driver:
         each = item.mapped and span is not None
         if each and not fanout and self._plain[item.node].length is None:
             each = False  # it cannot be iterated, so it is the same for every child
-        blocks: Iterable[int] = self._blocks_of[item.node]
+        blocks: Sequence[int] = self._blocks_of[item.node]
         if each and fanout and span is not None and not item.flattened:
-            blocks = [n for n in blocks if _overlaps(self._assigned[n].block, span)]
+            blocks = [n for n in blocks if _overlaps(self._spans[n], span)]
         positions = tuple(reads.setdefault(n, len(reads)) for n in blocks)
+        spans = tuple(self._spans[n] for n in blocks) if fanout else ()
         kind = Each if each else Whole
-        return kind(item.node, positions, fanout, item.flattened)
+        return kind(item.node, positions, fanout, item.flattened, spans)
 
 
-def _overlaps(block: Block, span: tuple[int, int]) -> bool:
-    return block.start < span[1] and span[0] < block.stop
+def _overlaps(some: tuple[int, int], other: tuple[int, int]) -> bool:
+    return some[0] < other[1] and other[0] < some[1]
 
 
 def _gaps(children: Children) -> list[tuple[int, int]]:
@@ -721,5 +1004,4 @@ def _all_ended(start: int, stop: int, state: State) -> Segment:
     segment.open(stop - start)
     for offset in range(stop - start):
         segment.put(offset, state, 0.0, 0.0, attempts=0)
-    segment.values = None
     return segment

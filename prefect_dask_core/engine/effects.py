@@ -25,6 +25,8 @@ class Call:
         Seconds after which the call is ended.
     variables : mapping
         Context variables visible to the code.
+    log_prints : bool
+        Whether what the code prints goes to the logger of its run.
     """
 
     function: Callable[..., Any]
@@ -32,6 +34,7 @@ class Call:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     timeout: float | None = None
     variables: Mapping[str, Any] = field(default_factory=dict)
+    log_prints: bool = False
 
 
 @dataclass(frozen=True, slots=True)

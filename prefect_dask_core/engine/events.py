@@ -86,12 +86,16 @@ class BlockLost:
         Whether fewer children might fare better: a worker died under the block.
     others : tuple of int
         Blocks whose results cannot be had because of it.
+    stale : bool
+        Whether nothing died, but a block it reads was run again, after a worker's
+        death, and gave fewer children than the first time.
     """
 
     number: int
     reason: str
     divisible: bool
     others: tuple[int, ...] = ()
+    stale: bool = False
 
 
 @dataclass(frozen=True, slots=True)

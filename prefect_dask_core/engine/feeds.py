@@ -55,22 +55,49 @@ class Shared(NamedTuple):
     position: int
 
 
+class StaleInput(Exception):
+    """A block above was run again after a worker's death, and gave fewer children.
+
+    What it hands back depends on how long its children take, so it may hand back
+    more the second time. Whoever reads it has to be run anew, on a complete one.
+    """
+
+
 class Whole(NamedTuple):
-    """The value of a node above: of a plain one, or a list of all children's."""
+    """The value of a node above: of a plain one, or a list of all children's.
+
+    Parameters
+    ----------
+    node : int
+        The node.
+    positions : tuple of int
+        Arguments of the block that hold it.
+    fanout : bool
+        Whether it has children.
+    flattened : bool
+        Whether it is unnested one level.
+    spans : tuple of (int, int)
+        Children that each argument is known to hold; empty where none are lost.
+    """
 
     node: int
     positions: tuple[int, ...]
     fanout: bool
     flattened: bool = False
+    spans: tuple[tuple[int, int], ...] = ()
 
 
 class Each(NamedTuple):
-    """Element by element: the items of a plain node, or the children of a fan-out."""
+    """Element by element: the items of a plain node, or the children of a fan-out.
+
+    The fields are those of `Whole`.
+    """
 
     node: int
     positions: tuple[int, ...]
     fanout: bool
     flattened: bool = False
+    spans: tuple[tuple[int, int], ...] = ()
 
 
 class Local(NamedTuple):
@@ -345,6 +372,36 @@ def sum_tallies(tallies: Iterable[Tally]) -> Tally:
     return _NOTHING if total is None else total
 
 
+def _in_order(
+    arguments: Sequence[Any],
+    node: int,
+    positions: Sequence[int],
+    spans: Sequence[tuple[int, int]],
+) -> list[Segment]:
+    """Segments of a node in index order; blocks are cut in any order."""
+    found: list[Segment] = [arguments[p].segments[node] for p in positions]
+    if spans:
+        found = list(map(_clipped, found, spans))
+    return sorted(found, key=_start)
+
+
+def _clipped(segment: Segment, span: tuple[int, int]) -> Segment:
+    """The children a segment is known to hold; it may hold more when run again."""
+    start, stop = span
+    if segment.stop == stop and segment.start == start:
+        return segment
+    if segment.start > start or segment.stop < stop:
+        raise StaleInput(
+            f"children {start} to {stop} were expected, and {segment.start} to "
+            f"{segment.stop} are there"
+        )
+    return segment.part(start - segment.start, stop - segment.start)
+
+
+def _start(segment: Segment) -> int:
+    return segment.start
+
+
 def open_feed(
     step_input: StepInput,
     arguments: Sequence[Any],
@@ -374,17 +431,17 @@ def open_feed(
             return _ConstantFeed(arguments[position])
         case Local(node, flat):
             return _LocalFeed(name, segments[node], mapped, flat)
-        case Each(node, positions, True, flat):
+        case Each(node, positions, True, flat, spans):
             kind = _FlatChildFeed if flat else _EachChildFeed
-            return kind(name, [arguments[p].segments[node] for p in positions])
-        case Each(node, positions, False, flat):
+            return kind(name, _in_order(arguments, node, positions, spans))
+        case Each(node, positions, False, flat, _):
             result: BlockResult = arguments[positions[0]]
             items = result.items.get(node)
             if flat and items is not None:
                 items = flattened(items)
             return _EachItemFeed(name, result.segments[node], items)
-        case Whole(node, positions, fanout, flat):
-            found = [arguments[p].segments[node] for p in positions]
+        case Whole(node, positions, fanout, flat, spans):
+            found = _in_order(arguments, node, positions, spans)
             return _WholeFeed(name, found, fanout, flat)
         case _:
             raise InternalError(f"no feed reads {source!r}")
@@ -396,3 +453,20 @@ def is_success(segment: Segment, offset: int = 0) -> bool:
         return True
     state = segment.state(offset)
     return state.is_successful() and not state.is_skipped()
+
+
+def result_of(given: Mapping[int, Segment]) -> BlockResult:
+    """A block's result made of what is known already, for the blocks that read it.
+
+    Parameters
+    ----------
+    given : mapping of int to Segment
+        By node.
+    """
+    items = {}
+    for node, segment in given.items():
+        if segment.length is not None and segment.values is not None:
+            found = items_of(segment.values[0])
+            if found is not None:
+                items[node] = found
+    return BlockResult(dict(given), items)

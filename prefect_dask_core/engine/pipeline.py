@@ -3,9 +3,9 @@
 Upstream states in, final state out. The rules are functions of `triggers`, `retries`
 and `signals`; this module only says which comes first:
 
-skip propagation → trigger → inputs → Running → body under its timeout → signal or
-exception → retry decision → wait → again → loop → final state; state handlers see
-every transition.
+skip propagation → trigger → inputs → name → target or cached value → Running → body
+under its timeout → value stored → signal or exception → retry decision → wait → again
+→ loop → cached → final state; state handlers see every transition.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from prefect_dask_core.cache_validators import CacheValidator
+from prefect_dask_core.engine.caching import Caches, cache_name, to_cache
 from prefect_dask_core.engine.effects import (
     Answer,
     Call,
@@ -26,10 +28,12 @@ from prefect_dask_core.engine.effects import (
 )
 from prefect_dask_core.errors import TaskTimeoutError
 from prefect_dask_core.options import TaskOptions
+from prefect_dask_core.results.keeping import find_value, keep_value, run_name
 from prefect_dask_core.retries import delay_before_retry
 from prefect_dask_core.signals import ENDRUN, PAUSE, PrefectStateSignal
 from prefect_dask_core.states import (
     AwaitingRetry,
+    Cached,
     Completed,
     Crashed,
     Failed,
@@ -93,6 +97,10 @@ class TaskRun:
     end: float = 0.0
     loop: dict[str, Any] = field(default_factory=dict)
 
+    def all_inputs(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Inputs with the defaults of the body."""
+        return {**self.task.body_signature.defaults, **inputs}
+
     @property
     def options(self) -> TaskOptions:
         """Options of the task."""
@@ -132,6 +140,10 @@ def _run(run: TaskRun) -> Steps:
         state, _ = yield from _enter(run, pending, failed)
         return state
     inputs = run.inputs()
+    found = yield from _prepare(run, inputs)
+    if found is not None:
+        state, _ = yield from _enter(run, pending, found)
+        return state
     state, stop = yield from _enter(run, pending, Running(timestamp=run.now()))
     while not stop and state.is_running():
         answer = yield Call(
@@ -139,11 +151,18 @@ def _run(run: TaskRun) -> Steps:
             (run.task, inputs),
             timeout=run.options.timeout_seconds,
             variables=_variables(run),
+            log_prints=bool(run.options.log_prints),
         )
-        state, stop = yield from _enter(run, state, _outcome(run, answer))
+        ended = yield from _kept(run, inputs, _outcome(run, answer))
+        state, stop = yield from _enter(run, state, ended)
         if stop or _ends_the_run(answer):
             break
         state, stop = yield from _again(run, state)
+    if run.options.cache_for is not None and type(state) is Completed:
+        cached = to_cache(
+            run.options, state, inputs, run.variables.get("parameters", {}), run.now()
+        )
+        state, _ = yield from _enter(run, state, cached)
     return state
 
 
@@ -184,6 +203,87 @@ def _verdict(trigger: Callable[..., Any], answer: Answer) -> State | None:
     return TriggerFailed(
         f"trigger {name} raised {_told(answer.error)}.", data=answer.error
     )
+
+
+def _prepare(
+    run: TaskRun, inputs: Mapping[str, Any]
+) -> Generator[Effect, Answer, State | None]:
+    """Name the run, and look for a value that makes it needless.
+
+    Returns
+    -------
+    State or None
+        `Cached` if there is a value, `Failed` if the question failed, else `None`.
+    """
+    options = run.options
+    if options.task_run_name is not None:
+        args = (options.task_run_name, run.variables, run.all_inputs(inputs))
+        answer = yield Call(run_name, args, variables=run.variables)
+        if isinstance(answer, Raised):
+            return _unprepared(answer.error)
+        assert isinstance(answer, Returned)
+        run.variables = {**run.variables, "task_run_name": answer.value}
+    if options.target is not None:
+        place = (options.result, options.target, run.variables, run.all_inputs(inputs))
+        answer = yield Call(find_value, place, variables=run.variables)
+        if isinstance(answer, Raised):
+            return _unprepared(answer.error)
+        assert isinstance(answer, Returned)
+        is_there, value = answer.value
+        if is_there:
+            return Cached("taken from its target.", data=value)
+    if options.cache_for is not None:
+        return (yield from _cached(run, inputs))
+    return None
+
+
+def _cached(
+    run: TaskRun, inputs: Mapping[str, Any]
+) -> Generator[Effect, Answer, State | None]:
+    """The first cached state that the validator accepts."""
+    validator = run.options.validator
+    parameters = run.variables.get("parameters", {})
+    caches: Caches = run.variables.get("caches", {})
+    for state in caches.get(cache_name(run.options), ()):
+        if isinstance(validator, CacheValidator):
+            accepted = validator.accepts(state, inputs, parameters, run.now())
+        else:
+            args = (state, inputs, parameters)
+            answer = yield Call(validator, args, variables=run.variables)
+            if isinstance(answer, Raised):
+                return _unprepared(answer.error)
+            accepted = isinstance(answer, Returned) and bool(answer.value)
+        if accepted:
+            return state.replace(message="taken from an earlier run.")
+    return None
+
+
+def _unprepared(error: BaseException) -> State:
+    return Failed(_told(error), data=error)
+
+
+def _kept(
+    run: TaskRun, inputs: Mapping[str, Any], state: State
+) -> Generator[Effect, Answer, State]:
+    """The state of a body that ended, its value stored if that is asked for."""
+    options = run.options
+    if not options.persists or type(state) is not Completed or state.data is None:
+        return state
+    answer = yield Call(
+        keep_value,
+        (
+            options.result,
+            options.target,
+            run.variables,
+            run.all_inputs(inputs),
+            state.data,
+        ),
+        variables=run.variables,
+    )
+    if isinstance(answer, Raised):
+        message = f"the value could not be stored: {_told(answer.error)}"
+        return Failed(message, data=answer.error, timestamp=run.now())
+    return state
 
 
 def _variables(run: TaskRun) -> Mapping[str, Any]:

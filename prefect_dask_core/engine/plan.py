@@ -50,6 +50,8 @@ class Node:
         Its slug in the flow.
     task : Task
         Its definition.
+    identity : str
+        What tells the task from all others, wherever it has travelled.
     inputs : tuple of Input
         In the order in which they were declared.
     mapped : bool
@@ -61,6 +63,7 @@ class Node:
     index: int
     slug: str
     task: Task
+    identity: str
     inputs: tuple[Input, ...]
     mapped: bool
     constant: bool
@@ -161,6 +164,7 @@ def plan_flow(
                 index,
                 slugs[task],
                 task,
+                task.identity,
                 tuple(inputs),
                 mapped=any(item.mapped for item in inputs),
                 constant=isinstance(task, Constant),

@@ -32,15 +32,21 @@ class TaskStates(Mapping[Task, State]):
         What ran.
     states : sequence of State
         One per node.
+    parameters : mapping, optional
+        Parameters of the run.
     """
 
-    __slots__ = ("_by_identity", "_by_name")
+    __slots__ = ("_by_identity", "_by_name", "parameters")
 
-    def __init__(self, plan: Plan, states: Sequence[State]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        states: Sequence[State],
+        parameters: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.parameters = dict(parameters or {})
         pairs = list(zip(plan.nodes, states, strict=True))
-        self._by_identity = {
-            node.task.identity: (node.task, state) for node, state in pairs
-        }
+        self._by_identity = {node.identity: (node.task, state) for node, state in pairs}
         self._by_name: dict[str, list[State]] = {}
         for node, state in pairs:
             for name in {node.slug, node.name}:
@@ -97,7 +103,11 @@ class ReferenceValues(DataReference):
         return {task: state.result() for task, state in self.states.items()}
 
 
-def flow_state(plan: Plan, states: Sequence[State]) -> State:
+def flow_state(
+    plan: Plan,
+    states: Sequence[State],
+    parameters: Mapping[str, Any] | None = None,
+) -> State:
     """State of a flow run.
 
     Parameters
@@ -106,6 +116,8 @@ def flow_state(plan: Plan, states: Sequence[State]) -> State:
         What ran.
     states : sequence of State
         One per node.
+    parameters : mapping, optional
+        Parameters of the run, for one that resumes it.
 
     Returns
     -------
@@ -120,7 +132,7 @@ def flow_state(plan: Plan, states: Sequence[State]) -> State:
     Source of the rule: reference tasks of the graph generations; a cancelled
     reference task is not hidden behind a success, as it was there.
     """
-    by_task = TaskStates(plan, states)
+    by_task = TaskStates(plan, states, parameters)
     terminal = [_tally(plan, states, index) for index in plan.terminal]
     if any(tally.finished < tally.total for tally in terminal):
         return _unfinished(plan, states, by_task)

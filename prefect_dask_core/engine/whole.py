@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from prefect_dask_core.engine.block import Block, Step, run_block
-from prefect_dask_core.engine.columns import Children
+from prefect_dask_core.engine.block import NOT_PAUSED, Block, Step, run_block
+from prefect_dask_core.engine.columns import Children, Segment
 from prefect_dask_core.engine.effects import Shell
 from prefect_dask_core.engine.fanout import mapped_length, nothing_to_map
 from prefect_dask_core.engine.feeds import (
@@ -24,8 +24,10 @@ from prefect_dask_core.engine.feeds import (
     StepInput,
     Whole,
     is_success,
+    result_of,
 )
 from prefect_dask_core.engine.plan import Input, Node, items_of
+from prefect_dask_core.engine.resume import Kept
 from prefect_dask_core.states import Mapped, State
 
 
@@ -64,6 +66,7 @@ def run_node(
     *,
     measured: bool,
     flattened: bool = False,
+    paused: Mapping[int, str] = NOT_PAUSED,
     span: tuple[int, int] | None = None,
 ) -> Outcome:
     """Run a node.
@@ -82,6 +85,8 @@ def run_node(
         Whether other nodes map over its value.
     flattened : bool
         Whether other nodes map over its flattened value or children.
+    paused : mapping of int to str
+        Runs that are resumed from a pause, by index: the name of the pause.
     span : tuple of int, optional
         Children to run, where the caller knows the length; all of them otherwise.
     """
@@ -114,6 +119,7 @@ def run_node(
         measured=measured and not fanout,
         flattened=flattened,
         refusal=refusal,
+        paused=paused,
     )
     block = Block(node.index, (step,), start, stop, 0.0, frozenset({node.index}))
     result, _ = run_block(block, arguments, variables, shell)
@@ -155,6 +161,17 @@ def _source(
         each = False  # it cannot be iterated, so it is the same for every child
     kind = Each if each else Whole
     return kind(item.node, positions, fanout, item.flattened)
+
+
+def kept_outcomes(node: Node, kept: Kept) -> list[Outcome]:
+    """What stands of a node from an earlier run."""
+    fanout = kept.length is not None
+    length = kept.length if kept.length is not None else 1
+    segments = kept.segments or (Segment(0),)
+    return [
+        Outcome(node.index, node.name, fanout, length, result_of({node.index: segment}))
+        for segment in segments
+    ]
 
 
 def state_of(outcomes: Sequence[Outcome]) -> State:

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
+from distributed import Client
 from distributed.worker import thread_state  # type: ignore[attr-defined]
 
 
@@ -28,9 +30,29 @@ def carry_thread_state() -> Callable[[], None]:
     return prepare
 
 
-def forget_topic(topic: str, dask_scheduler: Any = None) -> None:
-    """Remove what the scheduler remembers of a topic; runs on the scheduler."""
-    dask_scheduler._broker._topics.pop(topic, None)
+def forget_topic(client: Client, topic: str) -> None:
+    """Let scheduler and client forget a topic.
+
+    Not by `Client.unsubscribe_topic`: that message may arrive after the topic was
+    forgotten, and would bring it back; and it leaves the handler in the client.
+    """
+    client.run_on_scheduler(_forget, topic)
+    # A report may be on its way, and the client wants a handler for it.
+    client._event_handlers[topic] = _ignore
+
+
+async def _forget(topic: str, dask_scheduler: Any = None) -> None:
+    topics = dask_scheduler._broker._topics
+    for _ in range(100):
+        if topic in topics:
+            break
+        # The subscription, which goes another way, may arrive after this.
+        await asyncio.sleep(0.01)
+    topics.pop(topic, None)
+
+
+def _ignore(event: Any) -> None:
+    """Handle an event of a run that has ended."""
 
 
 def find_blamed(

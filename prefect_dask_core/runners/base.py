@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from prefect_dask_core.engine.plan import Plan
+from prefect_dask_core.engine.resume import NOTHING_EARLIER, Earlier
 from prefect_dask_core.states import State
 
 
@@ -23,6 +24,8 @@ class FlowRun:
         Context variables every task sees.
     wanted : frozenset of int
         Nodes whose values come home whatever their size.
+    earlier : Earlier
+        What of an earlier run stands.
     run_id : str
         Hexadecimal id.
     """
@@ -30,6 +33,7 @@ class FlowRun:
     plan: Plan
     variables: Mapping[str, Any]
     wanted: frozenset[int]
+    earlier: Earlier = NOTHING_EARLIER
     run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 

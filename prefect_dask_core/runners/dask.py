@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib
 import pickle
 import queue
@@ -37,10 +38,11 @@ from prefect_dask_core.engine.events import (
     StopAsked,
     Submit,
 )
-from prefect_dask_core.engine.feeds import BlockResult
+from prefect_dask_core.engine.feeds import BlockResult, StaleInput
 from prefect_dask_core.errors import InternalError, MissingResult
 from prefect_dask_core.runners._private import find_blamed, forget_topic
 from prefect_dask_core.runners.base import FlowRun
+from prefect_dask_core.runners.preflight import check_workers
 from prefect_dask_core.runners.worker import ADVANCED, DONE, run_on_worker
 from prefect_dask_core.states import State
 
@@ -237,8 +239,8 @@ that runs already is not made; give one of them.
     def run(self, flow_run: FlowRun) -> Sequence[State]:
         """Run a plan to its end; one state per node."""
         if self._open is None:
-            with self:
-                return self.run(flow_run)
+            with copy.copy(self) as opened:  # several threads may share a runner
+                return opened.run(flow_run)
         return _DaskRun(self.client, flow_run, self._own_client).run()
 
 
@@ -249,7 +251,7 @@ class _DaskRun:
         self._client = client
         self._flow_run = flow_run
         self._own_client = own_client
-        self._driver = Driver(flow_run.plan, flow_run.wanted)
+        self._driver = Driver(flow_run.plan, flow_run.wanted, flow_run.earlier)
         self._topic = f"prefect-dask-core-{flow_run.run_id}"
         record = RunRecord(
             flow_run.run_id, flow_run.variables, self._topic, home_bytes()
@@ -330,11 +332,19 @@ class _DaskRun:
             error = _error_of(lost[numbers[0]])
             if isinstance(error, InternalError):
                 raise error
-            killed = isinstance(error, KilledWorker)
-            yield BlockLost(culprit, _reason(error), killed, tuple(numbers))
+            yield BlockLost(
+                culprit,
+                _reason(error),
+                divisible=isinstance(error, KilledWorker),
+                others=tuple(numbers),
+                stale=isinstance(error, StaleInput),
+            )
 
     def _threads(self) -> int:
-        return sum(self._client.nthreads().values())
+        """Worker threads there are; workers that are new are asked what they have."""
+        threads: Mapping[str, int] = self._client.nthreads()
+        check_workers(self._client, threads)
+        return sum(threads.values())
 
     # -- commands ----------------------------------------------------------------------
 
@@ -384,11 +394,11 @@ class _DaskRun:
         if self._client.status != "running":
             return
         with contextlib.suppress(Exception):  # the scheduler may be gone by now
-            self._client.unsubscribe_topic(self._topic)
-            self._client.run_on_scheduler(forget_topic, self._topic)
+            forget_topic(self._client, self._topic)
 
 
-_LOST: Final = frozenset({"error", "lost", "cancelled"})
+#: Not "lost": the worker that held the result died, and Dask computes it again.
+_LOST: Final = frozenset({"error", "cancelled"})
 
 
 class _Fetch:

@@ -8,7 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from prefect_dask_core.engine.whole import Outcome, run_node, state_of
+from prefect_dask_core.engine.plan import Node
+from prefect_dask_core.engine.whole import (
+    Outcome,
+    kept_outcomes,
+    run_node,
+    state_of,
+)
 from prefect_dask_core.runners.base import FlowRun
 from prefect_dask_core.runners.shell import ThreadShell
 from prefect_dask_core.states import Completed, State
@@ -55,15 +61,34 @@ class SequentialTaskRunner:
             if node.constant:
                 states.append(Completed(data=node.task.value))  # type: ignore[attr-defined]
                 continue
-            above[node.index] = [
-                run_node(
-                    node,
-                    above,
-                    flow_run.variables,
-                    shell,
-                    measured=node.index in plan.measured,
-                    flattened=node.index in plan.flattened,
-                )
-            ]
+            above[node.index] = _run_node(flow_run, node, above, shell)
             states.append(state_of(above[node.index]))
         return states
+
+
+def _run_node(
+    flow_run: FlowRun, node: Node, above: dict[int, list[Outcome]], shell: ThreadShell
+) -> list[Outcome]:
+    """Run what of a node does not stand from an earlier run."""
+    index = node.index
+    kept = flow_run.earlier.kept.get(index)
+    outcomes = [] if kept is None else kept_outcomes(node, kept)
+    spans: Sequence[tuple[int, int] | None] = [None] if kept is None else kept.todo
+    for span in spans:
+        outcomes.append(
+            run_node(
+                node,
+                above,
+                flow_run.variables,
+                shell,
+                measured=index in flow_run.plan.measured,
+                flattened=index in flow_run.plan.flattened,
+                paused=flow_run.earlier.paused.get(index, {}),
+                span=span,
+            )
+        )
+    return sorted(outcomes, key=_start)
+
+
+def _start(outcome: Outcome) -> int:
+    return outcome.result.segments[outcome.node].start

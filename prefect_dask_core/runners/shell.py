@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import ctypes
 import inspect
+import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, MutableMapping, Sequence
 from typing import Any, Final
 
 from prefect_dask_core.context import context
 from prefect_dask_core.engine.compile import run_work
 from prefect_dask_core.engine.effects import Answer, Call, Overran, Raised, Returned
 from prefect_dask_core.engine.whole import Outcome
+from prefect_dask_core.runners.prints import captured
+
+_LOGGER: Final = logging.getLogger("prefect_dask_core.task_runs")
 
 #: Seconds that code is given to end after it was asked to.
 GRACE: Final = 0.5
@@ -46,7 +51,7 @@ class ThreadShell:
 
     def call(self, call: Call) -> Answer:
         """Call user code; whatever it raises is an answer."""
-        with context(**call.variables):
+        with context(call.variables, logger=_logger_of(call)), _prints_of(call):
             if call.timeout is None and not _loop_is_running():
                 return _invoke(call, None)
             return self._beside(call)
@@ -59,6 +64,10 @@ class ThreadShell:
         runner = _Beside(call, self.prepare_thread())
         runner.start()
         if runner.done.wait(call.timeout) or call.timeout is None:
+            return runner.answer
+        # A coroutine is cancelled by its own loop; an exception raised somewhere in
+        # that loop would leave it half closed.
+        if runner.is_async and runner.done.wait(2 * GRACE):
             return runner.answer
         runner.end()
         stopped = runner.done.wait(GRACE)
@@ -75,19 +84,26 @@ class _Beside(threading.Thread):
         self._context = contextvars.copy_context()
         self._lock = threading.Lock()
         self._over = False
+        self.is_async = False
         self.done = threading.Event()
         self.answer: Answer = None
 
     def run(self) -> None:
         try:
             self._prepare()
-            self.answer = self._context.run(_invoke, self._call, self._call.timeout)
+            self.answer = self._context.run(self._invoke)
             with self._lock:
                 self._over = True
         except _Ended:
             pass  # it arrived after the code, on the last steps of this thread
         finally:
             self.done.set()
+
+    def _invoke(self) -> Answer:
+        return _invoke(self._call, self._call.timeout, self._note_async)
+
+    def _note_async(self) -> None:
+        self.is_async = True
 
     def end(self) -> None:
         """Ask the code to end, by an exception raised where it is."""
@@ -98,10 +114,14 @@ class _Beside(threading.Thread):
                 )
 
 
-def _invoke(call: Call, timeout: float | None) -> Answer:
+def _invoke(
+    call: Call, timeout: float | None, on_async: Callable[[], None] | None = None
+) -> Answer:
     try:
         value = call.function(*call.args, **call.kwargs)
         if inspect.iscoroutine(value):
+            if on_async is not None:
+                on_async()
             return asyncio.run(_limited(value, timeout))
         return Returned(value)
     except KeyboardInterrupt as error:
@@ -122,6 +142,34 @@ async def _limited(body: Coroutine[Any, Any, Any], timeout: float | None) -> Ans
     stopped, _ = await asyncio.wait({task}, timeout=GRACE)
     assert timeout is not None
     return Overran(timeout, left_behind=not stopped)
+
+
+def _logger_of(call: Call) -> logging.LoggerAdapter[logging.Logger]:
+    """Logger of a run; its records carry which run they are of."""
+    variables = call.variables
+    extra = {
+        name: variables.get(name)
+        for name in ("flow_run_id", "task_name", "task_full_name", "map_index")
+    }
+    extra["task_run_count"] = variables.get("task_run_count", 1)
+    return _RunLogger(_LOGGER, extra)
+
+
+class _RunLogger(logging.LoggerAdapter[logging.Logger]):
+    """Puts the name of the run before each message."""
+
+    def process(
+        self, msg: Any, kwargs: MutableMapping[str, Any]
+    ) -> tuple[Any, MutableMapping[str, Any]]:
+        extra = self.extra or {}
+        kwargs["extra"] = {**extra, **(kwargs.get("extra") or {})}
+        return f"Task '{extra.get('task_full_name')}': {msg}", kwargs
+
+
+def _prints_of(call: Call) -> contextlib.AbstractContextManager[None]:
+    if not call.log_prints:
+        return contextlib.nullcontext()
+    return captured(_logger_of(call))
 
 
 def _loop_is_running() -> bool:

@@ -25,7 +25,7 @@ from prefect_dask_core.engine.events import (
     StopAsked,
     Submit,
 )
-from prefect_dask_core.engine.feeds import BlockResult
+from prefect_dask_core.engine.feeds import BlockResult, result_of
 from prefect_dask_core.errors import InternalError
 from prefect_dask_core.runners.base import FlowRun
 from prefect_dask_core.runners.home import trim
@@ -76,7 +76,7 @@ class ThreadPoolTaskRunner:
     def run(self, flow_run: FlowRun) -> Sequence[State]:
         """Run a plan to its end; one state per node."""
         threads = self.max_workers or os.cpu_count() or 1
-        driver = Driver(flow_run.plan, flow_run.wanted)
+        driver = Driver(flow_run.plan, flow_run.wanted, flow_run.earlier)
         pool = _Pool(threads, flow_run)
         try:
             event: Event = Started(threads)
@@ -123,6 +123,9 @@ class _Pool:
             self._held |= command.hold
             for assignment in command.assignments:
                 number = assignment.block.number
+                if assignment.given is not None:
+                    self._results[number] = result_of(assignment.given)
+                    continue
                 missing = 0
                 for above in assignment.reads:
                     self._unread[above] = self._unread.get(above, 0) + 1

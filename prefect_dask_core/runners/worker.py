@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from distributed import Worker, get_worker, rejoin, secede
 
 from prefect_dask_core.engine.block import Block, BlockReport, run_block
 from prefect_dask_core.engine.compile import RunRecord
-from prefect_dask_core.engine.feeds import BlockResult
+from prefect_dask_core.engine.feeds import BlockResult, Items, StaleInput
 from prefect_dask_core.engine.packing import load_small, unpack
 from prefect_dask_core.errors import InternalError, PrefectDaskCoreError
 from prefect_dask_core.runners._private import carry_thread_state
-from prefect_dask_core.runners.home import make_portable, pack_report
+from prefect_dask_core.runners.home import (
+    make_portable,
+    pack_report,
+)
 from prefect_dask_core.runners.shell import ThreadShell
 
 #: Kinds of messages on the topic of a run.
@@ -67,12 +69,14 @@ def run_on_worker(
             arguments,
             run.variables,
             WorkerShell(),
-            partial(began_waiting),
+            began_waiting,
             advanced,
         )
         for segment in result.segments.values():
             make_portable(segment)
         tell(DONE, pack_report(report, run.home_bytes))
+    except StaleInput:
+        raise
     except Exception as error:
         names = ", ".join(step.task.name for step in block.steps)
         raise InternalError(
@@ -91,7 +95,12 @@ def _load(
 ) -> tuple[Block, RunRecord]:
     try:
         run = load_small(record) if isinstance(record, bytes) else record
-        return unpack(header, inline, arguments), run
+        block: Block = unpack(header, inline, arguments)
+        for step in block.steps:
+            for item in step.inputs:
+                if isinstance(item.source, Items):
+                    _ = item.source.values[0]  # unpickled here, where it may fail
+        return block, run
     except Exception as error:
         raise CannotLoad(
             f"worker {worker.address} cannot unpickle a task: {type(error).__name__}: "

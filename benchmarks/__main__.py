@@ -1,0 +1,110 @@
+"""The command: ``python -m benchmarks [name ...]``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from benchmarks import mapped, overhead, retries, static_graphs
+from benchmarks.bench import Bench, open_bench
+from benchmarks.comparison import Measurement
+from benchmarks.table import BEGIN, HEADINGS, cells, inserted, markdown, text_row
+
+Topic = Callable[[Bench], Iterator[Measurement]]
+
+TOPICS: Final[dict[str, Topic]] = {
+    "static_graphs": static_graphs.measure,
+    "mapped": mapped.measure,
+    "retries": retries.measure,
+    "overhead": overhead.measure,
+}
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("names", nargs=-1, type=click.Choice(list(TOPICS)), metavar="[NAME]...")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all.")
+@click.option(
+    "--markdown",
+    "page",
+    type=click.Path(path_type=Path),
+    help=f"Write a table; into a page that has the line {BEGIN}, below it.",
+)
+@click.option("--quick", is_flag=True, help="Small sizes; bars count as goals only.")
+def main(
+    names: Sequence[str], json_file: Path | None, page: Path | None, quick: bool
+) -> None:
+    """Measure what flows cost on two worker processes, beside the same in raw Dask.
+
+    NAME is static_graphs, mapped, retries or overhead; all of them unless given. The
+    exit code is 1 if a bar is missed.
+    """
+    click.echo(text_row(HEADINGS))
+    lines = []
+    for line in measurements(names or list(TOPICS), quick):
+        click.echo(text_row(cells(line)))
+        lines.append(line)
+    if json_file is not None:
+        record = {**surroundings(), "quick": quick}
+        record["measurements"] = [line.as_record() for line in lines]
+        json_file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    if page is not None:
+        write_table(page, markdown(lines, caption()))
+    sys.exit(any(line.is_missed for line in lines))
+
+
+def measurements(names: Sequence[str], quick: bool) -> Iterator[Measurement]:
+    """Lines of the table, as they come."""
+    with open_bench(quick) as bench:
+        for name in names:
+            for line in TOPICS[name](bench):
+                # Small sizes say nothing about the costs of large ones.
+                yield line.without_obligation() if quick else line
+
+
+def write_table(page: Path, table: str) -> None:
+    """Write a table, between the markers if the page has them."""
+    old = page.read_text(encoding="utf-8") if page.exists() else ""
+    new = inserted(old, table) if BEGIN in old else f"{table}\n"
+    page.write_text(new, encoding="utf-8")
+
+
+def surroundings() -> dict[str, Any]:
+    """What the numbers depend on."""
+    packages = ("prefect_dask_core", "dask", "distributed")
+    return {
+        "python": platform.python_version(),
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+        **{name: version_of(name) for name in packages},
+    }
+
+
+def version_of(package: str) -> str:
+    """Version of a package, also of one that is run from its sources."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "from sources"
+
+
+def caption() -> str:
+    """What the numbers depend on, in a sentence."""
+    found = surroundings()
+    return (
+        f"Python {found['python']}, dask {found['dask']}, distributed "
+        f"{found['distributed']}, {found['cpus']} CPUs; two worker processes of one "
+        "thread each. Medians of measurements in turns; the ratio is the median of "
+        "the ratios of neighbours."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Pre-flight: whether the workers can run what they will be sent.
+
+A worker that cannot import the package fails on every message, is restarted, and fails
+again; the run would seem to hang. So each worker is asked once, before it gets work.
+"""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from collections.abc import Callable, Iterable
+from types import FunctionType
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from distributed import Client
+
+from prefect_dask_core._version import __version__
+from prefect_dask_core.errors import ClusterMismatchError
+
+_asked: Final[WeakKeyDictionary[Client, set[str]]] = WeakKeyDictionary()
+
+
+def check_workers(client: Client, addresses: Iterable[str]) -> None:
+    """Ask workers that were not asked before.
+
+    Parameters
+    ----------
+    client : Client
+        Client of the cluster.
+    addresses : iterable of str
+        Workers that are there now.
+
+    Raises
+    ------
+    ClusterMismatchError
+        If one cannot import the package, or runs another Python or another version of
+        the package.
+    """
+    asked = _asked.setdefault(client, set())
+    fresh = sorted(set(addresses) - asked)
+    if not fresh:
+        return
+    answers = client.run(_by_value(_tell), workers=fresh, on_error="return")
+    for address, answer in sorted(answers.items()):
+        problem = _problem(answer)
+        if problem is not None:
+            raise ClusterMismatchError(
+                f"worker {address} {problem}. Install the same packages on the client, "
+                "the scheduler and all workers."
+            )
+    # A worker that went away while it was asked is asked again when it comes back.
+    asked.update(answers)
+
+
+def _tell() -> Any:
+    """Run on a worker: what it has."""
+    # It brings no names along, so what it needs is imported here.
+    import importlib
+    import sys
+
+    try:
+        importlib.import_module("prefect_dask_core.runners.worker")
+        package = importlib.import_module("prefect_dask_core")
+    except Exception as error:
+        return None, f"{type(error).__name__}: {error}"
+    return sys.version_info[:2], package.__version__
+
+
+def _problem(answer: Any) -> str | None:
+    """What is wrong with a worker, `None` if nothing is."""
+    if isinstance(answer, BaseException):
+        # It died or left while it was asked, which Dask deals with.
+        return None
+    python, version = answer
+    if python is None:
+        return f"cannot import prefect_dask_core ({version})"
+    if tuple(python) != sys.version_info[:2]:
+        theirs, ours = (".".join(map(str, v)) for v in (python, sys.version_info[:2]))
+        return f"runs Python {theirs}, and the client Python {ours}"
+    if version != __version__:
+        return f"has prefect_dask_core {version}, and the client has {__version__}"
+    return None
+
+
+def _by_value(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as if it stood in a script, so that it travels as its code.
+
+    By its name it would ask for the very package that may be missing.
+    """
+    names = {"__name__": "__main__", "__builtins__": builtins}
+    copy = FunctionType(function.__code__, names, function.__name__)
+    copy.__module__ = "__main__"
+    return copy

@@ -1,0 +1,90 @@
+"""Prints: what a body prints goes to its logger, if it asks for that."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any, TextIO
+
+Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+
+class _Lines:
+    """Collects what is printed, and logs it line by line."""
+
+    def __init__(self, logger: Logger) -> None:
+        self._logger = logger
+        self._rest = ""
+
+    def add(self, text: str) -> None:
+        """Take in text; a `print` comes in several pieces."""
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._logger.info("%s", line)
+
+    def close(self) -> None:
+        """Log what has no end of line yet."""
+        if self._rest:
+            self._logger.info("%s", self._rest)
+        self._rest = ""
+
+
+_lines: ContextVar[_Lines | None] = ContextVar("prefect_dask_core.prints", default=None)
+_lock = threading.Lock()
+_open = 0
+
+
+class _Split(io.TextIOBase):
+    """A stream that hands lines to the logger of whoever writes, if there is one."""
+
+    def __init__(self, original: TextIO) -> None:
+        self.original = original
+
+    def write(self, text: str) -> int:
+        lines = _lines.get()
+        if lines is None:
+            return self.original.write(text)
+        lines.add(text)
+        return len(text)
+
+    def flush(self) -> None:
+        self.original.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.original, name)
+
+
+@contextlib.contextmanager
+def captured(logger: Logger) -> Iterator[None]:
+    """Send what this thread or asyncio task prints to a logger.
+
+    Notes
+    -----
+    The process has one `sys.stdout`, and other threads keep printing to it.
+    """
+    global _open
+    with _lock:
+        _open += 1
+        if not isinstance(sys.stdout, _Split):
+            sys.stdout = _Split(sys.stdout)
+        if not isinstance(sys.stderr, _Split):
+            sys.stderr = _Split(sys.stderr)
+    lines = _Lines(logger)
+    token = _lines.set(lines)
+    try:
+        yield
+    finally:
+        lines.close()
+        _lines.reset(token)
+        with _lock:
+            _open -= 1
+            if not _open:
+                if isinstance(sys.stdout, _Split):
+                    sys.stdout = sys.stdout.original
+                if isinstance(sys.stderr, _Split):
+                    sys.stderr = sys.stderr.original

@@ -1,0 +1,356 @@
+"""A runner without threads: blocks run when a source of random choices says so.
+
+It keeps blocks as Dask's scheduler keeps keys: a block stays known as long as it is
+held or something known depends on it; its result may be lost and is then computed
+again; one that cannot be run takes down what reads it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+from prefect_dask_core.engine.block import run_block
+from prefect_dask_core.engine.driver import Driver
+from prefect_dask_core.engine.events import (
+    BlockAdvanced,
+    BlockDone,
+    BlockLost,
+    BlockWaiting,
+    Finish,
+    Release,
+    Resized,
+    Started,
+    Submit,
+)
+from prefect_dask_core.engine.fanout import most_in_flight
+from prefect_dask_core.engine.feeds import BlockResult
+from prefect_dask_core.execution import make_plan
+from prefect_dask_core.testing import FakeShell
+
+WAITING, DONE, ERRED, RELEASED = "waiting", "done", "erred", "released"
+
+
+class SlowShell(FakeShell):
+    """A shell in which each call takes as long as a random source says."""
+
+    def __init__(self, random, speeds):
+        super().__init__()
+        self.random, self.speeds = random, speeds
+
+    def call(self, call):
+        self.spend(self.random.choice(self.speeds))
+        return super().call(call)
+
+
+class Key:
+    """A block, as the scheduler knows it."""
+
+    def __init__(self, assignment):
+        self.assignment = assignment
+        self.status = WAITING
+        self.result = None
+        self.blame = None
+
+
+class Simulation:
+    """One flow run on a simulated cluster.
+
+    Parameters
+    ----------
+    flow : Flow
+        What to run.
+    random : random.Random
+        Chooses what happens next.
+    threads : int
+        Threads the driver is told of.
+    speeds : sequence of float
+        Seconds a call may take.
+    big : float
+        Share of the reports whose values stay on the cluster.
+    want_all : bool
+        Whether all values are wanted, or only those of the last nodes.
+    """
+
+    def __init__(
+        self,
+        flow,
+        random,
+        threads=2,
+        speeds=(0.0, 0.01, 0.4),
+        big=0.5,
+        want_all=False,
+    ):
+        self.plan = make_plan(flow)
+        self.wanted = self.plan.terminal | self.plan.reference
+        if want_all:
+            self.wanted = frozenset(range(len(self.plan.nodes)))
+        self.driver = Driver(self.plan, self.wanted)
+        self.random, self.threads = random, threads
+        self.speeds, self.big = speeds, big
+        self.keys: dict[int, Key] = {}
+        self.held: set[int] = set()
+        self.messages: list = []
+        self.reports: list = []
+        self.ran: Counter = Counter()  # how often each child of each node ran
+        self.submitted: Counter = Counter()
+        self.in_flight: dict[int, tuple] = {}  # blocks of lanes: number -> nodes
+        self.waiting: set[int] = set()
+        self.ended: Counter = Counter()  # lane blocks whose report arrived
+        self.losses = 0
+        self.finished = False
+
+    # -- the driver's side --------------------------------------------------------
+
+    def start(self):
+        self.feed(Started(self.threads))
+
+    def feed(self, event):
+        if isinstance(event, BlockWaiting) and event.number in self.in_flight:
+            self.waiting.add(event.number)
+        if isinstance(event, BlockDone) and event.report.number in self.in_flight:
+            self.ended[self.in_flight.pop(event.report.number)] += 1
+        if isinstance(event, Resized):
+            self.threads = event.threads
+        for command in self.driver.handle(event):
+            match command:
+                case Submit(assignments, hold):
+                    self.submit(assignments, hold)
+                case Release(numbers):
+                    self.release(numbers)
+                case Finish():
+                    self.finished = True
+        self.check()
+
+    def submit(self, assignments, hold):
+        assert not self.finished, "submitted after the end"
+        assert hold <= {a.block.number for a in assignments}
+        for assignment in assignments:
+            block = assignment.block
+            for number in assignment.reads:
+                assert number in self.keys, f"{block.number} reads unknown {number}"
+            self.submitted[block.number] += 1
+            if block.number not in self.keys:
+                self.keys[block.number] = Key(assignment)
+                if assignment.given is not None:
+                    self.keys[block.number].result = BlockResult(assignment.given, {})
+                    self.keys[block.number].status = DONE
+                elif block.aim:
+                    nodes = tuple(step.node for step in block.steps)
+                    self.in_flight[block.number] = nodes
+                for number in assignment.reads:
+                    above = self.keys[number]
+                    if above.status == ERRED:  # which the driver does not know yet
+                        self.keys[block.number].status = ERRED
+                        self.keys[block.number].blame = above.blame
+        self.held |= hold
+        self.forget()
+
+    def release(self, numbers):
+        for number in numbers:
+            assert number in self.held, f"{number} was released and is not held"
+            self.held.discard(number)
+            self.in_flight.pop(number, None)
+        self.forget()
+
+    # -- the scheduler's side -----------------------------------------------------
+
+    def readers(self):
+        found = defaultdict(list)
+        for number, key in self.keys.items():
+            for above in key.assignment.reads:
+                found[above].append(number)
+        return found
+
+    def forget(self):
+        """Forget what nobody holds and nothing known reads."""
+        while True:
+            readers = self.readers()
+            gone = [n for n in self.keys if n not in self.held and not readers[n]]
+            if not gone:
+                break
+            for number in gone:
+                del self.keys[number]
+        for number, key in self.keys.items():
+            done = all(self.keys[r].status == DONE for r in readers[number])
+            if key.status == DONE and number not in self.held and done:
+                key.status, key.result = RELEASED, None
+
+    def wake(self):
+        """Released results that something waits for are computed again."""
+        changed = True
+        while changed:
+            changed = False
+            for key in list(self.keys.values()):
+                if key.status != WAITING:
+                    continue
+                for above in key.assignment.reads:
+                    if self.keys[above].status == RELEASED:
+                        self.keys[above].status = WAITING
+                        changed = True
+
+    def ready(self):
+        self.wake()
+        return [
+            number
+            for number, key in self.keys.items()
+            if key.status == WAITING
+            and all(self.keys[n].status == DONE for n in key.assignment.reads)
+        ]
+
+    def run(self, number):
+        """Run a block, and put its messages in the queue."""
+        key = self.keys[number]
+        assignment = key.assignment
+        if assignment.given is not None:
+            key.result, key.status = BlockResult(assignment.given, {}), DONE
+            self.forget()
+            return
+        result, report = run_block(
+            assignment.block,
+            [self.keys[n].result for n in assignment.reads],
+            {"parameters": {}},
+            SlowShell(self.random, self.speeds),
+            lambda done, busy: self.messages.append(BlockWaiting(number, done, busy)),
+            lambda report: self.messages.append(BlockAdvanced(self.trimmed(report))),
+        )
+        for node, segment in report.segments.items():
+            for index in range(segment.start, segment.stop):
+                self.ran[node, index] += 1
+        key.result, key.status = result, DONE
+        done = BlockDone(self.trimmed(report))
+        self.messages.append(done)
+        self.reports.append(done)
+        self.forget()
+
+    def trimmed(self, report):
+        """The report as it travels: some values are too large to come along."""
+        segments = {
+            node: segment.without_values()
+            if self.random.random() < self.big
+            else segment
+            for node, segment in report.segments.items()
+        }
+        return report._replace(segments=segments)
+
+    # -- troubles -----------------------------------------------------------------
+
+    def kill(self, number, reason="a worker died", divisible=True):
+        """A block kills its workers: it and all that reads it is lost."""
+        self.losses += 1
+        lost = [number]
+        for found in lost:
+            key = self.keys[found]
+            key.status, key.result, key.blame = ERRED, None, number
+            for reader in self.readers()[found]:
+                if self.keys[reader].status in (WAITING, RELEASED):
+                    lost.append(reader)
+        self.reason, self.divisible = reason, divisible
+
+    def look(self):
+        """Tell the driver of lost blocks, as looks at the futures do."""
+        looks = 0
+        while self._look_once():
+            looks += 1
+            assert looks < 100, "the driver submits what is lost again and again"
+        return looks > 0
+
+    def _look_once(self):
+        victims = defaultdict(list)
+        for number in sorted(self.held):
+            key = self.keys.get(number)
+            if key is not None and key.status == ERRED:
+                victims[key.blame].append(number)
+        for culprit, numbers in victims.items():
+            self.feed(BlockLost(culprit, self.reason, self.divisible, tuple(numbers)))
+        return bool(victims)
+
+    def lose_result(self, number):
+        """A worker dies that holds a result; it is computed again."""
+        self.losses += 1
+        self.keys[number].status, self.keys[number].result = WAITING, None
+
+    # -- running ------------------------------------------------------------------
+
+    def step(self):
+        """Let one thing happen; whether there was one."""
+        ready = self.ready()
+        choices = [*(["run"] * bool(ready)), *(["tell"] * bool(self.messages))]
+        if not choices:
+            return self.look()
+        if self.random.choice(choices) == "run":
+            self.run(self.random.choice(ready))
+        else:
+            self.feed(self.messages.pop(self.random.randrange(len(self.messages))))
+        return True
+
+    def to_the_end(self, most=20_000):
+        """Go on until the driver has finished."""
+        for _ in range(most):
+            if self.finished:
+                return
+            assert self.step(), "nothing happens any more, and the run has not ended"
+        raise AssertionError("the run does not end")
+
+    # -- laws ---------------------------------------------------------------------
+
+    def check(self):
+        """What holds after each event."""
+        if self.finished:
+            return
+        assert self.driver.held() == self.held
+        for nodes in set(self.in_flight.values()):
+            busy = [
+                n
+                for n, found in self.in_flight.items()
+                if found == nodes and n not in self.waiting
+            ]
+            allowed = most_in_flight(self.threads, self.ended[nodes])
+            assert len(busy) <= max(allowed, getattr(self, "allowed_once", 0))
+
+    def check_end(self):
+        """What holds once the run has ended."""
+        assert self.finished
+        for node in self.plan.nodes:
+            state = self.driver.state(node.index)
+            if not node.mapped or state.states is None:
+                continue
+            at = 0
+            for segment in self.driver.segments(node.index):
+                assert segment.start == at, "a child is known twice or not at all"
+                at = segment.stop
+            assert at == len(state)
+        needed = set()
+        for index in self.wanted:
+            for segment in self.driver.segments(index):
+                if segment.values is None:
+                    needed.update(
+                        n
+                        for n in self.driver.blocks_of(index)
+                        if self.driver.holds(n, index, segment.start)
+                    )
+        assert self.held <= needed | self.unread_crashes(), "held for nobody"
+
+    def unread_crashes(self):
+        return set()
+
+    def states(self):
+        """States of all nodes, with the values that stayed on the cluster."""
+        found = []
+        for node in self.plan.nodes:
+            for segment in self.driver.segments(node.index):
+                if segment.values is None:
+                    segment.values = self.fetched(node.index, segment)
+            found.append(self.driver.state(node.index))
+        return found
+
+    def fetched(self, index, segment):
+        for number in self.driver.blocks_of(index):
+            if number in self.held and self.driver.holds(number, index, segment.start):
+                key = self.keys[number]
+                for above in (*key.assignment.reads, number):
+                    if self.keys[above].status in (WAITING, RELEASED):
+                        self.keys[above].status = WAITING
+                while key.status == WAITING:
+                    self.run(self.random.choice(self.ready()))
+                return key.result.segments[index].values
+        return None

@@ -1,0 +1,103 @@
+"""Each private part of distributed that is used exists, and does what it is used for.
+
+If one of these fails after an update of distributed, `runners/_private.py` is the only
+place to look at.
+"""
+
+import contextvars
+import gc
+import queue
+import threading
+import weakref
+
+from distributed import get_client, get_worker
+from distributed.worker import thread_state
+
+from prefect_dask_core.runners._private import (
+    carry_thread_state,
+    find_blamed,
+    forget_topic,
+)
+
+
+def beside(prepare):
+    """Ask for the worker in another thread, as the shell does for a limited body."""
+    found = []
+    variables = contextvars.copy_context()
+
+    def ask():
+        try:
+            prepare()
+            found.append((get_worker().address, get_client().scheduler.address))
+        except BaseException as error:
+            found.append(error)
+
+    thread = threading.Thread(target=variables.run, args=(ask,))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def test_a_thread_beside_a_task_stands_in_for_its_worker(client):
+    def body():
+        return get_worker().address, beside(carry_thread_state())
+
+    mine, found = client.submit(body, pure=False).result()
+    assert not isinstance(found, BaseException), found
+    address, scheduler = found
+    assert (address, scheduler) == (mine, client.scheduler.address)
+
+
+def test_the_thread_state_is_a_thread_local():
+    assert isinstance(thread_state, threading.local)
+
+
+def test_a_topic_is_known_to_the_scheduler_until_it_is_forgotten(client):
+    def topics(dask_scheduler=None):
+        return list(dask_scheduler._broker._topics)
+
+    topic, heard = "a-topic-of-a-test", queue.SimpleQueue()
+    client.subscribe_topic(topic, heard.put)
+    while topic not in client.run_on_scheduler(topics):
+        pass  # the subscription goes another way than what follows
+    client.log_event(topic, "hello")
+    assert heard.get(timeout=30)[1] == "hello"
+    assert topic in client.run_on_scheduler(topics)
+    forget_topic(client, topic)
+    assert topic not in client.run_on_scheduler(topics)
+    # What is told later reaches nobody, and breaks nothing.
+    client.log_event(topic, "hello again")
+    assert client.submit(lambda: 1, pure=False).result() == 1
+    assert heard.empty()
+    forget_topic(client, topic)
+    forget_topic(client, "never-was")
+
+
+def test_a_forgotten_topic_holds_nothing_in_the_client(client):
+    class Handler:
+        def __call__(self, event):
+            pass
+
+    handler = Handler()
+    seen = weakref.ref(handler)
+    client.subscribe_topic("a-topic-of-a-test", handler)
+    forget_topic(client, "a-topic-of-a-test")
+    del handler
+    gc.collect()
+    assert seen() is None
+
+
+def test_the_key_that_is_to_blame_is_found(client):
+    def fail():
+        raise ValueError("mine")
+
+    bad = client.submit(fail, key="culprit-of-a-test")
+    below = client.submit(lambda x: x, bad, key="victim-of-a-test")
+    further = client.submit(lambda x: x, below, key="victims-victim-of-a-test")
+    good = client.submit(lambda: 1, key="good-of-a-test")
+    for future in (bad, below, further, good):
+        future.exception()
+    keys = [future.key for future in (bad, below, further, good)]
+    assert client.run_on_scheduler(find_blamed, [*keys, "unknown"]) == dict.fromkeys(
+        keys[:3], "culprit-of-a-test"
+    )

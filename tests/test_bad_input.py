@@ -1,0 +1,314 @@
+"""Mistakes: each ends in a message that names it, and never in a hang."""
+
+import threading
+
+import pytest
+
+from prefect_dask_core import (
+    DaskTaskRunner,
+    Flow,
+    Parameter,
+    SequentialTaskRunner,
+    Task,
+    ThreadPoolTaskRunner,
+    task,
+)
+from prefect_dask_core.errors import (
+    CycleError,
+    DuplicateSlugError,
+    FlowParameterError,
+    GraphError,
+    MappingLengthMismatch,
+    MappingMissingIterable,
+    OptionTypeError,
+    UnknownOptionError,
+    UnpicklableTaskError,
+)
+from prefect_dask_core.triggers import all_finished
+
+pytestmark = pytest.mark.timeout(120)
+
+LOCK = threading.Lock()
+
+
+@task
+def inc(x):
+    return x + 1
+
+
+@task
+def pair(x, y):
+    return x, y
+
+
+# -- declarations ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [Task, lambda **o: task(**o)(lambda: 1)])
+def test_an_unknown_option_is_named_with_the_nearest_one(make):
+    with pytest.raises(UnknownOptionError, match=r"'retrys'.*'retries'"):
+        make(retrys=2)
+    with pytest.raises(TypeError):
+        make(retrys=2)
+
+
+def test_two_spellings_that_disagree_are_both_named():
+    with pytest.raises(UnknownOptionError, match=r"(?s)timeout.*timeout_seconds|"):
+        Task(lambda: 1, timeout_seconds=1, timeout=2)
+    assert Task(lambda: 1, timeout_seconds=2, timeout=2).timeout_seconds == 2
+
+
+def test_a_trigger_that_cannot_be_called_is_refused():
+    with pytest.raises(OptionTypeError, match=r"trigger='all_done'.*all_finished"):
+        Task(lambda: 1, trigger="all_done")
+
+
+def test_a_cycle_is_told_when_the_block_ends():
+    first, second = Task("first"), Task("second")
+    flow = Flow("circle")
+    flow.add_edge(first, second)
+    flow.add_edge(second, first)
+    with pytest.raises(CycleError, match=r"first-1 -> second-1 -> first-1"):
+        flow.validate()
+    with pytest.raises(CycleError, match="form a cycle"), flow:
+        pass
+
+
+@pytest.mark.parametrize("how", ["run", "compile"])
+def test_a_flow_with_a_cycle_neither_runs_nor_compiles(how):
+    first, second = Task("first"), Task("second")
+    flow = Flow("circle")
+    flow.chain(first, second, first)
+    with pytest.raises(CycleError, match=r"remove one of them"):
+        getattr(flow, how)()
+
+
+def test_a_slug_that_is_taken_is_named():
+    flow = Flow("slugs", tasks=[Task("a", slug="mine")])
+    with pytest.raises(DuplicateSlugError, match="slug 'mine' already"):
+        flow.add_task(Task("b", slug="mine"))
+
+
+def test_two_parameters_of_one_name_are_refused():
+    flow = Flow("parameters", tasks=[Parameter("x")])
+    with pytest.raises(DuplicateSlugError, match="parameter with the slug 'x'"):
+        flow.add_task(Parameter("x"))
+
+
+@pytest.mark.parametrize("value", [5, "abc", None], ids=repr)
+def test_mapping_over_what_has_no_length_is_told_beforehand(value):
+    with (
+        pytest.raises(MappingMissingIterable, match=r"none of its inputs \(x\) can be"),
+        Flow("mapping"),
+    ):
+        inc.map(value)
+
+
+def test_constants_of_unequal_length_are_told_before_anything_runs():
+    seen = []
+    with Flow("lengths") as flow:
+        Task(lambda: seen.append(1), name="first")()
+        pair.map([1, 2], [1, 2, 3])
+    with pytest.raises(MappingLengthMismatch, match="x has 2, y has 3"):
+        flow.run(task_runner=SequentialTaskRunner())
+    with pytest.raises(MappingLengthMismatch, match="x has 2, y has 3"):
+        flow.compile()
+    assert not seen
+
+
+# -- runs --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def flow():
+    with Flow("etl") as made:
+        inc(Parameter("x"))
+        Parameter("y", default=1)()
+    return made
+
+
+@pytest.mark.parametrize("how", ["run", "compile"])
+def test_a_missing_parameter_is_named(flow, how):
+    with pytest.raises(FlowParameterError, match=r"'etl' needs the parameter 'x'"):
+        getattr(flow, how)(y=2)
+
+
+@pytest.mark.parametrize("how", ["run", "compile"])
+def test_an_unexpected_parameter_is_named_with_those_there_are(flow, how):
+    with pytest.raises(FlowParameterError, match=r"no parameter 'z'.*: x, y\."):
+        getattr(flow, how)({"x": 1, "z": 2})
+
+
+def test_a_flow_does_not_run_inside_its_own_block():
+    with Flow("open") as flow:
+        inc(1)
+        with pytest.raises(RuntimeError, match="cannot run inside its own `with`"):
+            flow.run()
+        with pytest.raises(RuntimeError, match="cannot compile inside its own `with`"):
+            flow.compile()
+
+
+def test_return_tasks_takes_tasks_of_the_flow_only(flow):
+    with pytest.raises(GraphError, match=r"<Task: inc>, which is not a task of flow"):
+        flow.run(x=1, return_tasks=[inc])
+
+
+def test_a_state_does_not_know_a_foreign_task(flow, runner):
+    state = flow.run(x=1, task_runner=runner)
+    with pytest.raises(KeyError, match="is not a task of this flow run"):
+        state[inc]
+    with pytest.raises(KeyError, match="no task of this flow run is called 'nobody'"):
+        state["nobody"]
+
+
+def test_lengths_that_only_the_run_tells_fail_the_task(runner):
+    with Flow("lengths") as flow:
+        many = pair.map(Task(lambda: [1, 2], name="two")(), [1, 2, 3])
+    state = flow.run(task_runner=runner)
+    assert type(state[many]).__name__ == "Failed"
+    assert "x has 2, y has 3" in state[many].message
+    with pytest.raises(MappingLengthMismatch):
+        state.result()
+
+
+def test_a_runner_without_threads_is_refused():
+    with pytest.raises(ValueError, match="max_workers=0 leaves no thread"):
+        ThreadPoolTaskRunner(max_workers=0)
+
+
+# -- what cannot travel ------------------------------------------------------------
+
+
+def with_task():
+    lock = LOCK
+    Task(lambda: lock, name="bad")()
+
+
+def with_argument():
+    Task(lambda x: x, name="bad")([LOCK])
+
+
+def with_item():
+    Task(lambda x: x, name="bad").map([1, LOCK, 3])
+
+
+def with_parameter():
+    Task(lambda x: x, name="bad")(Parameter("p", default=LOCK))
+
+
+@pytest.mark.parametrize(
+    ("build", "told"),
+    [
+        (with_task, "closure variable 'lock' of task 'bad' cannot be pickled"),
+        (with_argument, "argument 'x' of task 'bad' cannot be pickled"),
+        (with_item, "item 1 of argument 'x' of task 'bad' cannot be pickled"),
+        (with_parameter, "cannot be pickled"),
+    ],
+)
+def test_what_cannot_be_pickled_is_named(client, build, told):
+    with Flow("pickles") as flow:
+        build()
+    with pytest.raises(UnpicklableTaskError, match=told):
+        flow.run(task_runner=DaskTaskRunner(cluster=client))
+    # Nothing has to travel within a process.
+    assert flow.run(task_runner=ThreadPoolTaskRunner(1)).is_successful()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("build", [with_task, with_argument, with_item])
+def test_what_cannot_be_pickled_is_named_before_it_reaches_a_process(
+    process_client, build
+):
+    with Flow("pickles") as flow:
+        build()
+    with pytest.raises(UnpicklableTaskError, match="task 'bad' cannot be pickled"):
+        flow.run(task_runner=DaskTaskRunner(cluster=process_client))
+
+
+@pytest.mark.slow
+def test_a_value_that_cannot_be_pickled_stays_where_it_is(process_client):
+    with Flow("pickles") as flow:
+        lock = Task(lambda: threading.Lock(), name="lock")()
+        below = Task(lambda x: type(x).__name__, name="below")(lock)
+        apart = inc(1)
+        flow.set_reference_tasks([apart])
+    state = flow.run(task_runner=DaskTaskRunner(cluster=process_client))
+    # Fused with the task below, so it never has to travel.
+    assert state[below].result() == "lock"
+    assert state[apart].result() == 2
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(reason="Dask asks for such a value for ever", run=False)
+def test_a_value_that_cannot_travel_crashes_what_needs_it_elsewhere(process_client):
+    with Flow("pickles") as flow:
+        # Two readers on two workers: one of them is not where the lock is.
+        lock = Task(lambda: threading.Lock(), name="lock")()
+        readers = [Task(slowly, name=f"reader{i}")(lock) for i in range(4)]
+        cleanup = Task(lambda: "clean", name="cleanup", trigger=all_finished)(
+            upstream_tasks=readers
+        )
+    state = flow.run(task_runner=DaskTaskRunner(cluster=process_client))
+    assert state[cleanup].result() == "clean"
+    for reader in readers:
+        assert type(state[reader]).__name__ in ("Completed", "Crashed")
+
+
+def slowly(x):
+    threading.Event().wait(0.5)
+    return 1
+
+
+@pytest.mark.slow
+def test_a_module_that_a_worker_does_not_have_is_named(
+    process_client, tmp_path, monkeypatch
+):
+    (tmp_path / "only_here.py").write_text("def body(x=1):\n    return x + 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    body = __import__("only_here").body
+    with Flow("missing") as flow:
+        missing = Task(body)()
+        many = Task(body, name="many").map([1, 2, 3])
+        apart = inc(1)
+        cleanup = Task(lambda x, y: "clean", name="cleanup", trigger=all_finished)(
+            missing, apart
+        )
+    state = flow.run(task_runner=DaskTaskRunner(cluster=process_client))
+    assert type(state[missing]).__name__ == "Crashed"
+    assert "No module named 'only_here'" in state[missing].message
+    assert [type(child).__name__ for child in state[many]] == ["Crashed"] * 3
+    assert state[apart].result() == 2
+    assert state[cleanup].result() == "clean"
+
+
+class LoadsNowhere:
+    """An item that pickles, and cannot be unpickled."""
+
+    def __reduce__(self):
+        return _refuse, ()
+
+
+def _refuse():
+    raise ImportError("no such item here")
+
+
+def test_an_item_that_cannot_be_unpickled_ends_in_a_state(client):
+    with Flow("items") as flow:
+        many = Task(lambda x: 1, name="many").map([1, LoadsNowhere()])
+        apart = inc(1)
+    state = flow.run(task_runner=DaskTaskRunner(cluster=client))
+    assert state[apart].result() == 2
+    assert all(child.is_final() for child in state[many])
+    assert "no such item here" in state[many][1].message
+
+
+def test_an_argument_that_cannot_be_unpickled_ends_in_a_state(client):
+    with Flow("arguments") as flow:
+        bad = Task(lambda x: 1, name="bad")(LoadsNowhere())
+        large = Task(lambda x: 1, name="large")([LoadsNowhere(), b"x" * 10_000])
+        apart = inc(1)
+    state = flow.run(task_runner=DaskTaskRunner(cluster=client))
+    assert state[apart].result() == 2
+    for node in (bad, large):
+        assert type(state[node]).__name__ == "Crashed"
+        assert "no such item here" in state[node].message
