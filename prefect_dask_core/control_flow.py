@@ -79,6 +79,12 @@ class case(TaskBlock):
     """
 
     def __init__(self, task: Any, value: Any) -> None:
+        if isinstance(task, bool):
+            raise OptionTypeError(
+                f"case() was given {task!r} to compare, the same in every run; "
+                "a comparison of tasks is a task if it is written "
+                "task.is_equal(other), not task == other."
+            )
         if isinstance(value, Task | Annotation):
             raise OptionTypeError(
                 f"case(..., {value!r}): the value is compared with what the task "

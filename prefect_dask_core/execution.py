@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any, Final, Protocol
 
 from dask.base import tokenize
@@ -20,8 +22,8 @@ from prefect_dask_core.engine.compile import FlowCollection, RunRecord
 from prefect_dask_core.engine.fanout import mapped_length
 from prefect_dask_core.engine.plan import Input, Plan, plan_flow
 from prefect_dask_core.engine.resume import Earlier, given_states, resume_after
-from prefect_dask_core.engine.summary import TaskStates, flow_state
-from prefect_dask_core.errors import FlowParameterError, GraphError
+from prefect_dask_core.engine.summary import TaskStates, flow_state, unsuccessful
+from prefect_dask_core.errors import FlowParameterError, GraphError, OptionTypeError
 from prefect_dask_core.parameters import NO_DEFAULT, Parameter
 from prefect_dask_core.runners.base import FlowRun, TaskRunner
 from prefect_dask_core.runners.dask import DaskTaskRunner
@@ -100,7 +102,21 @@ def run_flow(flow: Graph, options: RunOptions) -> State:
     runner = options.task_runner
     if runner is None:
         runner = default_runner()
-    return _run_with_handlers(flow, runner, flow_run)
+    return _run_with_handlers(flow, runner, flow_run, before)
+
+
+_LOGGER: Final = logging.getLogger(__name__)
+
+
+def _log_failures(flow_name: str, plan: Plan, states: Sequence[State]) -> None:
+    """One warning for each task that did not succeed: nobody may look at its state."""
+    for node, state in zip(plan.nodes, states, strict=True):
+        bad = unsuccessful(state)
+        if bad:
+            more = f" (and {len(bad) - 1} more children)" if len(bad) > 1 else ""
+            _LOGGER.warning(
+                "flow %r, task %r: %r%s", flow_name, node.slug, bad[0], more
+            )
 
 
 #: Values of earlier runs in this process, by cache key (decision C21).
@@ -128,22 +144,30 @@ def _caches_of(plan: Plan) -> dict[str, list[Cached]]:
     return {name: list(_CACHES[name]) for name in names if name in _CACHES}
 
 
-def _run_with_handlers(flow: Graph, runner: TaskRunner, flow_run: FlowRun) -> State:
+def _run_with_handlers(
+    flow: Graph, runner: TaskRunner, flow_run: FlowRun, before: TaskStates | None
+) -> State:
     """Run, and put each change of the flow's state before its handlers."""
     plan = flow_run.plan
     parameters = flow_run.variables["parameters"]
     pending = Pending(timestamp=time.time())
     begun = _entered(flow, pending, Running(timestamp=time.time()))
     if not begun.is_running():
+        # What stood before this run still stands, for the next one to resume.
+        if before is not None:
+            return begun.replace(states=before)
         idle: list[State] = [Pending() for _ in plan.nodes]
         return begun.replace(states=TaskStates(plan, idle, parameters))
     states = runner.run(flow_run)
     _remember(plan, states)
+    _log_failures(flow.name, plan, states)
     ended = flow_state(plan, states, parameters).replace(timestamp=time.time())
     if flow.terminal_state_handler is not None and ended.is_final():
         reference = [states[index] for index in sorted(plan.reference)]
-        handled = flow.terminal_state_handler(flow, ended, reference)
-        ended = _kept_states(ended, handled, "terminal_state_handler")
+        handler = partial(flow.terminal_state_handler, flow, ended, reference)
+        ended, stop = _handled(ended, handler, "terminal_state_handler")
+        if stop:
+            return ended
     return _entered(flow, begun, ended)
 
 
@@ -155,27 +179,43 @@ def _entered(flow: Graph, old: State, new: State) -> State:
     Source of the rules: state handlers of the graph generations, as for tasks.
     """
     for handler in flow.state_handlers:
-        try:
-            handled = handler(flow, old, new)
-        except PrefectStateSignal as signal:
-            new = _kept_states(new, signal.to_state(time.time()), "")
-            if isinstance(signal, PAUSE | ENDRUN):
-                return new
-        except Exception as error:
-            name = getattr(handler, "__name__", type(handler).__name__)
-            message = f"state handler {name} raised {type(error).__name__}: {error}"
-            return _kept_states(new, Failed(message, data=error), "")
-        else:
-            new = _kept_states(new, handled, f"state handler {handler!r}")
+        name = getattr(handler, "__name__", type(handler).__name__)
+        new, stop = _handled(
+            new, partial(handler, flow, old, new), f"state handler {name}"
+        )
+        if stop:
+            break
     return new
 
 
-def _kept_states(state: State, handled: State | None, who: str) -> State:
+def _handled(
+    state: State, handler: Callable[[], State | None], who: str
+) -> tuple[State, bool]:
+    """What a handler made of a state, and whether no further one is called.
+
+    Notes
+    -----
+    Whatever a handler does wrong fails the run instead of ending `Flow.run`: the
+    states of the tasks would be lost, and with them what resuming needs.
+    """
+    try:
+        handled = handler()
+        if handled is not None and not isinstance(handled, State):
+            raise TypeError(f"it returned {handled!r}; it returns a State or None.")
+    except PrefectStateSignal as signal:
+        found = signal.to_state(time.time())
+        return _kept_states(state, found), isinstance(signal, PAUSE | ENDRUN)
+    except Exception as error:
+        message = f"{who} raised {type(error).__name__}: {error}"
+        failed = Failed(message, data=error, timestamp=time.time())
+        return _kept_states(state, failed), True
+    return _kept_states(state, handled), False
+
+
+def _kept_states(state: State, handled: State | None) -> State:
     """What a handler returned, with the states of the tasks."""
     if handled is None or handled is state:
         return state
-    if not isinstance(handled, State):
-        raise TypeError(f"{who} returned {handled!r}; it returns a State or None.")
     return (
         handled if handled.states is not None else handled.replace(states=state.states)
     )
@@ -202,7 +242,17 @@ def _earlier(
 ) -> Earlier:
     """What of an earlier run stands."""
     if before is not None:
+        if options.task_states is not None:
+            raise OptionTypeError(
+                f"flow {plan.flow_name!r} was given resume= and task_states=, which "
+                "both say what does not run; give one of them."
+            )
         states = {n.index: before[n.task] for n in plan.nodes if n.task in before}
+        if not states and plan.nodes:
+            raise GraphError(
+                f"flow {plan.flow_name!r} cannot resume the run of another flow: they "
+                "have no task in common."
+            )
         changed = frozenset(
             node.index
             for node in plan.nodes
@@ -212,7 +262,11 @@ def _earlier(
         return resume_after(plan, states, changed)
     given = {} if options.task_states is None else options.task_states
     number = {node.task: node.index for node in plan.nodes}
-    for task in given:
+    for task, state in given.items():
+        if not isinstance(state, State):
+            raise OptionTypeError(
+                f"task_states gives {state!r} for {task!r}, but expected a State."
+            )
         if task not in number:
             raise GraphError(
                 f"task_states names {task!r}, which is not a task of flow "
@@ -262,10 +316,15 @@ def make_plan(flow: Graph) -> Plan:
     for node in plan.nodes:
         # Lengths that only the run will tell are left to the run.
         if node.mapped and all(i.node is None for i in node.inputs if i.mapped):
-            found = mapped_length(node, _never)
+            found = mapped_length(node, _never, _never_skipped)
             if isinstance(found, Exception):
                 raise found
     return plan
+
+
+def _never_skipped(item: Input) -> str | None:
+    """Whether an input was skipped is not known before a run."""
+    return None
 
 
 def _never(item: Input) -> int | Exception | None:

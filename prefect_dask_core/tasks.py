@@ -299,7 +299,6 @@ class Task(TaskBody, OperatorMixin):
         flow.set_dependencies(
             self, upstream_tasks=first, keyword_tasks=inputs, mapped=mapped
         )
-        self._mark_used()
         return self
 
     def _flow(self, flow: GraphBuilder | None) -> GraphBuilder:

@@ -1,6 +1,7 @@
 """Mistakes: each ends in a message that names it, and never in a hang."""
 
 import threading
+import time
 
 import pytest
 
@@ -279,6 +280,22 @@ def test_a_module_that_a_worker_does_not_have_is_named(
     assert [type(child).__name__ for child in state[many]] == ["Crashed"] * 3
     assert state[apart].result() == 2
     assert state[cleanup].result() == "clean"
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(reason="each child is lost on its own, eight a second", run=False)
+def test_a_module_that_is_missing_does_not_cost_a_look_per_child(
+    process_client, tmp_path, monkeypatch
+):
+    (tmp_path / "also_only_here.py").write_text("def body(x):\n    return x + 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    body = __import__("also_only_here").body
+    with Flow("missing") as flow:
+        many = Task(body).map(range(2_000))
+    begin = time.monotonic()
+    state = flow.run(task_runner=DaskTaskRunner(cluster=process_client))
+    assert {type(child).__name__ for child in state[many]} == {"Crashed"}
+    assert time.monotonic() - begin < 60
 
 
 class LoadsNowhere:

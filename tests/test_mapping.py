@@ -239,7 +239,6 @@ def test_the_tasks_join_the_blocks_around(run):
     assert run(flow, p=2)[after].is_skipped()
 
 
-@pytest.mark.xfail(reason="all children are skipped, not the task as a whole")
 def test_a_skipped_fan_out_is_passed_over_by_merge():
     with Flow("f") as flow:
         with case(Parameter("p"), 1):

@@ -306,6 +306,7 @@ class _Teller:
         self._shell = shell
         self._tell = on_advance
         self._told = shell.now()
+        self._next = 0
 
     def step_ended(self, position: int) -> None:
         """Tell, unless it was told a moment ago or the end is near."""
@@ -315,7 +316,9 @@ class _Teller:
         now = self._shell.now()
         if now - self._told < REPORT_EVERY:
             return
-        ended = {s.step.node: s.segment for s in steps[: position + 1]}
+        fresh = steps[self._next : position + 1]
+        ended = {s.step.node: s.segment for s in fresh}
+        self._next = position + 1
         self._told = now
         self._tell(BlockReport(self._number, ended, 0, 0.0))
 

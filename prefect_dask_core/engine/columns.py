@@ -432,6 +432,12 @@ class Children(Sequence[State]):
             counts["Pending"] = counts.get("Pending", 0) + self._length - known
         return counts
 
+    def any_skipped(self) -> bool:
+        """Whether a child was skipped."""
+        return any(
+            code in segment.codes for segment in self._segments for code in _SKIPPED
+        )
+
     def attempts(self, index: int) -> int:
         """Attempts the child made."""
         found = self.locate(index)

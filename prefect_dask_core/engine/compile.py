@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import dask.threaded
 from dask._task_spec import Task as GraphTask
 from dask._task_spec import TaskRef
-from dask.base import tokenize
+from dask.base import DaskMethodsMixin, tokenize
 from dask.typing import Key
 
 from prefect_dask_core.engine.effects import Shell
@@ -137,18 +137,19 @@ def block_name(names: Sequence[str]) -> str:
 # -- a flow as a collection ----------------------------------------------------------
 
 
-class FlowCollection:
+class FlowCollection(DaskMethodsMixin):
     """A flow and its parameters, as a Dask collection.
 
-    `dask.compute`, `dask.visualize` and `Client.compute` work on it with any Dask
-    scheduler; computing it gives the state of the flow run. A node is a key, a
-    fan-out of known length some keys of consecutive children, and one whose length
-    is known only at run time a single key.
+    Its methods `compute`, `persist` and `visualize`, the functions of these names in
+    `dask`, and `Client.compute` work on it with any Dask scheduler; computing it gives
+    the state of the flow run. A node is a key, a fan-out of known length some keys of
+    consecutive children, and one whose length is known only at run time a single key.
 
     Notes
     -----
     Whatever computes it brings all values home. Waits between attempts hold their
-    thread, unless the scheduler is `distributed`.
+    thread. What belongs to a run and not to a task is left out: state handlers of the
+    flow, and values cached by earlier runs.
     """
 
     def __init__(

@@ -64,7 +64,7 @@ WAITING, SUBMITTED, FINAL = 0, 1, 2
 MOST_TRIES = 3
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Lane:
     """Mapped nodes over one index space, on their way."""
 
@@ -350,7 +350,8 @@ class Driver:
         if report.number not in self._assigned:
             return  # superseded: it was submitted again under another number
         for node, segment in report.segments.items():
-            if self._status[node] != FINAL:
+            # A child that was run node by node may report once more.
+            if self._status[node] != FINAL and node not in self._children:
                 self._plain[node] = segment
                 self._make_final(node)
 
@@ -368,6 +369,8 @@ class Driver:
                 self._make_final(node)
 
     def _make_final(self, index: int) -> None:
+        if self._status[index] == FINAL:
+            raise InternalError(f"node {index} was final already")
         self._status[index] = FINAL
         self._left -= 1
         for reader in self.plan.dependents[index]:
@@ -422,10 +425,11 @@ class Driver:
             self._redo([lost.number, *self._unfinished_plain_readers(lost.number)])
         elif lost.number in self._assigned:
             assignment = self._assigned[lost.number]
-            if lane is not None and self._is_worth_another_try(lost.number):
+            if self._is_worth_another_try(lost.number):
                 self._redo([lost.number, *self._unfinished_plain_readers(lost.number)])
             elif (
                 lane is None
+                and assignment.given is None
                 and len(assignment.block.steps) > 1
                 and not self._ended(assignment)
             ):
@@ -435,11 +439,18 @@ class Driver:
 
     def _is_worth_another_try(self, number: int) -> bool:
         """Whether a block that ended and was lost has values only running it gives."""
-        span = self._spans.get(number)
-        if span is None or self._tries.get(number, 0) >= MOST_TRIES:
+        if self._tries.get(number, 0) >= MOST_TRIES or number in self._solo:
             return False
-        block = self._assigned[number].block
-        known = [self._part(node, *span) for node in block.keep]
+        assignment = self._assigned[number]
+        if assignment.given is not None:
+            return False
+        span = self._spans.get(number)
+        if span is None and not self._ended(assignment):
+            return False
+        known = [
+            self._plain.get(node) if span is None else self._part(node, *span)
+            for node in assignment.block.keep
+        ]
         return any(segment is None or segment.values is None for segment in known)
 
     def _unfuse(self, number: int) -> None:
@@ -629,6 +640,7 @@ class Driver:
         """A result in the place of a lost block: what is known of it, else crashes."""
         block = self._assigned[number].block
         given = {}
+        invented = set()
         for step in block.steps:
             known: Segment | None = self._plain.get(step.node)
             if step.node in self._children:
@@ -637,8 +649,11 @@ class Driver:
             if known is None or known.values is None:
                 start, stop = self._spans.get(number, (block.start, block.stop))
                 known = _all_ended(start, stop, Crashed(reason))
+                invented.add(step.node)
             given[step.node] = known
-        fresh = block._replace(number=self._take_number())
+        # Nobody can fetch from it what it does not have.
+        had = frozenset(n for n in block.keep if n not in invented)
+        fresh = block._replace(number=self._take_number(), keep=had)
         return Assignment(fresh, (), given)
 
     def _part(self, node: int, start: int, stop: int) -> Segment | None:
@@ -798,7 +813,22 @@ class Driver:
         lane : dict of int to int
             Lengths of nodes that are about to run in the same lane.
         """
-        return mapped_length(node, partial(self._length_above, node, lane))
+        return mapped_length(
+            node,
+            partial(self._length_above, node, lane),
+            partial(self._skipped_above, lane),
+        )
+
+    def _skipped_above(self, lane: dict[int, int], item: Input) -> str | None:
+        above = item.node
+        assert above is not None
+        if above in lane:
+            return None  # element by element, or the node would not be in the lane
+        name = self.plan.nodes[above].name
+        if above not in self._children:
+            return name if self._plain[above].state(0).is_skipped() else None
+        whole = not item.mapped
+        return name if whole and self._children[above].any_skipped() else None
 
     def _length_above(
         self, node: Node, lane: dict[int, int], item: Input

@@ -69,7 +69,9 @@ what is the same for every child in unmapped(...).
 
 
 def mapped_length(
-    node: Node, length_above: Callable[[Input], int | Exception | None]
+    node: Node,
+    length_above: Callable[[Input], int | Exception | None],
+    skipped_above: Callable[[Input], str | None],
 ) -> int | Exception:
     """Number of children of a mapped node, or why it cannot have any.
 
@@ -80,7 +82,17 @@ def mapped_length(
     length_above : callable
         Gives, for an input from a node above, the number of its children or items,
         `None` if its value stands for itself, or why there is nothing to map over.
+    skipped_above : callable
+        Gives, for an input that is the same for all children, the name of the task
+        above if it was skipped: the whole task is then skipped with it.
     """
+    if node.task.options.skip_on_upstream_skip:
+        for item in node.inputs:
+            above = None if item.node is None else skipped_above(item)
+            if above is not None:
+                return MappingMissingIterable(
+                    f"task {node.name!r} has no children: {above!r} was skipped."
+                )
     lengths: dict[str, int | None] = {}
     for position, item in enumerate(node.inputs):
         if not item.mapped:

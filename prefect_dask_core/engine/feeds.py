@@ -265,11 +265,13 @@ class _EachChildFeed(Feed):
     def __init__(self, name: str, segments: Sequence[Segment]) -> None:
         self._name = name
         self._segments = segments
+        self._begins = [segment.start for segment in segments]
 
     def _find(self, index: int) -> tuple[Segment, int]:
-        for segment in self._segments:
-            if segment.start <= index < segment.stop:
-                return segment, index - segment.start
+        position = bisect_right(self._begins, index) - 1
+        if position >= 0 and index < self._segments[position].stop:
+            segment = self._segments[position]
+            return segment, index - segment.start
         raise LookupError(f"child {index} of {self._name} is not among the inputs")
 
     def tally(self, index: int) -> Tally:

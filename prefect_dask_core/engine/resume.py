@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from prefect_dask_core.engine.columns import Children, Segment
+from prefect_dask_core.engine.columns import Children, Elsewhere, Segment
 from prefect_dask_core.engine.feeds import flat_length, is_success
 from prefect_dask_core.engine.plan import Node, Plan, flattened, items_of
+from prefect_dask_core.errors import MissingResult
 from prefect_dask_core.states import DataReference, Mapped, Missing, State
 
 
@@ -168,13 +169,14 @@ class _Decision:
         state = self._states[node.index]
         needed = self._is_needed(node.index, runs_again)
         if not isinstance(state.states, Children):
-            if needed and isinstance(state.data, Missing):
+            segment = _segment_of(self._plan, node.index, state)
+            if needed and segment.values is None:
                 return None
-            return Kept((_segment_of(self._plan, node.index, state),))
+            return Kept((segment,))
         children = state.states
         flags = bytearray([1]) * len(children) if stands is True else stands
         assert isinstance(flags, bytearray)
-        if needed and any(s.values is None for s in children.segments):
+        if needed and not all(map(_is_at_hand, children.segments)):
             return None
         flat = node.index in self._plan.flattened
         return Kept(
@@ -193,12 +195,25 @@ class _Decision:
         )
 
 
+def _is_at_hand(segment: Segment) -> bool:
+    """Whether the values of some children can be had."""
+    if isinstance(segment.values, Elsewhere):
+        try:
+            segment.values = list(segment.values.load())
+        except MissingResult:
+            return False
+    return segment.values is not None
+
+
 def _segment_of(plan: Plan, index: int, state: State) -> Segment:
     """The segment of a plain node, as if it had just run."""
     segment = Segment(0)
     segment.open(1)
-    if isinstance(state.data, DataReference) and not isinstance(state.data, Missing):
-        state = state.replace(data=state.data.load())
+    if isinstance(state.data, DataReference):
+        try:
+            state = state.replace(data=state.data.load())
+        except MissingResult as error:
+            state = state.replace(data=Missing(str(error)))
     missing = isinstance(state.data, Missing)
     when = state.timestamp or 0.0
     segment.put(0, state, when, when)

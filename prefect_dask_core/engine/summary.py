@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import cloudpickle
 
 from prefect_dask_core.engine.columns import Children, tally_of, tally_of_state
 from prefect_dask_core.engine.plan import Plan
@@ -16,6 +19,7 @@ from prefect_dask_core.states import (
     Paused,
     Pending,
     State,
+    TriggerFailed,
 )
 from prefect_dask_core.tasks import Task
 from prefect_dask_core.triggers import Tally
@@ -75,6 +79,11 @@ class TaskStates(Mapping[Task, State]):
             f"({name}-1, {name}-2, ...) or the task itself."
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The function of a task cannot be pickled by its name, which is the task's.
+        fields = (self._by_identity, self._by_name, self.parameters)
+        return _restored, (cloudpickle.dumps(fields),)
+
     def __contains__(self, key: object) -> bool:
         if isinstance(key, str):
             return len(self._by_name.get(key, ())) == 1
@@ -87,6 +96,12 @@ class TaskStates(Mapping[Task, State]):
         return len(self._by_identity)
 
 
+def _restored(blob: bytes) -> TaskStates:
+    states = object.__new__(TaskStates)
+    states._by_identity, states._by_name, states.parameters = pickle.loads(blob)
+    return states
+
+
 class ReferenceValues(DataReference):
     """Values of the reference tasks of a run, by task, fetched when asked for."""
 
@@ -95,12 +110,19 @@ class ReferenceValues(DataReference):
     def __init__(self, states: Mapping[Task, State]) -> None:
         self.states = states
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored_values, (cloudpickle.dumps(self.states),)
+
     def __repr__(self) -> str:
         return f"ReferenceValues({', '.join(task.name for task in self.states)})"
 
     def load(self) -> dict[Task, Any]:
         """Fetch the values."""
         return {task: state.result() for task, state in self.states.items()}
+
+
+def _restored_values(blob: bytes) -> ReferenceValues:
+    return ReferenceValues(pickle.loads(blob))
 
 
 def flow_state(
@@ -179,6 +201,16 @@ def _some(state: State) -> Iterator[State]:
     if isinstance(state, Mapped) and isinstance(state.states, Children):
         for segment in state.states.segments:
             yield from segment.details.values()
+
+
+def unsuccessful(state: State) -> list[State]:
+    """States that failed or crashed by themselves, of a node or of its children."""
+    found = [*_some(state)] if state.is_mapped() else [state]
+    return [
+        one
+        for one in found
+        if (one.is_failed() or one.is_crashed()) and not isinstance(one, TriggerFailed)
+    ]
 
 
 def _is_cancelled(state: State) -> bool:

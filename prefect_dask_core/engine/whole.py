@@ -93,7 +93,9 @@ def run_node(
     refusal: Exception | None = None
     length = 1
     if node.mapped:
-        found = mapped_length(node, partial(_length_above, node, above))
+        found = mapped_length(
+            node, partial(_length_above, node, above), partial(_skipped_above, above)
+        )
         if isinstance(found, Exception):
             refusal = found
         else:
@@ -139,6 +141,19 @@ def _length_above(node: Node, above: Outcomes, item: Input) -> int | Exception |
     if not is_success(segments[0]):
         return nothing_to_map(node.name, first.name, segments[0].state(0))
     return segments[0].flat_length if item.flattened else segments[0].length
+
+
+def _skipped_above(above: Outcomes, item: Input) -> str | None:
+    """Name of the task above, if it was skipped for all children at once."""
+    assert item.node is not None
+    outcomes = above[item.node]
+    segments = [outcome.result.segments[item.node] for outcome in outcomes]
+    first = outcomes[0]
+    if not first.fanout:
+        return first.name if segments[0].state(0).is_skipped() else None
+    whole = not item.mapped
+    skipped = Children(first.length, segments).any_skipped()
+    return first.name if whole and skipped else None
 
 
 def _source(

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Sequence
+import contextlib
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
-from distributed import Client
+from distributed import Client, rejoin, secede
 from distributed.worker import thread_state  # type: ignore[attr-defined]
 
 
@@ -28,6 +29,24 @@ def carry_thread_state() -> Callable[[], None]:
         vars(thread_state).update(carried)
 
     return prepare
+
+
+@contextlib.contextmanager
+def outside_the_pool() -> Iterator[None]:
+    """Give the thread of a task back to its worker while the task waits for others.
+
+    Elsewhere, and in a thread beside the worker's, nothing happens.
+    """
+    seceded = False
+    if getattr(thread_state, "key", None) is not None:
+        with contextlib.suppress(Exception):  # not a thread of the pool
+            secede()
+            seceded = True
+    try:
+        yield
+    finally:
+        if seceded:
+            rejoin()
 
 
 def forget_topic(client: Client, topic: str) -> None:

@@ -40,7 +40,11 @@ from prefect_dask_core.engine.events import (
 )
 from prefect_dask_core.engine.feeds import BlockResult, StaleInput
 from prefect_dask_core.errors import InternalError, MissingResult
-from prefect_dask_core.runners._private import find_blamed, forget_topic
+from prefect_dask_core.runners._private import (
+    find_blamed,
+    forget_topic,
+    outside_the_pool,
+)
 from prefect_dask_core.runners.base import FlowRun
 from prefect_dask_core.runners.preflight import check_workers
 from prefect_dask_core.runners.worker import ADVANCED, DONE, run_on_worker
@@ -145,6 +149,12 @@ that runs already is not made; give one of them.
                         f"DaskTaskRunner was given {first}= and {other}=: a scheduler "
                         "that runs already is not made; give one of them."
                     )
+        for other in ("adapt_kwargs", "client_kwargs"):
+            if isinstance(self.cluster, Client) and getattr(self, other):
+                raise ValueError(
+                    f"DaskTaskRunner was given a Client and {other}=: a client that "
+                    "is open already is used as it is; give one of them."
+                )
         for name in ("cluster_kwargs", "client_kwargs"):
             if "asynchronous" in getattr(self, name):
                 raise ValueError(
@@ -220,7 +230,7 @@ that runs already is not made; give one of them.
             if self.adapt_kwargs:
                 self.cluster.adapt(**self.adapt_kwargs)
             return self.cluster
-        if self.cluster_class is None and not self.cluster_kwargs:
+        if not (self.cluster_class or self.cluster_kwargs or self.adapt_kwargs):
             with contextlib.suppress(ValueError):
                 return get_client()
         cluster = stack.enter_context(self._make_cluster())
@@ -241,7 +251,8 @@ that runs already is not made; give one of them.
         if self._open is None:
             with copy.copy(self) as opened:  # several threads may share a runner
                 return opened.run(flow_run)
-        return _DaskRun(self.client, flow_run, self._own_client).run()
+        with outside_the_pool():  # a flow that runs inside a task
+            return _DaskRun(self.client, flow_run, self._own_client).run()
 
 
 class _DaskRun:
@@ -290,7 +301,12 @@ class _DaskRun:
         for event in self._next_events():
             self._feed(event)
         if time.monotonic() - self._looked > LOOK_EVERY:
-            for event in self._look():
+            try:
+                events = list(self._look())
+            except OSError:
+                # No answer. The next look tells whether the scheduler is gone.
+                events = []
+            for event in events:
                 self._feed(event)
             self._looked = time.monotonic()
 

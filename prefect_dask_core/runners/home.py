@@ -12,7 +12,7 @@ from prefect_dask_core.engine.block import BlockReport
 from prefect_dask_core.engine.columns import Packed, Segment
 from prefect_dask_core.engine.feeds import BlockResult
 from prefect_dask_core.errors import RemoteTaskError
-from prefect_dask_core.states import NO_DATA, Missing, State
+from prefect_dask_core.states import NO_DATA, Failed, Missing, State
 
 
 @sizeof.register(BlockResult)
@@ -57,6 +57,35 @@ def make_portable(segment: Segment) -> None:
         segment.details[offset] = state.replace(data=data)
 
 
+def refuse_unpicklable(segment: Segment, name: str, limit: int) -> None:
+    """Fail the children whose small values cannot be pickled, so cannot be read.
+
+    Dask would try to send such a value again and again. Large values are taken on
+    trust: to pickle each of them once more would cost what it is meant to spare.
+    """
+    if not small_enough(segment.values, limit):
+        return
+    try:
+        cloudpickle.dumps(segment.values)
+        return
+    except Exception:
+        pass  # one of them; which one is found below
+    for offset, value in enumerate(segment.values):
+        try:
+            cloudpickle.dumps(value)
+        except Exception as error:
+            message = (
+                f"the value of {name} cannot be pickled ({type(error).__name__}: "
+                f"{error}), so no other worker can read it; return something that can "
+                "travel, and open connections, files and locks where they are used."
+            )
+            segment.values[offset] = None
+            failed = Failed(message, data=TypeError(message))
+            begin, end = segment.begins[offset], segment.ends[offset]
+            attempts = segment.attempts.get(offset, 1)
+            segment.put(offset, failed.replace(timestamp=end), begin, end, attempts)
+
+
 def _stand_in(data: Any, error: Exception) -> Any:
     kind = f"{type(data).__module__}.{type(data).__qualname__}"
     if isinstance(data, BaseException):
@@ -86,8 +115,40 @@ def pack_report(report: BlockReport, limit: int) -> bytes:
         return bytes(cloudpickle.dumps(packed))
 
 
+class _Portable:
+    """Data of a state, unpickled by itself: a failure spoils no other state."""
+
+    __slots__ = ("blob", "text")
+
+    def __init__(self, blob: bytes, text: str) -> None:
+        self.blob = blob
+        self.text = text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _opened, (self.blob, self.text)
+
+
+def _opened(blob: bytes, text: str) -> Any:
+    """The data, or what was said of it where its class cannot be imported."""
+    try:
+        return pickle.loads(blob)
+    except Exception:
+        return RemoteTaskError(text)
+
+
+def _portable(state: State) -> State:
+    data = state.data
+    if not isinstance(data, BaseException):
+        return state
+    kind = f"{type(data).__module__}.{type(data).__qualname__}"
+    return state.replace(
+        data=_Portable(cloudpickle.dumps(data), f"{kind}: {_text_of(data)}")
+    )
+
+
 def _packed(segment: Segment, limit: int) -> Segment:
     copy = segment.without_values()
+    copy.details = {n: _portable(state) for n, state in segment.details.items()}
     if segment.values is None or not small_enough(segment.values, limit):
         return copy
     try:

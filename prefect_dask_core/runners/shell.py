@@ -144,15 +144,13 @@ async def _limited(body: Coroutine[Any, Any, Any], timeout: float | None) -> Ans
     return Overran(timeout, left_behind=not stopped)
 
 
+#: Context variables that a record of a run carries.
+_RECORDED: Final = ("flow_run_id", "task_name", "task_full_name", "map_index")
+
+
 def _logger_of(call: Call) -> logging.LoggerAdapter[logging.Logger]:
     """Logger of a run; its records carry which run they are of."""
-    variables = call.variables
-    extra = {
-        name: variables.get(name)
-        for name in ("flow_run_id", "task_name", "task_full_name", "map_index")
-    }
-    extra["task_run_count"] = variables.get("task_run_count", 1)
-    return _RunLogger(_LOGGER, extra)
+    return _RunLogger(_LOGGER, call.variables)
 
 
 class _RunLogger(logging.LoggerAdapter[logging.Logger]):
@@ -161,9 +159,12 @@ class _RunLogger(logging.LoggerAdapter[logging.Logger]):
     def process(
         self, msg: Any, kwargs: MutableMapping[str, Any]
     ) -> tuple[Any, MutableMapping[str, Any]]:
-        extra = self.extra or {}
+        # Looked up here: few bodies log, and each of a million would pay.
+        variables = self.extra or {}
+        extra = {name: variables.get(name) for name in _RECORDED}
+        extra["task_run_count"] = variables.get("task_run_count", 1)
         kwargs["extra"] = {**extra, **(kwargs.get("extra") or {})}
-        return f"Task '{extra.get('task_full_name')}': {msg}", kwargs
+        return f"Task '{extra['task_full_name']}': {msg}", kwargs
 
 
 def _prints_of(call: Call) -> contextlib.AbstractContextManager[None]:

@@ -102,6 +102,7 @@ class _Pool:
 
     def __init__(self, threads: int, flow_run: FlowRun) -> None:
         self._free = threads
+        self._due = 0  # threads whose wait is over, and which have no place yet
         self._variables = flow_run.variables
         self._wanted = flow_run.wanted
         self._limit = home_bytes()
@@ -162,7 +163,7 @@ class _Pool:
     # -- with the lock held ------------------------------------------------------
 
     def _start_ready(self) -> None:
-        while self._free > 0 and self._ready and not self._closed:
+        while self._free > self._due and self._ready and not self._closed:
             _, assignment = heapq.heappop(self._ready)
             self._free -= 1
             thread = threading.Thread(
@@ -218,7 +219,7 @@ class _Pool:
                 heapq.heappush(self._ready, (waiting, reader))
         self._forget_if_unread(number)
         self._events.put(BlockDone(trim(report, self._wanted, self._limit)))
-        if self._ready and self._free >= 0:
+        if self._ready and not self._due:
             return heapq.heappop(self._ready)[1]
         self._free += 1
         self._room.notify()
@@ -228,7 +229,7 @@ class _Pool:
         self._events.put(BlockWaiting(number, done, busy))
 
     def _advanced(self, report: BlockReport) -> None:
-        self._events.put(BlockAdvanced(report))
+        self._events.put(BlockAdvanced(trim(report, self._wanted, self._limit)))
 
     def lend(self, until: float) -> None:
         """Let others use this thread's place until a time."""
@@ -237,8 +238,11 @@ class _Pool:
             self._start_ready()
         time.sleep(max(0.0, until - time.time()))
         with self._room:
+            # Its time has come: it goes before blocks that have not begun.
+            self._due += 1
             while self._free <= 0 and not self._closed:
                 self._room.wait()
+            self._due -= 1
             self._free -= 1
 
 

@@ -9,13 +9,14 @@ from distributed import Worker, get_worker, rejoin, secede
 
 from prefect_dask_core.engine.block import Block, BlockReport, run_block
 from prefect_dask_core.engine.compile import RunRecord
-from prefect_dask_core.engine.feeds import BlockResult, Items, StaleInput
+from prefect_dask_core.engine.feeds import BlockResult, Items, StaleInput, is_success
 from prefect_dask_core.engine.packing import load_small, unpack
 from prefect_dask_core.errors import InternalError, PrefectDaskCoreError
 from prefect_dask_core.runners._private import carry_thread_state
 from prefect_dask_core.runners.home import (
     make_portable,
     pack_report,
+    refuse_unpicklable,
 )
 from prefect_dask_core.runners.shell import ThreadShell
 
@@ -72,7 +73,14 @@ def run_on_worker(
             began_waiting,
             advanced,
         )
-        for segment in result.segments.values():
+        for step in block.steps:
+            if step.node in block.keep:
+                segment = result.segments[step.node]
+                refuse_unpicklable(segment, step.task.name, run.home_bytes)
+                if step.node in result.items and not is_success(segment):
+                    del result.items[step.node]
+                    segment.length = segment.flat_length = None
+        for segment in report.segments.values():
             make_portable(segment)
         tell(DONE, pack_report(report, run.home_bytes))
     except StaleInput:

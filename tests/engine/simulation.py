@@ -131,10 +131,7 @@ class Simulation:
             self.submitted[block.number] += 1
             if block.number not in self.keys:
                 self.keys[block.number] = Key(assignment)
-                if assignment.given is not None:
-                    self.keys[block.number].result = BlockResult(assignment.given, {})
-                    self.keys[block.number].status = DONE
-                elif block.aim:
+                if block.aim and assignment.given is None:
                     nodes = tuple(step.node for step in block.steps)
                     self.in_flight[block.number] = nodes
                 for number in assignment.reads:

@@ -88,3 +88,13 @@ def test_a_long_fan_out_on_dask_equals_a_plain_loop(client, count):
         summed = Task(lambda xs: sum(xs), name="sum")(level)
     state = flow.run(task_runner=DaskTaskRunner(cluster=client))
     assert state[summed].result() == sum(x * x + 1 for x in range(count))
+
+
+@pytest.mark.slow
+@settings(shared_cluster, max_examples=10)
+@given(random_flows())
+def test_processes_end_as_the_sequential_runner_does(process_client, drawn):
+    assume(is_valid(drawn))
+    flow, tasks = build(drawn)
+    state = flow.run(task_runner=DaskTaskRunner(cluster=process_client))
+    assert told_all(state, tasks) == sequential(flow, tasks)

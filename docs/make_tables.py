@@ -1,0 +1,60 @@
+"""Write the tables of the documentation from the rows beside this file.
+
+Each row of ``declarative_rows.csv`` is one option, method or statement of the reference
+pages: its name; the generations that document it ("later" for an option that only later
+ones had); its kind; and the test that proves it, as ``module::test`` below ``tests``.
+Run it without arguments after a change of the rows::
+
+    python docs/make_tables.py
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROWS = HERE / "declarative_rows.csv"
+TABLE = HERE / "declarative_api.md"
+
+HEAD = """\
+# The API of the graph generations
+
+What the reference pages of tasks and parameters of 0.2, 0.11 and 0.14 document, and the
+test that proves it here. Written by `make_tables.py` from `declarative_rows.csv`.
+
+| name | generation | kind | test |
+| --- | --- | --- | --- |
+"""
+
+
+def load_rows() -> list[dict[str, str]]:
+    """Rows of the table, by the names of its columns."""
+    with ROWS.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def make_table(rows: Iterable[Mapping[str, str]]) -> str:
+    """Text of the page."""
+    lines = []
+    for row in rows:
+        module, _, function = row["test"].partition("::")
+        cells = [
+            _shown(row["name"]),
+            row["generation"],
+            row["kind"],
+            f"[`{function}`](../tests/{module}.py)",
+        ]
+        lines.append(f"| {' | '.join(cells)} |\n")
+    return HEAD + "".join(lines)
+
+
+def _shown(name: str) -> str:
+    """A name as code, a statement as text."""
+    return name.replace("*", "\\*") if ":" in name else f"`{name}`"
+
+
+if __name__ == "__main__":
+    TABLE.write_text(make_table(load_rows()), encoding="utf-8")
+    print(f"{TABLE} has {len(load_rows())} rows")

@@ -1,0 +1,60 @@
+"""The table of the documented API is complete, up to date, and points at real tests."""
+
+import ast
+import inspect
+import runpy
+from pathlib import Path
+
+import pytest
+
+from prefect_dask_core import Parameter, Task
+from prefect_dask_core.spellings import ALL_NAMES
+
+ROOT = Path(__file__).parent.parent
+MAKE = runpy.run_path(str(ROOT / "docs" / "make_tables.py"))
+ROWS = MAKE["load_rows"]()
+NAMES = {row["name"] for row in ROWS}
+
+#: Public for the engine, not for users.
+INTERNAL = {"call_body"}
+
+
+def public_methods(cls):
+    return {
+        name
+        for name, found in inspect.getmembers(cls, inspect.isfunction)
+        if not name.startswith("_")
+    }
+
+
+def functions_of(module):
+    tree = ast.parse((ROOT / "tests" / f"{module}.py").read_text("utf-8"))
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_the_page_is_what_the_rows_say():
+    written = (ROOT / "docs" / "declarative_api.md").read_text("utf-8")
+    assert written == MAKE["make_table"](ROWS), "run: python docs/make_tables.py"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["name"])
+def test_a_row_names_a_test_that_exists(row):
+    module, _, function = row["test"].partition("::")
+    assert function in functions_of(module)
+    assert row["kind"] in ("option", "method", "behaviour")
+    assert set(row["generation"].split()) <= {"0.2", "0.11", "0.14", "later"}
+
+
+def test_no_row_stands_twice():
+    assert len(NAMES) == len(ROWS)
+
+
+def test_every_option_has_a_row():
+    listed = {n[5:-1] for n in NAMES if n.startswith("Task(") and n.endswith(")")}
+    assert listed == set(ALL_NAMES)
+
+
+def test_every_public_method_has_a_row():
+    assert public_methods(Task) <= {n[5:] for n in NAMES if n[:5] == "Task."} | INTERNAL
+    own = {name for name in public_methods(Parameter) if name in vars(Parameter)}
+    assert own <= {name[10:] for name in NAMES if name[:10] == "Parameter."}
