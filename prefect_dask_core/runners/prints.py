@@ -9,9 +9,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeAlias
 
-Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+#: A string, because Python 3.10 cannot subscript the class.
+Logger: TypeAlias = "logging.Logger | logging.LoggerAdapter[logging.Logger]"
 
 
 class _Lines:

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine, MutableMapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from prefect_dask_core.context import context
 from prefect_dask_core.engine.compile import run_work
@@ -153,7 +153,13 @@ def _logger_of(call: Call) -> logging.LoggerAdapter[logging.Logger]:
     return _RunLogger(_LOGGER, call.variables)
 
 
-class _RunLogger(logging.LoggerAdapter[logging.Logger]):
+if TYPE_CHECKING:
+    _Adapter = logging.LoggerAdapter[logging.Logger]
+else:
+    _Adapter = logging.LoggerAdapter  # Python 3.10 cannot subscript it
+
+
+class _RunLogger(_Adapter):
     """Puts the name of the run before each message."""
 
     def process(
