@@ -65,11 +65,12 @@ def refuse_unpicklable(segment: Segment, name: str, limit: int) -> None:
     """
     if not small_enough(segment.values, limit):
         return
-    try:
-        cloudpickle.dumps(segment.values)
-        return
-    except Exception:
-        pass  # one of them; which one is found below
+    for dumps in (pickle.dumps, cloudpickle.dumps):  # the fast one first
+        try:
+            dumps(segment.values)
+            return
+        except Exception:
+            continue  # one of the values is to blame; which one is found below
     for offset, value in enumerate(segment.values):
         try:
             cloudpickle.dumps(value)
