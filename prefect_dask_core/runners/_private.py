@@ -20,7 +20,7 @@ def carry_thread_state() -> Callable[[], None]:
     Returns
     -------
     callable
-        To be called in the other thread; `get_worker`, `get_client` and `secede` work
+        To be called in the other thread; `get_worker` and `get_client` work
         there afterwards.
     """
     carried = dict(vars(thread_state))
