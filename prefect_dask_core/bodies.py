@@ -19,7 +19,9 @@ from prefect_dask_core.errors import OptionTypeError
 from prefect_dask_core.signatures import BodySignature, inputs_of, output_of
 
 #: What is worked out again after pickling instead of being taken along.
-NOT_PICKLED: Final = frozenset({"_method", "_signature", "_labelled", "__wrapped__"})
+NOT_PICKLED: Final = frozenset(
+    {"_method", "_signature", "_labelled", "_quick", "__wrapped__"}
+)
 
 
 def do_nothing() -> None:

@@ -6,7 +6,7 @@ each thread and each asyncio task sees those of its own run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from types import MappingProxyType
@@ -159,6 +159,74 @@ class Context:
     def __reduce__(self) -> str:
         # As its name: a task that reads `context` reads its own run's on a worker.
         return "context"
+
+
+class RunVariables(Mapping[str, Any]):
+    """Variables of one run of a step; those few bodies read are made when read.
+
+    Parameters
+    ----------
+    step : mapping
+        Variables of all runs of the step.
+    name : str
+        Name of the task.
+    index : int or None
+        The child; `None` for a plain node.
+    make_logger : callable, optional
+        Gives the logger of a run from its variables.
+    """
+
+    __slots__ = ("_index", "_make_logger", "_name", "_step")
+
+    _OWN = ("map_index", "task_full_name", "task_run_count", "logger")
+
+    def __init__(
+        self,
+        step: Mapping[str, Any],
+        name: str,
+        index: int | None,
+        make_logger: Callable[[Mapping[str, Any]], Any],
+    ) -> None:
+        self._step = step
+        self._name = name
+        self._index = index
+        self._make_logger = make_logger
+
+    def __getitem__(self, key: str) -> Any:
+        if key == "map_index":
+            return self._index
+        if key == "task_run_count":
+            return 1
+        if key == "task_full_name":
+            index = self._index
+            return self._name if index is None else f"{self._name}[{index}]"
+        if key == "logger":
+            return self._make_logger(self)
+        return self._step[key]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._OWN
+        for key in self._step:
+            if key not in self._OWN:
+                yield key
+
+    def __len__(self) -> int:
+        return len(set(self._step).union(self._OWN))
+
+
+def surrounding() -> Mapping[str, Any]:
+    """All variables that are set here."""
+    return _variables.get()
+
+
+def set_variables(variables: Mapping[str, Any]) -> Token[Mapping[str, Any]]:
+    """Put variables in the place of those that are set."""
+    return _variables.set(variables)
+
+
+def reset_variables(token: Token[Mapping[str, Any]]) -> None:
+    """Set again what `set_variables` replaced."""
+    _variables.reset(token)
 
 
 class ContextBlock:

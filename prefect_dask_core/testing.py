@@ -189,6 +189,11 @@ class FakeShell:
         self.waits.append(until - self._now)
         self._now = max(self._now, until)
 
+    def quick_calls(
+        self, variables: Mapping[str, Any], name: str, mapped: bool
+    ) -> None:
+        """None: every call is an effect here, so that `calls` has them all."""
+
     def call(self, call: Call) -> Answer:
         """Call user code; if the clock passed its limit meanwhile, it was ended."""
         self.calls.append(call)

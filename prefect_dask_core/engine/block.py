@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from prefect_dask_core.engine.columns import Segment
-from prefect_dask_core.engine.effects import Call, Shell, Wait
+from prefect_dask_core.engine.effects import Answer, Call, Returned, Shell, Wait
 from prefect_dask_core.engine.feeds import (
     BlockResult,
     StepInput,
@@ -22,8 +22,9 @@ from prefect_dask_core.engine.feeds import (
     open_feed,
     sum_tallies,
 )
-from prefect_dask_core.engine.pipeline import Steps, TaskRun, run_task
+from prefect_dask_core.engine.pipeline import Steps, TaskRun, rest_of_body, run_task
 from prefect_dask_core.engine.plan import flattened, items_of
+from prefect_dask_core.engine.quick import QuickStep, is_quick, quick_step
 from prefect_dask_core.states import Failed, State
 from prefect_dask_core.tasks import Task
 
@@ -132,10 +133,10 @@ class _OpenStep:
         arguments: Sequence[Any],
         segments: dict[int, Segment],
         variables: Mapping[str, Any],
-        now: Callable[[], float],
+        shell: Shell,
     ) -> None:
         self.step = step
-        self.now = now
+        self.now = shell.now
         self.feeds = [
             (item, open_feed(item, arguments, segments, step.mapped))
             for item in step.inputs
@@ -151,12 +152,18 @@ class _OpenStep:
         self.changing = [feed for _, feed in self.feeds if not feed.constant_tally]
         self.keyed = [(i.key, feed) for i, feed in self.feeds if i.key is not None]
         task = step.task
-        self.variables = {
+        self.variables: Mapping[str, Any] = {
             **variables,
             "task_name": task.name,
             "task_slug": step.slug,
             "task_tags": task.tags,
         }
+        self.quick: QuickStep | None = None
+        if not step.paused and step.refusal is None and is_quick(task):
+            calls = shell.quick_calls(self.variables, task.name, step.mapped)
+            self.quick = quick_step(
+                task, self.keyed, self.changing, self.base, self.segment, calls
+            )
 
     def begin(self, index: int) -> TaskRun:
         """The task run of one child, or of a plain node."""
@@ -208,13 +215,33 @@ class _OpenStep:
 
 
 class _Child:
-    """One child on its way through the steps of a block."""
+    """One child on its way through the steps of a block.
 
-    __slots__ = ("index", "position", "run", "steps")
+    Parameters
+    ----------
+    index : int
+        Its index.
+    position : int
+        The step it stands at.
+    answer : Returned or Raised or None
+        What the body of that step gave, if it was called already.
+    begin : float
+        When that was.
+    """
 
-    def __init__(self, index: int) -> None:
+    __slots__ = ("answer", "begin", "index", "position", "run", "steps")
+
+    def __init__(
+        self,
+        index: int,
+        position: int = 0,
+        answer: Answer = None,
+        begin: float = 0.0,
+    ) -> None:
         self.index = index
-        self.position = 0
+        self.position = position
+        self.answer = answer
+        self.begin = begin
         self.run: TaskRun | None = None
         self.steps: Steps | None = None
 
@@ -255,7 +282,7 @@ def run_block(
     """
     segments: dict[int, Segment] = {}
     steps = [
-        _OpenStep(step, block, arguments, segments, variables, shell.now)
+        _OpenStep(step, block, arguments, segments, variables, shell)
         for step in block.steps
     ]
     parked: list[tuple[float, int, _Child]] = []
@@ -264,13 +291,16 @@ def run_block(
     limit = started + FAR_OVER * block.aim if block.aim else float("inf")
     tell = _Teller(block, steps, shell, on_advance) if on_advance else None
     done = 0
+    now = started
     for index in range(block.start, block.stop):
-        if done and shell.now() > limit:
+        if done and now > limit:
             break
-        child = _Child(index)
-        due = _advance(child, steps, shell, tell)
-        if due is not None:
-            heapq.heappush(parked, (due, index, child))
+        child, now = _go_quickly(index, steps, shell, tell, now)
+        if child is not None:
+            due = _advance(child, steps, shell, tell)
+            if due is not None:
+                heapq.heappush(parked, (due, index, child))
+            now = shell.now()
         done += 1
     while parked:
         due, index, child = heapq.heappop(parked)
@@ -323,16 +353,50 @@ class _Teller:
         self._tell(BlockReport(self._number, ended, 0, 0.0))
 
 
+def _go_quickly(
+    index: int,
+    steps: Sequence[_OpenStep],
+    shell: Shell,
+    tell: _Teller | None,
+    now: float,
+) -> tuple[_Child | None, float]:
+    """Take a child through the steps that need no pipeline.
+
+    Returns
+    -------
+    _Child or None
+        The child where it needs one; `None` if it has ended.
+    float
+        The time now.
+    """
+    for position, step in enumerate(steps):
+        quick = step.quick
+        if quick is None or not quick.may_run(index):
+            return _Child(index, position), now
+        answer = quick.run(index)
+        if answer is not None:
+            return _Child(index, position, answer, now), now
+        segment = quick.segment
+        offset = index - segment.start
+        segment.begins[offset] = now
+        now = segment.ends[offset] = shell.now()
+        if tell is not None:
+            tell.step_ended(position)
+    return None, now
+
+
 def _advance(
     child: _Child, steps: Sequence[_OpenStep], shell: Shell, tell: _Teller | None
 ) -> float | None:
     """Take a child as far as it goes; the time at which a wait ends, or `None`."""
     while child.position < len(steps):
         step = steps[child.position]
+        answer: Answer = None
         if child.steps is None:
             child.run = step.begin(child.index)
             child.steps = run_task(child.run)
-        answer = None
+            if child.answer is not None:
+                answer = _replay(child, shell)
         try:
             while True:
                 effect = child.steps.send(answer)
@@ -349,6 +413,20 @@ def _advance(
         child.steps = None
         child.position += 1
     return None
+
+
+def _replay(child: _Child, shell: Shell) -> Answer:
+    """Bring a pipeline to where its body has been called; the answer it then gets."""
+    assert child.run is not None
+    assert child.steps is not None
+    child.run.begin = child.begin
+    effect = child.steps.send(None)
+    # A task is quick only if nothing comes before its body.
+    assert isinstance(effect, Call), effect
+    answer, child.answer = child.answer, None
+    if isinstance(answer, Returned) and not isinstance(answer.value, State):
+        return shell.call(rest_of_body(child.run, answer.value))
+    return answer
 
 
 def _items(segment: Segment) -> list[Any] | None:

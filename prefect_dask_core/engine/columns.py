@@ -72,6 +72,8 @@ _FINISHED: Final = frozenset(
     if issubclass(cls, Finished) and cls is not Looped
 )
 
+_ONE_COMPLETED: Final = bytes([COMPLETED])
+
 #: The tally of the commonest upstream.
 ONE_COMPLETED: Final = Tally(1, 1, 0, 0, 1, ())
 
@@ -220,6 +222,27 @@ class Segment:
     def stop(self) -> int:
         """Index after the last child."""
         return self.start + len(self.codes)
+
+    @classmethod
+    def of_value(cls, value: Any, begin: float = 0.0, end: float = 0.0) -> Segment:
+        """Segment of a plain node that completed.
+
+        Examples
+        --------
+        >>> Segment.of_value(5).state(0).result()
+        5
+        """
+        return _segment(
+            0,
+            bytearray(_ONE_COMPLETED),
+            array("d", (begin,)),
+            array("d", (end,)),
+            {},
+            {},
+            [value],
+            None,
+            None,
+        )
 
     def open(self, count: int) -> None:
         """Make room for `count` children, filled in any order with `put`."""

@@ -84,6 +84,31 @@ Effect = Call | Wait
 Answer = Returned | Raised | Overran | None
 
 
+class QuickCalls(Protocol):
+    """Calls bodies of one step, one after the other, in the calling thread."""
+
+    def __call__(
+        self,
+        body: Callable[..., Any],
+        inputs: dict[str, Any],
+        index: int,
+        by_keyword: bool,
+    ) -> Any:
+        """Value of the body, or `Raised`.
+
+        Parameters
+        ----------
+        body : callable
+            Takes its inputs by keyword, or as one dict.
+        inputs : dict
+            By parameter.
+        index : int
+            The child.
+        by_keyword : bool
+            How the body takes them.
+        """
+
+
 class Shell(Protocol):
     """What a runner offers to the blocks it runs."""
 
@@ -92,6 +117,21 @@ class Shell(Protocol):
 
     def call(self, call: Call) -> Answer:
         """Call user code; whatever it raises is an answer."""
+
+    def quick_calls(
+        self, variables: Mapping[str, Any], name: str, mapped: bool
+    ) -> QuickCalls | None:
+        """What calls bodies that need no more than that; `None` if it cannot.
+
+        Parameters
+        ----------
+        variables : mapping
+            Context variables of all runs of the step.
+        name : str
+            Name of the task.
+        mapped : bool
+            Whether the runs are children.
+        """
 
     def wait(self, until: float) -> None:
         """Wait, and let other work use the thread meanwhile."""

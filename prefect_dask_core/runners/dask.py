@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from dask.highlevelgraph import HighLevelGraph
 from distributed import (
     Client,
     Future,
@@ -38,7 +39,7 @@ from prefect_dask_core.engine.events import (
     StopAsked,
     Submit,
 )
-from prefect_dask_core.engine.feeds import BlockResult, StaleInput
+from prefect_dask_core.engine.feeds import StaleInput, segment_in
 from prefect_dask_core.errors import InternalError, MissingResult
 from prefect_dask_core.runners._private import (
     find_blamed,
@@ -46,12 +47,15 @@ from prefect_dask_core.runners._private import (
     outside_the_pool,
 )
 from prefect_dask_core.runners.base import FlowRun
+from prefect_dask_core.runners.home import PlainReport
 from prefect_dask_core.runners.preflight import check_workers
-from prefect_dask_core.runners.worker import ADVANCED, DONE, run_on_worker
+from prefect_dask_core.runners.worker import ADVANCED, DONE, PLAIN, run_on_worker
 from prefect_dask_core.states import State
 
 #: Seconds between two looks at the futures and the size of the cluster.
 LOOK_EVERY: Final = 0.5
+#: Seconds between two times that reports are taken in.
+BREATH: Final = 0.005
 #: Seconds the scheduler is given to answer before it counts as gone.
 PATIENCE: Final = 30.0
 
@@ -272,6 +276,7 @@ class _DaskRun:
         self._futures: dict[int, Future[Any]] = {}
         self._number_of: dict[Any, int] = {}
         self._looked = 0.0
+        self._drained = 0.0
 
     def run(self) -> Sequence[State]:
         """Run to the end; whatever happens, nothing stays on the scheduler."""
@@ -317,12 +322,16 @@ class _DaskRun:
     def _next_events(self) -> Iterator[Event]:
         """What workers reported; waits a moment for the first report."""
         try:
+            # The client's event loop pays for waking this thread, so not per report.
+            rest = self._drained + BREATH - time.monotonic()
+            if rest > 0:
+                time.sleep(rest)
             message = self._messages.get(timeout=LOOK_EVERY)
             while True:
                 yield _event_of(message)
                 message = self._messages.get_nowait()
         except queue.Empty:
-            return
+            self._drained = time.monotonic()
 
     def _look(self) -> Iterator[Event]:
         """What no report tells: workers that came, and blocks that were lost."""
@@ -367,7 +376,10 @@ class _DaskRun:
     def _carry_out(self, command: Command) -> None:
         match command:
             case Submit(assignments, hold):
-                graph = self._builder.graph(assignments)
+                # As a layer: a bare dict is tokenized first, task by task.
+                graph = HighLevelGraph.from_collections(
+                    self._topic, self._builder.graph(assignments), dependencies=()
+                )
                 for assignment in assignments:
                     number = assignment.block.number
                     self._number_of[self._builder.key(number)] = number
@@ -426,20 +438,22 @@ class _Fetch:
 
     def __call__(self) -> Sequence[Any]:
         try:
-            result: BlockResult = self._future.result(timeout=None)
+            result = self._future.result(timeout=None)
         except Exception as error:
             raise MissingResult(
                 "the value stayed on the cluster and cannot be fetched any more "
                 f"({type(error).__name__}: {error}). Ask for it while the cluster "
                 "lives and its client is open."
             ) from error
-        values: Sequence[Any] = result.segments[self._node].values
+        values: Sequence[Any] = segment_in(result, self._node).values
         return values
 
 
 def _event_of(message: tuple[float, tuple[str, Any]]) -> Event:
     """The event a worker's message stands for."""
     _, (kind, body) = message
+    if kind == PLAIN:
+        return BlockDone(PlainReport(*body).full())
     if kind == DONE:
         return BlockDone(pickle.loads(body))
     if kind == ADVANCED:

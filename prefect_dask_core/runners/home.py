@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any
+from typing import Any, NamedTuple
 
 import cloudpickle
 from dask.sizeof import sizeof
@@ -102,6 +102,63 @@ def _text_of(error: BaseException) -> str:
         return str(error)
     except Exception:
         return "its text cannot be read"
+
+
+class PlainReport(NamedTuple):
+    """Report of a plain node that completed, as small as it can be.
+
+    Parameters
+    ----------
+    number, node : int
+        The block, and its node.
+    begin, end : float
+        Seconds since the epoch.
+    length, flat_length : int or None
+        As of a `Segment`.
+    blob : bytes or None
+        A pickled list of the value; `None` if it stays where it is.
+    """
+
+    number: int
+    node: int
+    begin: float
+    end: float
+    length: int | None
+    flat_length: int | None
+    blob: bytes | None
+
+    def full(self) -> BlockReport:
+        """The report, as every other block's is."""
+        segment = Segment.of_value(None, self.begin, self.end)
+        segment.length, segment.flat_length = self.length, self.flat_length
+        segment.values = None if self.blob is None else Packed(self.blob)
+        return BlockReport(self.number, {self.node: segment}, 1, self.end - self.begin)
+
+
+def plain_report(report: BlockReport, limit: int) -> PlainReport | None:
+    """Report of a block of one plain node; `None` if it has to be told in full."""
+    (node, segment), *others = report.segments.items()
+    if others or segment.details or segment.attempts or segment.values is None:
+        return None
+    blob = None
+    if small_enough(segment.values[0], limit):
+        try:
+            blob = pickle.dumps(segment.values, protocol=5)
+        except Exception:
+            return None
+        if b"__main__" in blob:
+            return None
+        if len(blob) > limit:
+            blob = None
+    return PlainReport(
+        report.number,
+        node,
+        segment.begins[0],
+        segment.ends[0],
+        segment.length,
+        segment.flat_length,
+        blob,
+    )
 
 
 def pack_report(report: BlockReport, limit: int) -> bytes:

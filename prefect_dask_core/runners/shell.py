@@ -10,12 +10,25 @@ import inspect
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine, MutableMapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from prefect_dask_core.context import context
+from prefect_dask_core.context import (
+    RunVariables,
+    context,
+    reset_variables,
+    set_variables,
+    surrounding,
+)
 from prefect_dask_core.engine.compile import run_work
-from prefect_dask_core.engine.effects import Answer, Call, Overran, Raised, Returned
+from prefect_dask_core.engine.effects import (
+    Answer,
+    Call,
+    Overran,
+    QuickCalls,
+    Raised,
+    Returned,
+)
 from prefect_dask_core.engine.whole import Outcome
 from prefect_dask_core.runners.prints import captured
 
@@ -55,6 +68,33 @@ class ThreadShell:
             if call.timeout is None and not _loop_is_running():
                 return _invoke(call, None)
             return self._beside(call)
+
+    def quick_calls(
+        self, variables: Mapping[str, Any], name: str, mapped: bool
+    ) -> QuickCalls | None:
+        """What calls plain bodies here; `None` in a thread that runs an event loop."""
+        if _loop_is_running():
+            return None
+        around = surrounding()
+        step = {**around, **variables} if around else variables
+
+        def call(
+            body: Callable[..., Any],
+            inputs: dict[str, Any],
+            index: int,
+            by_keyword: bool,
+        ) -> Any:
+            token = set_variables(
+                RunVariables(step, name, index if mapped else None, _run_logger)
+            )
+            try:
+                return body(**inputs) if by_keyword else body(inputs)
+            except BaseException as error:
+                return _raised(error)
+            finally:
+                reset_variables(token)
+
+        return call
 
     def prepare_thread(self) -> Callable[[], None]:
         """What a thread beside the worker's has to do before it runs user code."""
@@ -124,12 +164,18 @@ def _invoke(
                 on_async()
             return asyncio.run(_limited(value, timeout))
         return Returned(value)
-    except KeyboardInterrupt as error:
-        if threading.current_thread() is threading.main_thread():
-            raise  # a person at the keyboard, not the task
-        return Raised(error)
     except BaseException as error:
-        return Raised(error)
+        return _raised(error)
+
+
+def _raised(error: BaseException) -> Raised:
+    """The answer that an exception is; inside of ``except`` only."""
+    if (
+        isinstance(error, KeyboardInterrupt)
+        and threading.current_thread() is threading.main_thread()
+    ):
+        raise error  # a person at the keyboard, not the task
+    return Raised(error)
 
 
 async def _limited(body: Coroutine[Any, Any, Any], timeout: float | None) -> Answer:
@@ -150,7 +196,11 @@ _RECORDED: Final = ("flow_run_id", "task_name", "task_full_name", "map_index")
 
 def _logger_of(call: Call) -> logging.LoggerAdapter[logging.Logger]:
     """Logger of a run; its records carry which run they are of."""
-    return _RunLogger(_LOGGER, call.variables)
+    return _run_logger(call.variables)
+
+
+def _run_logger(variables: Mapping[str, Any]) -> logging.LoggerAdapter[logging.Logger]:
+    return _RunLogger(_LOGGER, variables)
 
 
 if TYPE_CHECKING:

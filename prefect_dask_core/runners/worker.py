@@ -9,19 +9,21 @@ from distributed import Worker, get_worker, rejoin, secede
 
 from prefect_dask_core.engine.block import Block, BlockReport, run_block
 from prefect_dask_core.engine.compile import RunRecord
-from prefect_dask_core.engine.feeds import BlockResult, Items, StaleInput, is_success
+from prefect_dask_core.engine.feeds import Items, StaleInput, is_success, leanest
 from prefect_dask_core.engine.packing import load_small, unpack
 from prefect_dask_core.errors import InternalError, PrefectDaskCoreError
 from prefect_dask_core.runners._private import carry_thread_state
 from prefect_dask_core.runners.home import (
+    PlainReport,
     make_portable,
     pack_report,
+    plain_report,
     refuse_unpicklable,
 )
 from prefect_dask_core.runners.shell import ThreadShell
 
 #: Kinds of messages on the topic of a run.
-DONE, ADVANCED, BEGAN_WAITING = "done", "advanced", "waiting"
+DONE, PLAIN, ADVANCED, BEGAN_WAITING = "done", "plain", "advanced", "waiting"
 
 
 class CannotLoad(PrefectDaskCoreError):
@@ -44,8 +46,13 @@ class WorkerShell(ThreadShell):
 
 def run_on_worker(
     header: bytes, inline: Sequence[bytes], record: Any, *arguments: Any
-) -> BlockResult:
+) -> Any:
     """Run a block; the Dask task of its key.
+
+    Returns
+    -------
+    BlockResult or object
+        For the blocks that read it; see `leanest`.
 
     The report goes out on the topic of the run before Dask's own message that the
     task has finished, on the same stream, so it arrives before it.
@@ -73,6 +80,10 @@ def run_on_worker(
             began_waiting,
             advanced,
         )
+        plain = _plain_report(block, report, run.home_bytes)
+        if plain is not None:
+            tell(PLAIN, tuple(plain))
+            return leanest(result, plain.node) if block.keep else None
         for step in block.steps:
             if step.node in block.keep:
                 segment = result.segments[step.node]
@@ -92,6 +103,12 @@ def run_on_worker(
             f"code: {type(error).__name__}: {error}"
         ) from error
     return result
+
+
+def _plain_report(block: Block, report: BlockReport, limit: int) -> PlainReport | None:
+    if len(block.steps) != 1 or block.steps[0].mapped:
+        return None
+    return plain_report(report, limit)
 
 
 def _load(
