@@ -40,10 +40,11 @@ class Script:
         """Act out the outcome of this attempt."""
         attempt = context.get("task_run_count", 1)
         outcome = self.outcomes[min(attempt, len(self.outcomes)) - 1]
-        raised = isinstance(outcome, BaseException) or (
-            isinstance(outcome, type) and issubclass(outcome, BaseException)
-        )
-        if raised:
+        if isinstance(outcome, BaseException):
+            # It is raised anew by each attempt of each run, and its traceback would
+            # grow with every one until it can no longer be pickled.
+            raise outcome.with_traceback(None)
+        if isinstance(outcome, type) and issubclass(outcome, BaseException):
             raise outcome
         return outcome(x) if callable(outcome) else outcome
 
