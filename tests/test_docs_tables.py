@@ -16,7 +16,7 @@ ROWS = MAKE["load_rows"]()
 NAMES = {row["name"] for row in ROWS}
 
 #: Public for the engine, not for users.
-INTERNAL = {"call_body"}
+INTERNAL = {"call_body", "with_record"}
 
 
 def public_methods(cls):
