@@ -635,6 +635,16 @@ def test_handlers_see_retries_and_failures(runner):
     assert expected == LOG
 
 
+def test_a_refusal_of_the_trigger_is_not_retried(runner):
+    with Flow("refused") as flow:
+        broken = boom()
+        made = Task(lambda x: x, name="t", retries=1, state_handlers=[note_states])
+        below = made(broken)
+    state = flow.run(task_runner=runner)
+    assert kind(state[below]) == "TriggerFailed"
+    assert ran() == ["Pending -> TriggerFailed", "boom"]
+
+
 def test_a_value_that_cannot_be_written_is_seen_as_a_failure(runner, tmp_path):
     made = Task(
         lambda: 1,
