@@ -21,8 +21,10 @@ TABLE = HERE / "declarative_api.md"
 HEAD = """\
 # The API of the graph generations
 
-What the reference pages of tasks and parameters of 0.2, 0.11 and 0.14 document, and the
-test that proves it here. Written by `make_tables.py` from `declarative_rows.csv`.
+What the reference pages of tasks and parameters of 0.2, 0.11 and 0.14 document, what
+belongs to it (flows, edges, mapping, triggers, signals, states, results), and the test
+that proves it here; "later" is what only later generations had. Written by
+`make_tables.py` from `declarative_rows.csv`.
 
 | name | generation | kind | test |
 | --- | --- | --- | --- |

@@ -25,6 +25,7 @@ from prefect_dask_core.engine.resume import Earlier, given_states, resume_after
 from prefect_dask_core.engine.summary import TaskStates, flow_state, unsuccessful
 from prefect_dask_core.errors import FlowParameterError, GraphError, OptionTypeError
 from prefect_dask_core.parameters import NO_DEFAULT, Parameter
+from prefect_dask_core.results.result import Result
 from prefect_dask_core.runners.base import FlowRun, TaskRunner
 from prefect_dask_core.runners.dask import DaskTaskRunner
 from prefect_dask_core.runners.shell import run_compiled
@@ -60,6 +61,10 @@ class Graph(Protocol):
         """Called with flow, final state and the reference tasks' states."""
 
     @property
+    def result(self) -> Result | None:
+        """Where tasks without a result of their own keep their values."""
+
+    @property
     def constants(self) -> Mapping[Task, Mapping[str, Any]]:
         """Constant arguments by task."""
 
@@ -74,11 +79,12 @@ class RunOptions:
 
     parameters: Mapping[str, Any]
     task_runner: TaskRunner | None = None
-    return_tasks: Iterable[Task] | None = None
+    return_tasks: Task | Iterable[Task] | None = None
     context: Mapping[str, Any] | None = None
     resume: State | None = None
     task_states: Mapping[Task, State] | None = None
     run_name: str | None = None
+    task_contexts: Mapping[Task, Mapping[str, Any]] | None = None
 
 
 def run_flow(flow: Graph, options: RunOptions) -> State:
@@ -96,6 +102,7 @@ def run_flow(flow: Graph, options: RunOptions) -> State:
         extra["flow_run_name"] = options.run_name
     variables = _variables(flow, run_id, parameters, extra)
     variables["caches"] = _caches_of(plan)
+    variables["task_contexts"] = _contexts_of(plan, options.task_contexts)
     flow_run = FlowRun(
         plan, variables, wanted, _earlier(plan, before, parameters, options), run_id
     )
@@ -142,6 +149,27 @@ def _caches_of(plan: Plan) -> dict[str, list[Cached]]:
         if node.task.options.cache_for is not None
     }
     return {name: list(_CACHES[name]) for name in names if name in _CACHES}
+
+
+def _contexts_of(
+    plan: Plan, given: Mapping[Task, Mapping[str, Any]] | None
+) -> dict[str, Mapping[str, Any]]:
+    """Context variables of single tasks, by slug."""
+    slugs = {node.declared: node.slug for node in plan.nodes}
+    found: dict[str, Mapping[str, Any]] = {}
+    for task, variables in (given or {}).items():
+        if task not in slugs:
+            raise GraphError(
+                f"task_contexts names {task!r}, which is not a task of flow "
+                f"{plan.flow_name!r}."
+            )
+        if not isinstance(variables, Mapping):
+            raise OptionTypeError(
+                f"task_contexts gives {variables!r} for {task!r}, but expected a "
+                "mapping of the names of variables to their values."
+            )
+        found[slugs[task]] = dict(variables)
+    return found
 
 
 def _run_with_handlers(
@@ -247,7 +275,9 @@ def _earlier(
                 f"flow {plan.flow_name!r} was given resume= and task_states=, which "
                 "both say what does not run; give one of them."
             )
-        states = {n.index: before[n.task] for n in plan.nodes if n.task in before}
+        states = {
+            n.index: before[n.declared] for n in plan.nodes if n.declared in before
+        }
         if not states and plan.nodes:
             raise GraphError(
                 f"flow {plan.flow_name!r} cannot resume the run of another flow: they "
@@ -261,7 +291,7 @@ def _earlier(
         )
         return resume_after(plan, states, changed)
     given = {} if options.task_states is None else options.task_states
-    number = {node.task: node.index for node in plan.nodes}
+    number = {node.declared: node.index for node in plan.nodes}
     for task, state in given.items():
         if not isinstance(state, State):
             raise OptionTypeError(
@@ -312,6 +342,7 @@ def make_plan(flow: Graph) -> Plan:
         flow.constants,
         flow.slugs,
         flow.reference_tasks(),
+        flow.result,
     )
     for node in plan.nodes:
         # Lengths that only the run will tell are left to the run.
@@ -375,15 +406,17 @@ def default_runner() -> TaskRunner:
 
 
 def _wanted(
-    flow: Graph, plan: Plan, return_tasks: Iterable[Task] | None
+    flow: Graph, plan: Plan, return_tasks: Task | Iterable[Task] | None
 ) -> frozenset[int]:
     """Nodes whose values come home: the last ones, the reference ones, the named."""
     wanted = set(plan.terminal | plan.reference)
-    number = {node.task: node.index for node in plan.nodes}
+    number = {node.declared: node.index for node in plan.nodes}
     # What is cached is kept by this process for its later runs.
     wanted |= {n.index for n in plan.nodes if n.task.options.cache_for is not None}
-    for task in return_tasks or ():
-        if task not in number:
+    # A task is iterable: its outputs are.
+    named = (return_tasks,) if isinstance(return_tasks, Task) else return_tasks
+    for task in named or ():
+        if not isinstance(task, Task) or task not in number:
             raise GraphError(
                 f"return_tasks names {task!r}, which is not a task of flow "
                 f"{flow.name!r}; a call inside the flow's block returns the task that "

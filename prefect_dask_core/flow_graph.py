@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from prefect_dask_core.arguments import (
     collection_task,
     has_task,
+    refuse_lazy,
     replayable,
     require_mappable,
     unwrap,
@@ -250,6 +251,7 @@ class FlowGraph:
         if isinstance(value, Task):
             upstream = value
         else:
+            refuse_lazy(value, downstream.name, key)
             if given.mapped:
                 value = replayable(value)
             plain = key is not None and not given.mapped and not given.flattened

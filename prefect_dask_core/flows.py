@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import uuid
@@ -18,16 +19,20 @@ from prefect_dask_core.engine.compile import FlowCollection
 from prefect_dask_core.errors import OptionTypeError, OptionValueError
 from prefect_dask_core.execution import RunOptions, compile_flow, run_flow
 from prefect_dask_core.flow_graph import FlowGraph
+from prefect_dask_core.flow_options import (
+    FlowHandler,
+    TerminalHandler,
+    flow_handlers,
+    flow_result,
+    one_runner,
+    refuse_older_flow_options,
+    without_older_run_options,
+)
+from prefect_dask_core.results.result import Result
 from prefect_dask_core.runners.base import TaskRunner
 from prefect_dask_core.serialization import describe_flow, hash_of
-from prefect_dask_core.spellings import OnFailure
 from prefect_dask_core.states import State
 from prefect_dask_core.tasks import Task
-
-#: Called with a flow and the old and new state of its run; may return another state.
-FlowHandler = Callable[[Any, State, State], State | None]
-#: Called with a flow, its final state and the states of its reference tasks.
-TerminalHandler = Callable[[Any, State, Sequence[State]], State | None]
 
 
 class Flow(FlowGraph):
@@ -48,6 +53,11 @@ class Flow(FlowGraph):
     task_runner : task runner, optional
         Where the flow runs unless `run` is told otherwise; `executor` is an older
         spelling.
+    result : Result, optional
+        Where tasks without a `result` of their own keep their values; each of them
+        then keeps its value, unless its `persist_result` is `False`. Parameters and
+        what the package made (a list of tasks, a resource) keep none.
+        `result_handler` is an older spelling.
     state_handlers : sequence of callables (flow, old, new) -> State or None, optional
         Called at each change of the state of a run, in order; a returned state
         replaces the new one.
@@ -58,6 +68,14 @@ class Flow(FlowGraph):
         state replaces the final one.
     version, description : str, optional
         For people. Flows of different versions are not equal.
+
+    Raises
+    ------
+    UnknownOptionError
+        If an option is unknown; also a `TypeError`.
+    OptionValueError
+        If an option asks for what only a server could do (`schedule`, `storage`,
+        `run_config`, `environment`); also a `ValueError`.
 
     Notes
     -----
@@ -88,12 +106,18 @@ class Flow(FlowGraph):
         validate: bool | None = None,
         task_runner: TaskRunner | None = None,
         executor: TaskRunner | None = None,
+        result: Result | None = None,
+        result_handler: Any = None,
         state_handlers: Sequence[FlowHandler] | None = None,
         on_failure: Callable[[Any, State], None] | None = None,
         terminal_state_handler: TerminalHandler | None = None,
         version: str | None = None,
         description: str | None = None,
+        **older: Any,
     ) -> None:
+        if older:
+            known = inspect.signature(Flow).parameters
+            refuse_older_flow_options(name, older, [*known][1:-1])
         super().__init__(
             name,
             tasks=tasks,
@@ -102,6 +126,7 @@ class Flow(FlowGraph):
             validate=validate,
         )
         self.task_runner = one_runner(name, task_runner, executor)
+        self.result = flow_result(name, result, result_handler)
         self.state_handlers = flow_handlers(name, state_handlers, on_failure)
         self.terminal_state_handler = terminal_state_handler
         self.version = version
@@ -113,10 +138,11 @@ class Flow(FlowGraph):
         *,
         task_runner: TaskRunner | None = None,
         executor: TaskRunner | None = None,
-        return_tasks: Iterable[Task] | None = None,
+        return_tasks: Task | Iterable[Task] | None = None,
         context: Mapping[str, Any] | None = None,
         resume: State | None = None,
         task_states: Mapping[Task, State] | None = None,
+        task_contexts: Mapping[Task, Mapping[str, Any]] | None = None,
         flow_run_name: str | None = None,
         **more_parameters: Any,
     ) -> State:
@@ -130,7 +156,7 @@ class Flow(FlowGraph):
             Where the tasks run. The flow's own unless given, else the current
             `distributed.Client` if there is one, else threads of this process.
             `executor` is an older spelling.
-        return_tasks : iterable of Task, optional
+        return_tasks : Task or iterable of Task, optional
             Tasks whose values are kept besides those of the last and the reference
             tasks, however large they are.
         context : mapping, optional
@@ -143,6 +169,8 @@ class Flow(FlowGraph):
             run unless given; one with another value runs what depends on it again.
         task_states : mapping of Task to State, optional
             Finished states to take as they are; their tasks do not run.
+        task_contexts : mapping of Task to mapping, optional
+            Context variables of single tasks, over those of `context`.
         flow_run_name : str, optional
             Name of the run in the context of its tasks.
         **more_parameters
@@ -178,7 +206,9 @@ class Flow(FlowGraph):
         (Completed('all reference tasks succeeded.'), 8)
         """
         self._require_closed("run")
-        given = {**(parameters or {}), **more_parameters}
+        names = {parameter.name for parameter in self.parameters()}
+        more = without_older_run_options(self.name, more_parameters, names)
+        given = {**(parameters or {}), **more}
         runner = one_runner(self.name, task_runner, executor)
         if runner is None:
             runner = self.task_runner
@@ -190,6 +220,7 @@ class Flow(FlowGraph):
             resume,
             task_states,
             flow_run_name,
+            task_contexts,
         )
         return run_flow(self, options)
 
@@ -380,44 +411,3 @@ class Flow(FlowGraph):
                 f"flow {self.name!r} cannot {action} inside its own `with` block, "
                 "where it is not complete; do it after the block."
             )
-
-
-def one_runner(
-    flow: str, task_runner: TaskRunner | None, executor: TaskRunner | None
-) -> TaskRunner | None:
-    """The runner, by whichever of its two spellings it was given."""
-    if task_runner is not None and executor is not None:
-        raise OptionTypeError(
-            f"flow {flow!r} was given task_runner= and executor=, which are two "
-            "spellings of one option; give task_runner= only."
-        )
-    runner: Any = task_runner if task_runner is not None else executor
-    if runner is not None and (isinstance(runner, type) or not hasattr(runner, "run")):
-        raise OptionTypeError(
-            f"flow {flow!r}: task_runner={runner!r}, but expected a task runner such "
-            "as DaskTaskRunner(), ThreadPoolTaskRunner() or SequentialTaskRunner()."
-        )
-    found: TaskRunner | None = runner
-    return found
-
-
-def flow_handlers(
-    flow: str,
-    state_handlers: Sequence[FlowHandler] | None,
-    on_failure: Callable[[Any, State], None] | None,
-) -> tuple[FlowHandler, ...]:
-    """The state handlers of a flow, with the callback for failures at the end."""
-    handlers: Any = () if state_handlers is None else state_handlers
-    if not isinstance(handlers, Sequence) or not all(map(callable, handlers)):
-        raise OptionTypeError(
-            f"flow {flow!r}: state_handlers={state_handlers!r}, but expected a list of "
-            "callables (flow, old_state, new_state); put a single one into a list."
-        )
-    if on_failure is None:
-        return tuple(handlers)
-    if not callable(on_failure):
-        raise OptionTypeError(
-            f"flow {flow!r}: on_failure={on_failure!r}, but expected a callable "
-            "(flow, state)."
-        )
-    return (*handlers, OnFailure(on_failure))

@@ -55,6 +55,9 @@ class TaskOptions:
     retry_delay_seconds : number, sequence of numbers, timedelta or callable
         Seconds before each further attempt. The last of several repeats; a callable
         is given the number of retries, once, and returns the delays.
+    retry_on : exception class or iterable of them, optional
+        Failures that are attempted again: those whose exception is of one of these
+        classes; all unless given. `RETRY` asks for an attempt in any case.
     timeout_seconds : number or timedelta, optional
         Longest time of one attempt; 0 or `None` is no limit.
     trigger : Trigger or callable
@@ -82,6 +85,8 @@ class TaskOptions:
     target : str or callable, optional
         Template of, or callable that gives, the location of the value: if a value is
         there it is taken and the body does not run, else the value is written there.
+        Without a `result` it stands in a folder of the flow's name in the default one,
+        so that flows do not take one another's values; with one, where that says.
     task_run_name : str or callable, optional
         Template of, or callable that gives, the name of a run; see `naming`.
     log_prints : bool, optional
@@ -118,6 +123,7 @@ of attempts after the first cannot be negative; give 0 for none.
     version: str | None = None
     retries: int = 0
     retry_delay_seconds: float | tuple[float, ...] = 0.0
+    retry_on: tuple[type[Exception], ...] | None = None
     timeout_seconds: float | None = None
     trigger: Trigger | TriggerFunction = all_successful
     skip_on_upstream_skip: bool = True
@@ -254,6 +260,26 @@ def _delays(options: TaskOptions, option: str, value: Any) -> float | tuple[floa
             f"{MOST_DELAYS} are possible; the last delay repeats by itself."
         )
     return tuple(seconds(options.name, option, delay) for delay in value) or 0.0
+
+
+def _retry_on(
+    options: TaskOptions, option: str, value: Any
+) -> tuple[type[Exception], ...] | None:
+    if value is None:
+        return None
+    kinds = (value,) if isinstance(value, type) else value
+    if isinstance(kinds, Iterable):
+        kinds = tuple(kinds)
+    if not isinstance(kinds, tuple) or not all(
+        isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds
+    ):
+        raise wrong_type(
+            options.name,
+            option,
+            value,
+            "an exception class such as ConnectionError, or a list of them",
+        )
+    return kinds
 
 
 def _timeout(options: TaskOptions, option: str, value: Any) -> float | None:
@@ -397,6 +423,7 @@ _CHECKS: Final[Mapping[str, Callable[[TaskOptions, str, Any], Any]]] = {
     "version": _optional_text,
     "retries": _retries,
     "retry_delay_seconds": _delays,
+    "retry_on": _retry_on,
     "timeout_seconds": _timeout,
     "trigger": _trigger,
     "skip_on_upstream_skip": _switch,

@@ -20,8 +20,14 @@ class RetryOptions(Protocol):
     def retry_delay_seconds(self) -> float | tuple[float, ...]:
         """Seconds before an attempt; several are for one attempt each."""
 
+    @property
+    def retry_on(self) -> tuple[type[Exception], ...] | None:
+        """Exceptions after which another attempt is made; `None` is all."""
 
-def delay_before_retry(options: RetryOptions, run_count: int) -> float | None:
+
+def delay_before_retry(
+    options: RetryOptions, run_count: int, error: object = None
+) -> float | None:
     """Seconds until the next attempt, or `None` if there is none.
 
     Parameters
@@ -30,9 +36,14 @@ def delay_before_retry(options: RetryOptions, run_count: int) -> float | None:
         Options of the task.
     run_count : int
         Attempts made so far, at least 1.
+    error : object, optional
+        Data of the failure, as a rule its exception. A failure without an exception
+        is attempted again whatever `retry_on` names.
 
     Notes
     -----
+    Source of `retry_on`: Prefect 1.x.
+
     If there are fewer delays than retries, the last delay repeats.
 
     Examples
@@ -41,7 +52,18 @@ def delay_before_retry(options: RetryOptions, run_count: int) -> float | None:
     >>> options = TaskOptions("load", retries=3, retry_delay_seconds=[1, 10])
     >>> [delay_before_retry(options, run_count) for run_count in (1, 2, 3, 4)]
     [1.0, 10.0, 10.0, None]
+    >>> options = TaskOptions("load", retries=1, retry_on=OSError)
+    >>> delay_before_retry(options, 1, TimeoutError()) is not None
+    True
+    >>> delay_before_retry(options, 1, KeyError()) is None
+    True
     """
+    if (
+        options.retry_on is not None
+        and isinstance(error, BaseException)
+        and not isinstance(error, options.retry_on)
+    ):
+        return None
     if run_count > options.retries:
         return None
     delay = options.retry_delay_seconds

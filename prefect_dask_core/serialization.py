@@ -41,6 +41,7 @@ def describe_task(task: Any, slug: str | None = None) -> dict[str, Any]:
         "version": task.version,
         "max_retries": task.retries,
         "retry_delay": plain(task.retry_delay_seconds),
+        "retry_on": plain(task.retry_on),
         "timeout": task.timeout_seconds,
         "trigger": name_of(task.trigger),
         "skip_on_upstream_skip": task.skip_on_upstream_skip,

@@ -186,8 +186,8 @@ def make_options(given: Mapping[str, Any], task: str) -> TaskOptions:
     UnknownOptionError
         If an option is unknown, or two spellings of one option disagree.
     OptionValueError
-        If ``max_retries`` is given without a delay, or ``retry_delay`` without
-        retries, which was a mistake in the generations that had these names.
+        If ``max_retries`` is given without a delay, or ``retry_delay`` or ``retry_on``
+        without retries, which was a mistake in the generations that had these names.
 
     Examples
     --------
@@ -307,6 +307,11 @@ def _check_older_retries(given: Mapping[str, Any], options: TaskOptions) -> None
         raise OptionValueError(
             f"task {options.name!r}: retry_delay={given['retry_delay']!r} without "
             "retries; add max_retries=1 or more."
+        )
+    if given.get("retry_on") is not None and not options.retries:
+        raise OptionValueError(
+            f"task {options.name!r}: retry_on={given['retry_on']!r} without retries; "
+            "add retries=1 or more."
         )
     has_delay = older_delay or given.get("retry_delay_seconds") is not None
     if older_count and options.retries and not has_delay:

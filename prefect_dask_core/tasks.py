@@ -26,7 +26,7 @@ from prefect_dask_core.errors import (
 )
 from prefect_dask_core.operators import BODIES, OperatorMixin
 from prefect_dask_core.options import StateHandler, TaskOptions
-from prefect_dask_core.results.result import Result
+from prefect_dask_core.results.result import PLACE_OF_RUN, Result
 from prefect_dask_core.serialization import describe_task
 from prefect_dask_core.signatures import RESERVED, number_of_outputs
 from prefect_dask_core.spellings import (
@@ -83,6 +83,7 @@ class Task(TaskBody, OperatorMixin):
     group: OptionAttribute[str] = OptionAttribute()
     retries: OptionAttribute[int] = OptionAttribute()
     retry_delay_seconds: OptionAttribute[float | tuple[float, ...]] = OptionAttribute()
+    retry_on: OptionAttribute[tuple[type[Exception], ...] | None] = OptionAttribute()
     timeout_seconds: OptionAttribute[float | None] = OptionAttribute()
     trigger: OptionAttribute[Any] = OptionAttribute()
     skip_on_upstream_skip: OptionAttribute[bool] = OptionAttribute()
@@ -113,6 +114,12 @@ class Task(TaskBody, OperatorMixin):
                     f"the class {cls.__name__} sets {name!r}, an option of tasks, as "
                     f"an attribute; give it as super().__init__({name}=...)."
                 )
+
+    def __new__(cls: type[TaskT], *args: Any, **kwargs: Any) -> TaskT:
+        """Warn of tasks given to the constructor of a subclass: they do not run."""
+        if cls.__init__ is not Task.__init__ and (args or kwargs):
+            _warn_of_tasks(cls, {**dict(enumerate(args)), **kwargs})
+        return super().__new__(cls)
 
     def __init__(
         self, fn: Callable[..., Any] | str | None = None, **options: Any
@@ -357,7 +364,10 @@ class Task(TaskBody, OperatorMixin):
     def _operate(
         self, name: str, inputs: Mapping[str, Any], label: str | None = None
     ) -> Any:
-        changes = {} if label is None else {"name": label}
+        changes: dict[str, Any] = {}
+        if label is not None:  # an item of this task, kept as its value is
+            kept = {"result": _result_of_item(self.result)}
+            changes = {"name": label, "persist_result": self.persist_result, **kept}
         return _OPERATIONS[name].with_options(**changes).bind(**inputs)
 
     # -- variants ---------------------------------------------------------------
@@ -433,6 +443,10 @@ class Task(TaskBody, OperatorMixin):
             own["options"] = options
         return twin
 
+    def with_record(self: TaskT, options: TaskOptions) -> TaskT:
+        """Task over the same body with a whole other record of options."""
+        return self._twin(options)
+
     def _labelled_options(self) -> TaskOptions:
         """The options, with the tags and the group of the surrounding blocks."""
         options = self.options
@@ -485,6 +499,30 @@ class Task(TaskBody, OperatorMixin):
 
 
 add_older_attributes(Task)
+
+
+def _result_of_item(result: Result | None) -> Result | None:
+    """Where an item is kept, given where the whole value is.
+
+    In the same folder and by the same serializer, but under its own run: the place of
+    the whole value would be overwritten, and its template may ask for inputs that an
+    item does not have.
+    """
+    if result is None or result.location is None or not result.takes_location:
+        return result
+    return result.with_location(PLACE_OF_RUN)
+
+
+def _warn_of_tasks(cls: type, arguments: Mapping[Any, Any]) -> None:
+    for name, value in arguments.items():
+        if isinstance(value, Task):
+            told = f"argument {name!r}" if isinstance(name, str) else "an argument"
+            warnings.warn(
+                f"{cls.__name__} was made with {value!r} as {told}: its constructor "
+                "gets the task, not the value that it will have; give it to a call of "
+                f"the task instead, as {cls.__name__}(...)(x={value.name}).",
+                stacklevel=3,
+            )
 
 
 def _as_list(tasks: Any) -> list[Any]:

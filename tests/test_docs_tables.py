@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from prefect_dask_core import Parameter, Task
+from prefect_dask_core import (
+    Flow,
+    Parameter,
+    Task,
+    results,
+    signals,
+    states,
+    triggers,
+)
+from prefect_dask_core.flow_options import OLDER_FLOW_OPTIONS
 from prefect_dask_core.spellings import ALL_NAMES
 
 ROOT = Path(__file__).parent.parent
@@ -16,7 +25,7 @@ ROWS = MAKE["load_rows"]()
 NAMES = {row["name"] for row in ROWS}
 
 #: Public for the engine, not for users.
-INTERNAL = {"call_body"}
+INTERNAL = {"call_body", "collect", "has_edges", "with_record"}
 
 
 def public_methods(cls):
@@ -41,7 +50,7 @@ def test_the_page_is_what_the_rows_say():
 def test_a_row_names_a_test_that_exists(row):
     module, _, function = row["test"].partition("::")
     assert function in functions_of(module)
-    assert row["kind"] in ("option", "method", "behaviour")
+    assert row["kind"] in ("option", "method", "behaviour", "class", "function")
     assert set(row["generation"].split()) <= {"0.2", "0.11", "0.14", "later"}
 
 
@@ -58,3 +67,36 @@ def test_every_public_method_has_a_row():
     assert public_methods(Task) <= {n[5:] for n in NAMES if n[:5] == "Task."} | INTERNAL
     own = {name for name in public_methods(Parameter) if name in vars(Parameter)}
     assert own <= {name[10:] for name in NAMES if name[:10] == "Parameter."}
+
+
+def test_every_option_and_method_of_a_flow_has_a_row():
+    taken = {name for name in inspect.signature(Flow).parameters if name != "older"}
+    for name in taken | set(OLDER_FLOW_OPTIONS):
+        assert f"Flow({name})" in NAMES
+    for name in inspect.signature(Flow.run).parameters:
+        assert name in ("self", "more_parameters") or f"Flow.run({name})" in NAMES
+    assert public_methods(Flow) <= {n[5:] for n in NAMES if n[:5] == "Flow."} | INTERNAL
+
+
+def names_of(module, is_wanted):
+    short = module.__name__.rpartition(".")[2]
+    return {f"{short}.{name}" for name, it in vars(module).items() if is_wanted(it)}
+
+
+def subclass_of(base):
+    return lambda it: isinstance(it, type) and issubclass(it, base) and it is not base
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        names_of(signals, subclass_of(signals.PrefectStateSignal)),
+        names_of(states, subclass_of(states.State)),
+        names_of(triggers, lambda it: isinstance(it, triggers.Trigger)),
+        {f"results.{name}" for name in results.__all__},
+    ],
+    ids=["signals", "states", "triggers", "results"],
+)
+def test_every_public_name_of_a_module_has_a_row(names):
+    assert names
+    assert names <= NAMES

@@ -187,7 +187,12 @@ def test_dependencies_can_be_mapped(run):
         )
         again = Task(lambda n: 2 * n, name="again")
         again.set_upstream(mapped, key="n", mapped=True)
-    assert run(flow)[again].result() == [22, 24]
+        last = Task(lambda n: 2 * n, name="last")
+        again.set_downstream(last, key="n", mapped=True)
+    state = run(flow)
+    assert state[again].result() == [22, 24]
+    assert state[last].result() == [44, 48]
+    assert len(state[last]) == 2
 
 
 def test_a_cycle_is_found_when_asked_for():
@@ -421,7 +426,10 @@ def test_fail_leads_to_retries(run):
 def test_success_is_a_success(run):
     with Flow("f") as flow:
         made = scripted(SUCCESS("early", result=5))()
-    assert run(flow)[made].result() == 5
+        after = give(made)
+    state = run(flow)
+    assert (state[made].name, state[made].message) == ("Completed", "early")
+    assert state[made].result() == state[after].result() == 5
 
 
 def test_retry_goes_beyond_the_retries_of_the_task(run):

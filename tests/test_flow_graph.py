@@ -163,8 +163,8 @@ def test_the_name_of_a_flow_is_a_string():
 
 
 def test_an_unknown_option_of_a_flow_is_refused():
-    with pytest.raises(TypeError, match="schedule"):
-        Flow("f", schedule=None)
+    with pytest.raises(TypeError, match="has no option 'taks'; did you mean 'tasks'"):
+        Flow("f", taks=[])
 
 
 def test_tasks_edges_and_reference_tasks_can_be_given():

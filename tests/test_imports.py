@@ -31,7 +31,7 @@ LAYERS = (
     ("control_flow", "resources"),
     ("engine",),
     ("drawing", "runners", "testing"),
-    ("execution",),
+    ("execution", "flow_options"),
     ("flows", "futures"),
     ("",),  # the package itself: `__init__`
     ("monitor",),

@@ -6,6 +6,7 @@ from prefect_dask_core import operators
 from prefect_dask_core.edges import unmapped
 from prefect_dask_core.errors import GraphError
 from prefect_dask_core.flows import Flow
+from prefect_dask_core.results import JSONSerializer, LocalResult
 from prefect_dask_core.tasks import Task, task
 
 
@@ -87,6 +88,34 @@ def test_an_item_is_named_after_its_key():
     assert item.name == "record['a'][1]"
     assert other.name == "record[number]"
     assert value_of(flow, item) == 2
+
+
+def test_an_item_is_kept_as_the_whole_value_is(run, tmp_path):
+    @task
+    def record(x):
+        return {"a": x, "b": 2 * x}
+
+    place = LocalResult(tmp_path, location="{x}.json", serializer=JSONSerializer())
+    with Flow("f") as flow:
+        whole = record.with_options(result=place, checkpoint=True)(3)
+        item = whole["b"]
+    assert item.checkpoint is True
+    assert (item.result.dir, item.result.serializer) == (place.dir, place.serializer)
+    state = run(flow)
+    assert state[item].result() == 6
+    found = {path.read_text() for path in tmp_path.rglob("*.json")}
+    assert found == {'{"a": 3, "b": 6}'}  # not overwritten by the item
+    items = [path for path in tmp_path.glob("*/*") if path.is_file()]
+    assert [path.read_text() for path in items] == ["6"]
+
+
+def test_an_item_of_what_is_not_kept_is_not_kept():
+    place = LocalResult("folder")
+    with Flow("f"):
+        kept_not = Task("t", result=place, checkpoint=False)()
+        plain = number()
+        assert (kept_not[0].checkpoint, kept_not[0].result) == (False, place)
+        assert (plain[0].checkpoint, plain[0].result) == (None, None)
 
 
 def test_a_default_takes_the_place_of_a_missing_key_only():

@@ -8,6 +8,7 @@ from prefect_dask_core.retries import (
     delay_before_retry,
     exponential_backoff,
 )
+from prefect_dask_core.tasks import Task
 from tests.strategies import task_options
 
 
@@ -52,3 +53,39 @@ def test_an_exponential_backoff_doubles_and_is_worked_out_once():
 @pytest.mark.parametrize("retries", [0, 10, 1000])
 def test_an_exponential_backoff_never_has_too_many_delays(retries):
     assert len(exponential_backoff(1)(retries)) == min(retries, MOST_DELAYS)
+
+
+# -- retry_on ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (None, None),
+        (OSError, (OSError,)),
+        ([OSError, KeyError], (OSError, KeyError)),
+        (iter([OSError]), (OSError,)),
+        ([], ()),
+    ],
+)
+def test_failures_to_retry_are_named_by_their_classes(given, kept):
+    assert Task("t", retries=1, retry_on=given).retry_on == kept
+
+
+@pytest.mark.parametrize(
+    "wrong", [3, "OSError", OSError(), [OSError()], int, BaseException, [int]]
+)
+def test_what_is_no_class_of_exceptions_is_refused(wrong):
+    with pytest.raises(TypeError, match=r"retry_on=.*an exception class such as"):
+        Task("t", retries=1, retry_on=wrong)
+
+
+def test_failures_to_retry_need_retries():
+    with pytest.raises(ValueError, match=r"retry_on=.* without retries; add retries=1"):
+        Task("t", retry_on=OSError)
+
+
+def test_a_failure_without_an_exception_is_retried():
+    options = TaskOptions("t", retries=1, retry_on=OSError)
+    assert delay_before_retry(options, 1, "no exception") == 0
+    assert delay_before_retry(options, 1, ValueError()) is None

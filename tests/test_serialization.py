@@ -68,6 +68,7 @@ def test_a_task_is_described_by_its_options_and_signature():
         "tags": ["a", "b"],
         "max_retries": 2,
         "retry_delay": 60.0,
+        "retry_on": None,
         "timeout": 5.0,
         "trigger": "prefect_dask_core.triggers.any_failed",
         "skip_on_upstream_skip": False,

@@ -100,6 +100,44 @@ def test_each_class_has_the_type_of_the_function_generations(cls, expected):
     assert cls().type is expected
 
 
+#: What is true of a state of each class, its own question and those of its parents.
+TRUE_OF = {
+    "Pending": "pending",
+    "Submitted": "meta_state pending submitted",
+    "Queued": "meta_state pending queued scheduled",
+    "Scheduled": "pending scheduled",
+    "Resume": "pending scheduled",
+    "Paused": "paused pending scheduled",
+    "AwaitingRetry": "pending retrying scheduled",
+    "Running": "running",
+    "Retrying": "retrying running",
+    "Cancelling": "cancelling running",
+    "Finished": "final finished",
+    "Looped": "finished looped",
+    "Completed": "completed final finished successful",
+    "Cached": "cached completed final finished successful",
+    "Mapped": "completed final finished mapped successful",
+    "Skipped": "completed final finished skipped successful",
+    "Failed": "failed final finished",
+    "TimedOut": "failed final finished",
+    "TriggerFailed": "failed final finished",
+    "ValidationFailed": "failed final finished",
+    "Crashed": "crashed final finished",
+    "Cancelled": "cancelled final finished",
+}
+
+
+def test_each_class_answers_its_own_question_and_those_of_its_parents():
+    questions = [name for name in vars(State) if name.startswith("is_")]
+    found = {
+        cls.__name__: " ".join(
+            sorted(name[3:] for name in questions if getattr(cls(), name)())
+        )
+        for cls in State.children()
+    }
+    assert found == TRUE_OF
+
+
 def test_success_is_another_word_for_completed():
     assert Success is Completed
 

@@ -811,3 +811,30 @@ def test_copies_made_in_one_group_share_their_options():
 def test_a_group_is_text():
     with pytest.raises(OptionTypeError, match="group=3"):
         Task("t", group=3)
+
+
+# -- tasks given to a constructor ----------------------------------------------------
+
+
+@pytest.mark.parametrize(("args", "kwargs"), [((), {"factor": 1}), ((1,), {})])
+def test_a_task_given_to_a_constructor_is_warned_about(args, kwargs):
+    class Add(Task):
+        def __init__(self, factor, **options):
+            super().__init__(**options)
+
+    made = Task("load")
+    with pytest.warns(UserWarning, match=r"Add was made with <Task: load> as .* Add\("):
+        Add(*[made for _ in args], **dict.fromkeys(kwargs, made))
+
+
+def test_the_warning_of_a_constructor_points_at_its_call():
+    with pytest.warns(UserWarning, match="gets the task, not the value") as caught:
+        Scale(Task("load"))
+    assert caught[0].filename == __file__
+
+
+def test_copies_and_unpickled_tasks_do_not_warn():
+    made = Scale(3)
+    made.other = Task("load")
+    assert pickle.loads(pickle.dumps(made.copy())).factor == 3
+    assert Task(plus, name="a").name == "a"

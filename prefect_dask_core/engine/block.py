@@ -154,6 +154,7 @@ class _OpenStep:
         task = step.task
         self.variables: Mapping[str, Any] = {
             **variables,
+            **variables.get("task_contexts", {}).get(step.slug, {}),
             "task_name": task.name,
             "task_slug": step.slug,
             "task_tags": task.tags,

@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, overload
 
+from prefect_dask_core.errors import UnfinishedRun
 from prefect_dask_core.states import (
     NO_DATA,
     AwaitingRetry,
@@ -316,10 +317,17 @@ class Segment:
         return self.values[offset]
 
     def value(self, offset: int) -> Any:
-        """Value a downstream task gets: the value, or the exception of a failure."""
+        """Value a downstream task gets: the value, or an exception that says why not.
+
+        The exception of a failure; of a run that has not finished, what asking for its
+        result raises: a trigger may let a task run that does not wait for it.
+        """
         if self.codes[offset] in _SUCCESSFUL:
             return self.values[offset]
-        return self.state(offset).result(raise_on_failure=False)
+        try:
+            return self.state(offset).result(raise_on_failure=False)
+        except UnfinishedRun as error:
+            return error
 
     def without_values(self) -> Segment:
         """A copy that leaves the values where they are."""

@@ -345,7 +345,7 @@ def _again(run: TaskRun, state: State) -> Transition:
         run.attempts = 1
         return (yield from _enter(run, state, Running(timestamp=run.now())))
     if isinstance(state, Failed):
-        delay = delay_before_retry(run.options, run.attempts)
+        delay = delay_before_retry(run.options, run.attempts, state.data)
         if delay is None:
             return state, True
         waiting: State = AwaitingRetry(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from prefect_dask_core.edges import Edge
+from prefect_dask_core.options import TaskOptions
+from prefect_dask_core.parameters import Parameter
+from prefect_dask_core.results.result import Result
 from prefect_dask_core.tasks import Constant, Task
 
 
@@ -49,7 +52,10 @@ class Node:
     slug : str
         Its slug in the flow.
     task : Task
-        Its definition.
+        Its definition, as it runs in this flow.
+    declared : Task
+        The task of the flow, which people ask for; the very same object, unless the
+        flow adds something to it.
     identity : str
         What tells the task from all others, wherever it has travelled.
     inputs : tuple of Input
@@ -63,6 +69,7 @@ class Node:
     index: int
     slug: str
     task: Task
+    declared: Task
     identity: str
     inputs: tuple[Input, ...]
     mapped: bool
@@ -117,6 +124,7 @@ def plan_flow(
     constants: Mapping[Task, Mapping[str, Any]],
     slugs: Mapping[Task, str],
     reference: Iterable[Task],
+    result: Result | None = None,
 ) -> Plan:
     """Freeze a flow.
 
@@ -134,7 +142,10 @@ def plan_flow(
         Per task, its slug.
     reference : iterable of Task
         Tasks that decide the state of the flow.
+    result : Result, optional
+        Where tasks without a result of their own keep their values.
     """
+    define = _Definitions(result)
     number = {task: index for index, task in enumerate(ordered)}
     nodes = []
     dependents: list[list[int]] = [[] for _ in ordered]
@@ -163,6 +174,7 @@ def plan_flow(
             Node(
                 index,
                 slugs[task],
+                define(task),
                 task,
                 task.identity,
                 tuple(inputs),
@@ -179,6 +191,27 @@ def plan_flow(
         frozenset(flat),
         frozenset(number[task] for task in reference),
     )
+
+
+class _Definitions:
+    """Tasks as they run in a flow that has a result for those without their own."""
+
+    def __init__(self, result: Result | None) -> None:
+        self._result = result
+        # Kept by record, so that tasks that share one go on sharing one: it then
+        # travels once.
+        self._changed: dict[int, TaskOptions] = {}
+
+    def __call__(self, task: Task) -> Task:
+        if self._result is None or task.options.result is not None:
+            return task
+        # What is made anew each time, or was given, is not worth keeping.
+        if task.auto_generated or task.is_resource or isinstance(task, Parameter):
+            return task
+        before = task.options
+        if id(before) not in self._changed:
+            self._changed[id(before)] = replace(before, result=self._result)
+        return task.with_record(self._changed[id(before)])
 
 
 def _input_of(edge: Edge, index: int) -> Input:

@@ -40,6 +40,7 @@ HARMLESS: Final = frozenset(
         "group",
         "nout",
         "retries",
+        "retry_on",
         "retry_delay_seconds",
         "skip_on_upstream_skip",
         "trigger",

@@ -6,12 +6,15 @@ called, as it does for a body.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
+from prefect_dask_core.config import results_dir
 from prefect_dask_core.errors import MissingResult
 from prefect_dask_core.naming import format_run_name, template_variables
-from prefect_dask_core.results.result import LocalResult, Result
+from prefect_dask_core.results.result import PLACE_OF_RUN, LocalResult, Result
 
 
 def run_name(option: Any, variables: Mapping[str, Any], inputs: Any) -> str:
@@ -56,10 +59,26 @@ def _place(
     result: Result | None, target: Any, variables: Mapping[str, Any], inputs: Any
 ) -> Result:
     """Where the value of one run is stored."""
-    place: Result = LocalResult() if result is None else result
-    if target is not None:
-        place = place.with_location(target)
-    if place.location is None and result is None:
-        # Nothing names a place: the run's own name in its flow run does.
-        place = place.with_location("{flow_run_id}/{task_slug}-{map_index}")
+    if result is not None:
+        place = result if target is None else result.with_location(target)
+    elif target is None:
+        place = LocalResult(location=PLACE_OF_RUN)
+    else:
+        # All flows of a person share the default folder; values of another flow must
+        # not be taken for those of this one only because their targets are called
+        # alike.
+        folder = os.path.join(results_dir(), _folder_of(variables))
+        place = LocalResult(folder, location=target)
     return place.format(**template_variables(variables, inputs))
+
+
+def _folder_of(variables: Mapping[str, Any]) -> str:
+    """Name of a flow as that of a folder.
+
+    Examples
+    --------
+    >>> _folder_of({"flow_name": "etl/daily run"}), _folder_of({"flow_name": ".."})
+    ('etl%2Fdaily run', '%2E%2E')
+    """
+    name = quote(str(variables.get("flow_name")), safe=" ")
+    return name if name.strip(".") else name.replace(".", "%2E")

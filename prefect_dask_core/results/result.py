@@ -14,7 +14,7 @@ import re
 import uuid
 from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from prefect_dask_core.config import results_dir
 from prefect_dask_core.errors import MissingResult, OptionTypeError, ResultKindError
@@ -22,6 +22,9 @@ from prefect_dask_core.naming import format_location
 from prefect_dask_core.results.serializers import JSONSerializer, as_serializer
 
 ResultT = TypeVar("ResultT", bound="Result")
+
+#: Template of a place that no other run has: the run's own name in its flow run.
+PLACE_OF_RUN: Final = "{flow_run_id}/{task_slug}-{map_index}"
 
 
 class Result:

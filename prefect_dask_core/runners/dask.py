@@ -40,7 +40,7 @@ from prefect_dask_core.engine.events import (
     Submit,
 )
 from prefect_dask_core.engine.feeds import StaleInput, segment_in
-from prefect_dask_core.errors import InternalError, MissingResult
+from prefect_dask_core.errors import InternalError, MissingResult, OptionTypeError
 from prefect_dask_core.runners._private import (
     find_blamed,
     forget_topic,
@@ -85,7 +85,10 @@ class DaskTaskRunner:
     Raises
     ------
     ValueError
-        If two places to run are named, or a client is asked to be asynchronous.
+        If two places to run are named, the name of a class has no module, or a client
+        is asked to be asynchronous.
+    OptionTypeError
+        If a str or a class is given as the cluster; also a `TypeError`.
 
     Notes
     -----
@@ -143,6 +146,8 @@ that runs already is not made; give one of them.
         return {name: value for name in names if (value := getattr(self, name))}
 
     def _check(self) -> None:
+        _check_cluster(self.cluster)
+        _check_class(self.cluster_class)
         for first in ("address", "cluster"):
             for other in ("cluster", "cluster_class", "cluster_kwargs", "adapt_kwargs"):
                 clash = {first, other} != {"cluster", "adapt_kwargs"}
@@ -478,6 +483,39 @@ def _reason(error: BaseException | None) -> str:
             f"was {error.last_worker.address}."
         )
     return f"{type(error).__name__}: {error}"
+
+
+def _check_cluster(cluster: Any) -> None:
+    """Refuse what is no cluster, and say by which argument it is meant to be given."""
+    if isinstance(cluster, str):
+        raise OptionTypeError(
+            f"DaskTaskRunner(cluster={cluster!r}): a str is no cluster; write "
+            f"address={cluster!r} for a scheduler that runs already, as "
+            "'tcp://10.0.0.1:8786', or cluster_class= for the dotted name of a class, "
+            "as 'dask_jobqueue.SLURMCluster'."
+        )
+    if isinstance(cluster, type):
+        raise OptionTypeError(
+            f"DaskTaskRunner(cluster={cluster.__name__}): a class is no cluster; write "
+            f"cluster_class={cluster.__name__}, or give an object of it."
+        )
+
+
+def _check_class(cluster_class: Any) -> None:
+    """Refuse a name that nothing can be imported by."""
+    if isinstance(cluster_class, str):
+        parts = cluster_class.split(".")
+        if len(parts) < 2 or not all(parts):
+            raise ValueError(
+                f"DaskTaskRunner(cluster_class={cluster_class!r}): the name of a class "
+                "needs its module before a dot, as 'dask_jobqueue.SLURMCluster'; or "
+                "give the class itself."
+            )
+    elif cluster_class is not None and not callable(cluster_class):
+        raise OptionTypeError(
+            f"DaskTaskRunner(cluster_class={cluster_class!r}), but expected a class or "
+            "its dotted name; a cluster that runs already is given as cluster=."
+        )
 
 
 def _imported(name: str) -> Callable[..., Any]:

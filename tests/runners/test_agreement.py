@@ -628,6 +628,43 @@ def test_attempts_are_counted(run):
     assert state[one].result() == "third"
 
 
+@pytest.mark.parametrize(
+    ("retry_on", "attempts"),
+    [
+        (None, 2),
+        (ValueError, 2),
+        (OSError, 1),
+        ([OSError, ValueError], 2),
+        (Exception, 2),
+        ([], 1),
+    ],
+)
+def test_only_named_failures_are_retried(run, retry_on, attempts):
+    made = scripted(ValueError("no"), "done", retries=1, retry_on=retry_on)
+    with Flow("f") as flow:
+        result = made()
+    state = run(flow)[result]
+    assert state.is_successful() == (attempts == 2)
+
+
+def test_a_timeout_is_a_failure_that_can_be_named(run):
+    @task(timeout_seconds=0.05, retries=1, retry_on=TimeoutError)
+    def slow():
+        while context.task_run_count == 1:
+            time.sleep(0.005)
+        return "done"
+
+    with Flow("f") as flow:
+        result = slow()
+    assert run(flow)[result].result() == "done"
+
+
+def test_a_body_asks_for_an_attempt_whatever_is_named(run):
+    with Flow("f") as flow:
+        result = scripted(RETRY("again"), "done", retries=1, retry_on=OSError)()
+    assert run(flow)[result].result() == "done"
+
+
 def test_the_body_knows_its_attempt(run):
     @task(retries=2)
     def count():

@@ -390,6 +390,23 @@ def test_a_value_without_a_place_is_written_under_its_run(
     ]
 
 
+@pytest.mark.parametrize("name", ["kept", "a/b c", ".."])
+def test_a_target_without_a_result_is_one_of_its_flow(
+    runner, tmp_path, monkeypatch, name
+):
+    monkeypatch.setattr(
+        "prefect_dask_core.results.keeping.results_dir", lambda: str(tmp_path / "all")
+    )
+    made = inc.with_options(target="one.pkl")
+    kinds = []
+    for flow_name in (name, name, "other"):
+        with Flow(flow_name) as flow:
+            result = made(1)
+        kinds.append(kind(flow.run(task_runner=runner)[result]))
+    assert kinds == ["Completed", "Cached", "Completed"]
+    assert len(list((tmp_path / "all").glob("*/one.pkl"))) == 2
+
+
 def test_an_older_handler_writes_the_value(runner, tmp_path):
     made = inc.with_options(result_handler=Shelf(tmp_path), checkpoint=True)
     flow, result = cached_flow(made, 1)
@@ -616,6 +633,16 @@ def test_handlers_see_retries_and_failures(runner):
         failure,
     ]
     assert expected == LOG
+
+
+def test_a_refusal_of_the_trigger_is_not_retried(runner):
+    with Flow("refused") as flow:
+        broken = boom()
+        made = Task(lambda x: x, name="t", retries=1, state_handlers=[note_states])
+        below = made(broken)
+    state = flow.run(task_runner=runner)
+    assert kind(state[below]) == "TriggerFailed"
+    assert ran() == ["Pending -> TriggerFailed", "boom"]
 
 
 def test_a_value_that_cannot_be_written_is_seen_as_a_failure(runner, tmp_path):

@@ -191,12 +191,36 @@ def test_two_places_to_run_are_refused(arguments, told):
 
 
 @pytest.mark.parametrize(
-    "name", ["no_such_module.Cluster", "distributed.NoSuchCluster", "Cluster", ""]
+    "name", ["no_such_module.Cluster", "distributed.NoSuchCluster"]
 )
 def test_a_dotted_name_that_cannot_be_imported_is_told(name):
-    runner = DaskTaskRunner(cluster_class=name or ".", cluster_kwargs=SMALL)
+    runner = DaskTaskRunner(cluster_class=name, cluster_kwargs=SMALL)
     with pytest.raises(ValueError, match="cannot be imported"):
         sums().run(task_runner=runner)
+
+
+@pytest.mark.parametrize("name", ["SLURMCluster", "", ".", ".Cluster", "a."])
+def test_the_name_of_a_class_needs_its_module(name):
+    with pytest.raises(ValueError, match=r"as 'dask_jobqueue\.SLURMCluster'"):
+        DaskTaskRunner(cluster_class=name)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "told"),
+    [
+        ("tcp://10.0.0.1:8786", r"write address='tcp://10\.0\.0\.1:8786'"),
+        ("dask_jobqueue.SLURMCluster", "or cluster_class= for the dotted name"),
+        (LocalCluster, "write cluster_class=LocalCluster"),
+    ],
+)
+def test_what_is_no_cluster_is_told_where_it_belongs(cluster, told):
+    with pytest.raises(TypeError, match=told):
+        DaskTaskRunner(cluster)
+
+
+def test_an_object_given_as_a_class_is_told_where_it_belongs(cluster):
+    with pytest.raises(TypeError, match="a cluster that runs already is given as"):
+        DaskTaskRunner(cluster_class=cluster)
 
 
 def test_an_asynchronous_client_is_refused():

@@ -247,11 +247,6 @@ def test_a_task_with_nothing_to_map_over_fails_where_it_would_run(
     assert found == {name: would.get(k, k) for name, k in expected(ends).items()}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the value of an unfinished task is asked for outside of any body, and "
-    "the error ends the run of the flow (`Segment.value`)",
-)
 @pytest.mark.parametrize("ends", ["p", "w"])
 @pytest.mark.parametrize("shape", [ending, children_ending])
 def test_a_trigger_that_does_not_wait_runs_on_the_value_of_what_waits(
