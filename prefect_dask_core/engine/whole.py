@@ -169,6 +169,8 @@ def _source(
         return Items(items[span[0] : span[1]], span[0])
     outcomes = above[item.node]
     fanout = outcomes[0].fanout
+    if not fanout:
+        outcomes = outcomes[:1]  # spans that could not be mapped all say the same
     positions = tuple(range(len(arguments), len(arguments) + len(outcomes)))
     arguments.extend(outcome.result for outcome in outcomes)
     each = item.mapped and span is not None

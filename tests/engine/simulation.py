@@ -8,6 +8,7 @@ again; one that cannot be run takes down what reads it.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from functools import partial
 
 from prefect_dask_core.engine.block import run_block
 from prefect_dask_core.engine.driver import Driver
@@ -23,7 +24,7 @@ from prefect_dask_core.engine.events import (
     Submit,
 )
 from prefect_dask_core.engine.fanout import most_in_flight
-from prefect_dask_core.engine.feeds import BlockResult
+from prefect_dask_core.engine.feeds import BlockResult, StaleInput
 from prefect_dask_core.execution import make_plan
 from prefect_dask_core.testing import FakeShell
 
@@ -97,6 +98,8 @@ class Simulation:
         self.waiting: set[int] = set()
         self.ended: Counter = Counter()  # lane blocks whose report arrived
         self.losses = 0
+        self.stale: set[int] = set()  # blocks that found fewer children than promised
+        self.reason, self.divisible = "", False
         self.finished = False
 
     # -- the driver's side --------------------------------------------------------
@@ -202,14 +205,20 @@ class Simulation:
             key.result, key.status = BlockResult(assignment.given, {}), DONE
             self.forget()
             return
-        result, report = run_block(
-            assignment.block,
-            [self.keys[n].result for n in assignment.reads],
-            {"parameters": {}},
-            SlowShell(self.random, self.speeds),
-            lambda done, busy: self.messages.append(BlockWaiting(number, done, busy)),
-            lambda report: self.messages.append(BlockAdvanced(self.trimmed(report))),
-        )
+        waiting = partial(self.tell_waiting, number)
+        try:
+            result, report = run_block(
+                assignment.block,
+                [self.keys[n].result for n in assignment.reads],
+                {"parameters": {}},
+                SlowShell(self.random, self.speeds),
+                waiting,
+                lambda found: self.messages.append(BlockAdvanced(self.trimmed(found))),
+            )
+        except StaleInput:
+            self.err(number)
+            self.stale.add(number)
+            return
         for node, segment in report.segments.items():
             for index in range(segment.start, segment.stop):
                 self.ran[node, index] += 1
@@ -234,6 +243,11 @@ class Simulation:
     def kill(self, number, reason="a worker died", divisible=True):
         """A block kills its workers: it and all that reads it is lost."""
         self.losses += 1
+        self.err(number)
+        self.reason, self.divisible = reason, divisible
+
+    def err(self, number):
+        """A block ends by an error, and so does all that reads it."""
         lost = [number]
         for found in lost:
             key = self.keys[found]
@@ -241,7 +255,9 @@ class Simulation:
             for reader in self.readers()[found]:
                 if self.keys[reader].status in (WAITING, RELEASED):
                     lost.append(reader)
-        self.reason, self.divisible = reason, divisible
+
+    def tell_waiting(self, number, done, busy):
+        self.messages.append(BlockWaiting(number, done, busy))
 
     def look(self):
         """Tell the driver of lost blocks, as looks at the futures do."""
@@ -258,7 +274,10 @@ class Simulation:
             if key is not None and key.status == ERRED:
                 victims[key.blame].append(number)
         for culprit, numbers in victims.items():
-            self.feed(BlockLost(culprit, self.reason, self.divisible, tuple(numbers)))
+            stale = culprit in self.stale
+            lost = tuple(numbers)
+            divisible = self.divisible and not stale
+            self.feed(BlockLost(culprit, self.reason, divisible, lost, stale))
         return bool(victims)
 
     def lose_result(self, number):

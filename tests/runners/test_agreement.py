@@ -1626,3 +1626,20 @@ def test_a_flow_runs_again_and_again(run):
     with Flow("again") as flow:
         many = inc.map(give([1, 2]))
     assert [run(flow)[many].result() for _ in range(3)] == [[2, 3]] * 3
+
+
+def test_a_fan_out_that_is_skipped_as_a_whole_counts_once(run):
+    with Flow("skipped as a whole") as flow:
+        first = scripted(SKIP(), skip_on_upstream_skip=False).map([0, 1, 2])
+        second = Task(lambda x, whole: x, name="second").map(first, unmapped(first))
+        last = Task(
+            lambda x: x,
+            name="last",
+            trigger=all_failed,
+            skip_on_upstream_skip=False,
+        )(second)
+
+    state = run(flow, {})
+
+    assert state[second].is_skipped()
+    assert state[last].message == ("trigger 'all_failed' refused: 1 of 1 did not fail")
