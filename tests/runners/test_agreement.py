@@ -1639,7 +1639,7 @@ def test_a_fan_out_that_is_skipped_as_a_whole_counts_once(run):
             skip_on_upstream_skip=False,
         )(second)
 
-    state = run(flow, {})
+    state = run(flow)
 
     assert state[second].is_skipped()
     assert state[last].message == ("trigger 'all_failed' refused: 1 of 1 did not fail")
