@@ -154,30 +154,54 @@ class BlockResult:
         return BlockResult, (self.segments, self.items)
 
 
+class PlainValue:
+    """The value of a plain node that completed, in one piece.
+
+    Parameters
+    ----------
+    value : object
+        The value.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PlainValue, (self.value,)
+
+
+#: Values that a reader would take for something else, or that travel item by item.
+BARE_NEVER: Final = (BlockResult, PlainValue, list, tuple, set, frozenset, dict)
+
+
 def segment_in(argument: Any, node: int) -> Segment:
     """What an argument of a block says of a node above.
 
     Parameters
     ----------
     argument : object
-        A `BlockResult`, or the value of a plain node that completed, see `leanest`.
+        What a block left: a `BlockResult`, or what `leanest` made of it.
     node : int
         The node.
     """
     if isinstance(argument, BlockResult):
         return argument.segments[node]
-    return Segment.of_value(argument)
+    bare = argument.value if isinstance(argument, PlainValue) else argument
+    return Segment.of_value(bare)
 
 
 def items_in(argument: Any, node: int) -> list[Any] | None:
     """Items of a plain node above, `None` if it cannot be mapped over."""
     if isinstance(argument, BlockResult):
         return argument.items.get(node)
-    return items_of(argument)
+    bare = argument.value if isinstance(argument, PlainValue) else argument
+    return items_of(bare)
 
 
 def leanest(result: BlockResult, node: int) -> Any:
-    """What a block of one plain node leaves: its bare value, where that says all.
+    """What a block of one plain node leaves: its value, where that says all.
 
     So the value travels from worker to worker as Dask would send it, frames and all,
     and Dask's own pages show its type. A state that says more stays a `BlockResult`,
@@ -186,7 +210,8 @@ def leanest(result: BlockResult, node: int) -> Any:
     Notes
     -----
     Measured on a tree of 5,000 nodes: a `BlockResult` for each costs 0.2 ms more of
-    the workers' time than the bare value.
+    the workers' time than the bare value. A collection is wrapped, because Dask sends
+    a bare one item by item: a list of 100,000 numbers took 1.5 s.
     """
     segment = result.segments[node]
     if segment.codes[0] != COMPLETED or segment.details or segment.values is None:
@@ -194,7 +219,9 @@ def leanest(result: BlockResult, node: int) -> Any:
     value = segment.values[0]
     if node in result.items and result.items[node] is not value:
         return result
-    return result if isinstance(value, BlockResult) else value
+    if isinstance(value, BARE_NEVER):
+        return PlainValue(value)
+    return value
 
 
 # -- reading inputs ----------------------------------------------------------------

@@ -10,7 +10,7 @@ from dask.sizeof import sizeof
 
 from prefect_dask_core.engine.block import BlockReport
 from prefect_dask_core.engine.columns import Packed, Segment
-from prefect_dask_core.engine.feeds import BlockResult
+from prefect_dask_core.engine.feeds import BlockResult, PlainValue
 from prefect_dask_core.errors import RemoteTaskError
 from prefect_dask_core.states import NO_DATA, Failed, Missing, State
 
@@ -28,6 +28,12 @@ def sizeof_block_result(result: BlockResult) -> int:
     for items in result.items.values():
         size += sizeof(items)
     return size
+
+
+@sizeof.register(PlainValue)
+def sizeof_plain_value(result: PlainValue) -> int:
+    """Bytes of a plain node's value."""
+    return int(sizeof(result.value))
 
 
 @sizeof.register(State)
