@@ -14,6 +14,10 @@ from prefect_dask_core.states import State
 AIM: Final = 0.25
 #: Blocks per thread that the rest of a fan-out is cut into at least.
 BLOCKS_PER_THREAD: Final = 4
+#: Seconds of work below which a block is not divided: Dask's own cost of a task, some
+#: milliseconds with its messages, would be the larger part. Without it the last
+#: thousand of 100,000 tiny children were 60 blocks.
+LEAST_WORK: Final = 0.005
 #: Most children of a block, so that a report stays a small message.
 MOST_CHILDREN: Final = 20_000
 #: Most blocks of one fan-out that are on the scheduler at a time.
@@ -161,14 +165,17 @@ def block_size(remaining: int, threads: int, pace: Pace) -> int:
     1
     >>> block_size(100_000, 2, Pace(seconds=0.0001))
     2500
-    >>> block_size(100, 2, Pace(seconds=0.0001)), block_size(100, 2, Pace(9.0))
+    >>> block_size(100, 2, Pace(seconds=0.001)), block_size(100, 2, Pace(9.0))
     (13, 1)
+    >>> block_size(100, 2, Pace(seconds=0.0001))
+    50
     """
     if pace.seconds is None:
         return min(1, remaining)
     fair = -(-remaining // (BLOCKS_PER_THREAD * max(threads, 1)))
     wanted = int(AIM / pace.seconds)
-    return max(1, min(wanted, fair, MOST_CHILDREN, remaining))
+    least = int(LEAST_WORK / pace.seconds)
+    return max(1, min(wanted, max(fair, least), MOST_CHILDREN, remaining))
 
 
 def most_in_flight(threads: int, finished: int) -> int:
