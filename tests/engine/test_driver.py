@@ -273,7 +273,7 @@ def test_a_block_far_over_its_aim_hands_back_what_it_has_not_begun():
 
 def large_block(simulation):
     """A block of many children that is ready, after some quick ones."""
-    simulation.speeds = (0.00001,)
+    simulation.speeds = (0.0005,)
     simulation.start()
 
     def size(number):
