@@ -47,7 +47,7 @@ from prefect_dask_core.engine.feeds import (
     Whole,
     is_success,
 )
-from prefect_dask_core.engine.plan import Input, Node, Plan, fuse, items_of
+from prefect_dask_core.engine.plan import GrowingPlan, Input, Node, Plan, fuse, items_of
 from prefect_dask_core.engine.resume import NOTHING_EARLIER, Earlier
 from prefect_dask_core.errors import InternalError
 from prefect_dask_core.states import (
@@ -106,7 +106,7 @@ class Driver:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: Plan | GrowingPlan,
         wanted: frozenset[int],
         earlier: Earlier = NOTHING_EARLIER,
     ) -> None:
@@ -139,6 +139,10 @@ class Driver:
         self._missing = [len(found) for found in plan.upstream]
         self._ready: list[int] = [i for i in range(count) if not self._missing[i]]
         self._told: list[Command] = []
+        #: Nodes that became final, for the runner to take and clear.
+        self.ended: list[int] = []
+        # Nodes whose values somebody outside of the plan may still ask for.
+        self._pinned: set[int] = set()
         # Readers of a fan-out wait for its end, those of a plain node do not.
         self._fans_out = bytearray(int(node.mapped) for node in plan.nodes)
 
@@ -171,12 +175,22 @@ class Driver:
                 self._block_lost(event)
             case StopAsked(reason, crashed):
                 self._stop(Crashed(reason) if crashed else Cancelled(reason))
+            case _:
+                self._handle_growth(event)
         if not self.finished:
             self._advance()
-        if self._left == 0 and not self.finished:
+        if self._left == 0 and not self.finished and not self._may_grow():
             self.finished = True
             self._told.append(Finish())
         return self._told
+
+    def _handle_growth(self, event: Event) -> None:
+        """Take in an event that only a growing plan has."""
+        raise InternalError(f"{event!r} was told of a plan that does not grow")
+
+    def _may_grow(self) -> bool:
+        """Whether more nodes may come."""
+        return False
 
     # -- what a run knows of its nodes ------------------------------------------------
 
@@ -314,7 +328,9 @@ class Driver:
             if old in self._lane_of_block:
                 self._lane_of_block[fresh[old]] = self._lane_of_block[old]
             reads = tuple(map(self._present, assignment.reads))
-            anew.append(Assignment(block, reads, assignment.given))
+            anew.append(
+                Assignment(block, reads, assignment.given, assignment.annotations)
+            )
             self._renumber(old, fresh[old])
         self._submit(anew)
         for old in todo:
@@ -373,6 +389,7 @@ class Driver:
             raise InternalError(f"node {index} was final already")
         self._status[index] = FINAL
         self._left -= 1
+        self.ended.append(index)
         for reader in self.plan.dependents[index]:
             if self.plan.nodes[reader].mapped or self._fans_out[index]:
                 self._count_down(reader)
@@ -402,6 +419,8 @@ class Driver:
         for step in block.steps:
             node = step.node
             if self._open_readers[node] or self._status[node] != FINAL:
+                return True
+            if node in self._pinned:
                 return True
             if node in self.wanted and self._segment_of(node, block).values is None:
                 return True
@@ -517,7 +536,8 @@ class Driver:
             reads: dict[int, int] = {}
             step = self._step(self.plan.nodes[node], (node,), reads, span)
             block = Block(number, (step,), *span, 0.0, frozenset({node}))
-            assignments.append(Assignment(block, tuple(reads)))
+            annotations = self.plan.nodes[node].annotations
+            assignments.append(Assignment(block, tuple(reads), annotations=annotations))
             self._spans[number] = span
             self._blocks_of[node].append(number)
             self._solo[number] = solo
@@ -568,7 +588,7 @@ class Driver:
             fresh = assignment.block._replace(number=self._take_number())
             renumbered[old] = fresh.number
             reads = tuple(renumbered.get(n, self._present(n)) for n in assignment.reads)
-            anew.append(Assignment(fresh, reads))
+            anew.append(Assignment(fresh, reads, annotations=assignment.annotations))
         for old, new in renumbered.items():
             self._renumber(old, new)
             if old in self._spans:
@@ -685,6 +705,7 @@ class Driver:
             else:
                 self._plain[index] = _all_ended(0, 1, state)
             self._status[index] = FINAL
+            self.ended.append(index)
         self._left = 0
         self.finished = True
         self._told = [Finish()]
@@ -723,12 +744,17 @@ class Driver:
         if not nodes:
             return
         assignments = []
-        for members in fuse(self.plan, sorted(nodes)):
+        for members in self._fused(sorted(nodes)):
             number = self._take_number()
             assignments.append(self._assign_plain(number, members))
             for node in members:
                 self._blocks_of[node] = [number]
         self._submit(assignments)
+
+    def _fused(self, nodes: Sequence[int]) -> Sequence[tuple[int, ...]]:
+        """Blocks that some plain nodes are joined into."""
+        assert isinstance(self.plan, Plan)
+        return fuse(self.plan, nodes)
 
     def _assign_plain(self, number: int, members: tuple[int, ...]) -> Assignment:
         reads: dict[int, int] = {}
@@ -736,7 +762,8 @@ class Driver:
             self._step(self.plan.nodes[node], members, reads, None) for node in members
         )
         block = Block(number, steps, 0, 1, 0.0, self._kept(members))
-        return Assignment(block, tuple(reads))
+        annotations = self.plan.nodes[members[0]].annotations
+        return Assignment(block, tuple(reads), annotations=annotations)
 
     def _kept(self, members: Iterable[int]) -> frozenset[int]:
         """Nodes of a block whose values somebody outside of it reads."""
@@ -744,7 +771,9 @@ class Driver:
         return frozenset(
             node
             for node in inside
-            if node in self.wanted or not inside.issuperset(self.plan.dependents[node])
+            if node in self.wanted
+            or node in self._pinned
+            or not inside.issuperset(self.plan.dependents[node])
         )
 
     def _submit(self, assignments: Sequence[Assignment]) -> None:
@@ -763,7 +792,7 @@ class Driver:
 
     def _is_read_later(self, assignment: Assignment) -> bool:
         for step in assignment.block.steps:
-            if step.node in self.wanted:
+            if step.node in self.wanted or step.node in self._pinned:
                 return True
             for reader in self.plan.dependents[step.node]:
                 status = self._status[reader]
@@ -868,6 +897,9 @@ class Driver:
     def _joins(self, node: Node, lane: dict[int, int]) -> bool:
         if not node.mapped or self._status[node.index] != WAITING:
             return False
+        first, length = next(iter(lane.items()))
+        if node.annotations != self.plan.nodes[first].annotations:
+            return False
         for item in node.inputs:
             if item.node is None:
                 continue
@@ -876,7 +908,6 @@ class Driver:
                     return False
             elif self._status[item.node] != FINAL:
                 return False
-        first, length = next(iter(lane.items()))
         if self._todo(node.index, length) != self._todo(first, length):
             return False
         return self._length(node, lane) == length
@@ -924,7 +955,8 @@ class Driver:
         self._lane_of_block[number] = lane
         for node in lane.nodes:
             self._blocks_of[node].append(number)
-        return Assignment(block, tuple(reads))
+        annotations = self.plan.nodes[lane.nodes[0]].annotations
+        return Assignment(block, tuple(reads), annotations=annotations)
 
     # -- steps ----------------------------------------------------------------------
 

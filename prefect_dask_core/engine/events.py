@@ -5,10 +5,13 @@ A runner turns what happens on its workers into events, and carries out the comm
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from prefect_dask_core.engine.block import Block, BlockReport
 from prefect_dask_core.engine.columns import Segment
+from prefect_dask_core.engine.plan import Node
 
 # -- events ------------------------------------------------------------------------
 
@@ -114,8 +117,49 @@ class StopAsked:
     crashed: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A function flow has added nodes.
+
+    Parameters
+    ----------
+    nodes : tuple of Node
+        In the order of their numbers. Their values are kept until `Dropped` says that
+        nobody will ask for them.
+    """
+
+    nodes: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Nobody will ask for the values of some nodes, nor add a node that reads them.
+
+    Parameters
+    ----------
+    nodes : tuple of int
+        The nodes.
+    """
+
+    nodes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """No more nodes will be added."""
+
+
 Event = (
-    Started | Resized | BlockDone | BlockAdvanced | BlockWaiting | BlockLost | StopAsked
+    Started
+    | Resized
+    | BlockDone
+    | BlockAdvanced
+    | BlockWaiting
+    | BlockLost
+    | StopAsked
+    | Added
+    | Dropped
+    | Closed
 )
 
 
@@ -134,11 +178,14 @@ class Assignment:
         Numbers of the blocks whose results are its arguments, in order.
     given : dict of int to Segment, optional
         If set, nothing runs: this is the result.
+    annotations : mapping of str to object
+        Dask annotations.
     """
 
     block: Block
     reads: tuple[int, ...]
     given: dict[int, Segment] | None = None
+    annotations: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from prefect_dask_core.edges import Edge
@@ -64,6 +64,12 @@ class Node:
         Whether it expands into children.
     constant : bool
         Whether it is a constant: it never runs.
+    variables : mapping of str to object
+        Context variables of its runs, over those of the flow run.
+    tolerated : frozenset of int
+        Nodes above that may end in any way; an unsuccessful one gives its exception.
+    annotations : mapping of str to object
+        Dask annotations of its blocks.
     """
 
     index: int
@@ -74,11 +80,64 @@ class Node:
     inputs: tuple[Input, ...]
     mapped: bool
     constant: bool
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    tolerated: frozenset[int] = frozenset()
+    annotations: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """Name of the task."""
         return self.task.name
+
+
+class GrowingPlan:
+    """A plan whose nodes come while it runs, as those of a function flow do.
+
+    Parameters
+    ----------
+    flow_name : str
+        Name of the flow.
+
+    Notes
+    -----
+    The attributes are those of a `Plan`. All nodes are added after those they read.
+    """
+
+    def __init__(self, flow_name: str) -> None:
+        self.flow_name = flow_name
+        self.nodes: list[Node] = []
+        self.dependents: list[list[int]] = []
+        self.upstream: list[tuple[int, ...]] = []
+        self.measured: set[int] = set()
+        self.flattened: set[int] = set()
+        self.reference: frozenset[int] = frozenset()
+
+    def add(self, node: Node) -> None:
+        """Add a node; its index is the number of nodes there were.
+
+        Raises
+        ------
+        ValueError
+            If the index is another, or an input is of a later node.
+        """
+        if node.index != len(self.nodes):
+            raise ValueError(f"node {node.index} was added as number {len(self.nodes)}")
+        above: list[int] = []
+        for item in node.inputs:
+            if item.node is None:
+                continue
+            if item.node >= node.index:
+                raise ValueError(f"node {node.index} reads {item.node}, a later one")
+            if item.node not in above:
+                above.append(item.node)
+                self.dependents[item.node].append(node.index)
+            if item.mapped:
+                self.measured.add(item.node)
+                if item.flattened:
+                    self.flattened.add(item.node)
+        self.nodes.append(node)
+        self.dependents.append([])
+        self.upstream.append(tuple(above))
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,8 +317,13 @@ def fuse(plan: Plan, group: Sequence[int]) -> list[tuple[int, ...]]:
         joined: list[int] = []
         for node in above:
             only_reader = plan.dependents[node] == (index,)
+            alike = plan.nodes[node].annotations == plan.nodes[index].annotations
             chain = plan.upstream[index] == (node,)
-            if only_reader and (chain or plan.nodes[node].task.auto_generated):
+            if (
+                only_reader
+                and alike
+                and (chain or plan.nodes[node].task.auto_generated)
+            ):
                 joined.extend(members.pop(home[node]))
         joined.append(index)
         members[index] = joined
