@@ -23,7 +23,7 @@ LAYERS = (
     ("options", "utilities"),
     ("signatures", "spellings"),
     ("attributes", "bodies", "edges"),
-    ("operators",),
+    ("annotations", "operators"),
     ("tasks",),
     ("arguments", "parameters"),
     ("flow_graph",),

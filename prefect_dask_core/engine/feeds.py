@@ -19,7 +19,8 @@ from prefect_dask_core.engine.columns import (
     tally_of_state,
 )
 from prefect_dask_core.engine.plan import flattened, items_of
-from prefect_dask_core.errors import InternalError
+from prefect_dask_core.engine.templates import Part, Template, fill
+from prefect_dask_core.errors import InputError, InternalError
 from prefect_dask_core.states import Completed, State
 from prefect_dask_core.triggers import Tally
 
@@ -107,7 +108,22 @@ class Local(NamedTuple):
     flattened: bool = False
 
 
-Source = Fixed | Items | Shared | Whole | Each | Local
+class Filled(NamedTuple):
+    """What another source gives, its templates filled with what nodes above give.
+
+    Parameters
+    ----------
+    source : Fixed, Items or Shared
+        Gives templates, or values with none.
+    above : tuple of (str, Whole)
+        Name and place of each node that a template refers to.
+    """
+
+    source: Fixed | Items | Shared
+    above: tuple[tuple[str, Whole], ...]
+
+
+Source = Fixed | Items | Shared | Whole | Each | Local | Filled
 
 
 class StepInput(NamedTuple):
@@ -123,12 +139,15 @@ class StepInput(NamedTuple):
         Where the value comes from.
     edge : Edge or None
         Handed to a user's trigger as the key of the state.
+    tolerated : bool
+        Whether the run above may have ended in any way.
     """
 
     key: str | None
     name: str
     source: Source
     edge: Edge | None
+    tolerated: bool = False
 
 
 class BlockResult:
@@ -344,6 +363,107 @@ class _LocalFeed(_EachChildFeed):
         return [(None, self._segments[0].state(0))]
 
 
+class _TolerantFeed(Feed):
+    """An input whose failures count as successes; its value is then the exception."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self.constant_tally = feed.constant_tally
+
+    def tally(self, index: int) -> Tally | None:
+        found = self._feed.tally(index)
+        return None if found is None else tolerate(found)
+
+    def value(self, index: int) -> Any:
+        return self._feed.value(index)
+
+    def states(self, index: int) -> Iterable[tuple[int | None, State]]:
+        return self._feed.states(index)
+
+
+def tolerate(tally: Tally) -> Tally:
+    """A tally in which whatever ended has succeeded.
+
+    Examples
+    --------
+    >>> tolerate(Tally(3, 1, 1, 0, 2, ("load",)))
+    Tally(total=3, successful=2, failed=0, skipped=0, finished=2, failed_names=())
+    """
+    return Tally(tally.total, tally.finished, 0, tally.skipped, tally.finished, ())
+
+
+class _FilledFeed(Feed):
+    """Templates, filled with the values of the nodes they refer to."""
+
+    def __init__(
+        self, feed: Feed, above: Mapping[int, tuple[str, Sequence[Segment], bool]]
+    ) -> None:
+        self._feed = feed
+        self._whole = {
+            node: _WholeFeed(name, segments, fanout, False)
+            for node, (name, segments, fanout) in above.items()
+        }
+        self._each = {
+            node: _EachChildFeed(name, segments)
+            for node, (name, segments, fanout) in above.items()
+            if fanout
+        }
+        self.constant_tally = isinstance(feed, _ConstantFeed)
+
+    def tally(self, index: int) -> Tally | None:
+        found = self._feed.value(index)
+        if not isinstance(found, Template):
+            return None
+        return sum_tallies(self._tally_of(part, index) for part in found.parts)
+
+    def value(self, index: int) -> Any:
+        found = self._feed.value(index)
+        if not isinstance(found, Template):
+            return found
+        try:
+            values = [self._value_of(part, index) for part in found.parts]
+            return fill(found, values)
+        except Exception as error:  # a value may not go where the future stood
+            raise InputError(
+                "an argument with futures inside cannot be put together: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+    def states(self, index: int) -> Iterable[tuple[int | None, State]]:
+        found = self._feed.value(index)
+        if not isinstance(found, Template):
+            return
+        number = 0
+        for part in found.parts:
+            given = [part] if isinstance(part, State) else self._states_of(part, index)
+            for state in given:
+                yield number, state
+                number += 1
+
+    def _feed_of(self, part: Part, index: int) -> tuple[Feed, int]:
+        if part.child is None or part.node not in self._each:
+            return self._whole[part.node], index
+        return self._each[part.node], part.child
+
+    def _tally_of(self, part: Part | State, index: int) -> Tally:
+        if isinstance(part, State):
+            return tally_of_state(part, part.name)
+        feed, place = self._feed_of(part, index)
+        found = feed.tally(place)
+        assert found is not None
+        return tolerate(found) if part.tolerant else found
+
+    def _value_of(self, part: Part | State, index: int) -> Any:
+        if isinstance(part, State):
+            return part.result(raise_on_failure=False)
+        feed, place = self._feed_of(part, index)
+        return feed.value(place)
+
+    def _states_of(self, part: Part, index: int) -> Iterable[State]:
+        feed, place = self._feed_of(part, index)
+        return (state for _, state in feed.states(place))
+
+
 def _items_of_child(segment: Segment, offset: int) -> list[Any] | None:
     """Items of a child's value, `None` where it counts as one element."""
     if not is_success(segment, offset):
@@ -423,8 +543,29 @@ def open_feed(
     mapped : bool
         Whether the step runs children.
     """
+    feed = _open(step_input, arguments, segments, mapped)
+    return _TolerantFeed(feed) if step_input.tolerated else feed
+
+
+def _open(
+    step_input: StepInput,
+    arguments: Sequence[Any],
+    segments: Mapping[int, Segment],
+    mapped: bool,
+) -> Feed:
     name, source = step_input.name, step_input.source
     match source:
+        case Filled(inner, above):
+            places = {
+                whole.node: (
+                    label,
+                    _in_order(arguments, whole.node, whole.positions, whole.spans),
+                    whole.fanout,
+                )
+                for label, whole in above
+            }
+            plain = step_input._replace(source=inner)
+            return _FilledFeed(_open(plain, arguments, segments, mapped), places)
         case Fixed(value):
             return _ConstantFeed(value)
         case Items(values, start):

@@ -26,7 +26,7 @@ from prefect_dask_core.engine.effects import (
     Returned,
     Wait,
 )
-from prefect_dask_core.errors import TaskTimeoutError
+from prefect_dask_core.errors import InputError, TaskTimeoutError
 from prefect_dask_core.options import TaskOptions
 from prefect_dask_core.results.keeping import find_value, keep_value, run_name
 from prefect_dask_core.retries import delay_before_retry
@@ -139,7 +139,11 @@ def _run(run: TaskRun) -> Steps:
         failed = Failed(str(run.refusal), data=run.refusal)
         state, _ = yield from _enter(run, pending, failed)
         return state
-    inputs = run.inputs()
+    try:
+        inputs = run.inputs()
+    except InputError as error:
+        state, _ = yield from _enter(run, pending, Failed(str(error), data=error))
+        return state
     found = yield from _prepare(run, inputs)
     if found is not None:
         state, _ = yield from _enter(run, pending, found)
