@@ -18,6 +18,7 @@ from prefect_dask_core.engine.compile import FlowCollection
 from prefect_dask_core.errors import OptionTypeError, OptionValueError
 from prefect_dask_core.execution import RunOptions, compile_flow, run_flow
 from prefect_dask_core.flow_graph import FlowGraph
+from prefect_dask_core.function_flows import FunctionFlow
 from prefect_dask_core.runners.base import TaskRunner
 from prefect_dask_core.serialization import describe_flow, hash_of
 from prefect_dask_core.spellings import OnFailure
@@ -77,6 +78,13 @@ class Flow(FlowGraph):
     >>> flow.run()[result].result()
     13
     """
+
+    def __new__(cls, name: Any = None, *args: Any, **options: Any) -> Any:
+        """Make a graph flow; of a function, a function flow (decision C1)."""
+        fn = options.pop("fn", name)
+        if callable(fn):
+            return FunctionFlow(fn, *args, **options)
+        return super().__new__(cls)
 
     def __init__(
         self,

@@ -249,6 +249,11 @@ class State:
         """States of the children of a mapped task, one per child, in index order."""
         return None if isinstance(self.states, Mapping) else self.states
 
+    @property
+    def assets(self) -> tuple[Any, ...]:
+        """What a flow run did to assets: records with asset, event, run, upstream."""
+        return tuple(getattr(self.states, "assets", ()))
+
     # -- predicates of all generations ------------------------------------------
 
     def is_pending(self) -> bool:

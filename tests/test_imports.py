@@ -16,10 +16,13 @@ PACKAGE = "prefect_dask_core"
 #: From the bottom to the top. A module imports from layers below its own, and never
 #: sideways, but for the modules of one folder. A new module gets its place here.
 LAYERS = (
-    ("_version", "config", "dates", "errors", "serialization"),
+    ("_version", "config", "dates", "errors", "run_ids", "serialization"),
     ("states",),
     ("cache_validators", "context", "naming", "retries", "signals", "triggers"),
-    ("results", "ledger"),
+    ("assets", "hooks", "records", "results", "ledger"),
+    ("calls",),
+    ("run_contexts",),
+    ("runtime",),
     ("options", "utilities"),
     ("signatures", "spellings"),
     ("attributes", "bodies", "edges"),
@@ -30,9 +33,13 @@ LAYERS = (
     ("blocks", "diagnostics", "mapping"),
     ("control_flow", "resources"),
     ("engine",),
-    ("drawing", "runners", "testing"),
-    ("execution",),
-    ("flows", "futures"),
+    ("drawing", "futures", "materializing", "runners", "testing", "validation"),
+    ("lineage", "requests"),
+    ("execution", "flow_options", "scopes"),
+    ("calling", "returns"),
+    ("flow_runs",),
+    ("function_flows",),
+    ("flows",),
     ("",),  # the package itself: `__init__`
     ("monitor",),
     ("cli",),

@@ -64,7 +64,8 @@ class Hole:
         return Hole, (self.number,)
 
 
-class Template(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class Template:
     """A value with holes.
 
     Parameters
@@ -149,6 +150,7 @@ def rebuild(value: Any, replace: Callable[[Any], Any]) -> Any:
     """A value with some of what is in it replaced.
 
     Looks into lists, tuples, named tuples, sets, dicts (keys too) and dataclasses.
+    Numbers, text and `None` are not asked about.
 
     Parameters
     ----------
@@ -165,8 +167,8 @@ def rebuild(value: Any, replace: Callable[[Any], Any]) -> Any:
 
     Examples
     --------
-    >>> rebuild([1, (2, {"a": 3})], lambda x: "three" if x == 3 else x)
-    [1, (2, {'a': 'three'})]
+    >>> rebuild([1, (2, {"a": Hole(0)})], lambda x: 3 if x == Hole(0) else x)
+    [1, (2, {'a': 3})]
     """
     return _rebuild(value, replace, set())
 

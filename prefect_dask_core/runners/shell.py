@@ -10,9 +10,16 @@ import inspect
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine, MutableMapping, Sequence
+from collections.abc import (
+    Callable,
+    Coroutine,
+    Iterator,
+    MutableMapping,
+    Sequence,
+)
 from typing import TYPE_CHECKING, Any, Final
 
+from prefect_dask_core.calls import SCOPE, BodyScope, abandoned, finished
 from prefect_dask_core.context import context
 from prefect_dask_core.engine.compile import run_work
 from prefect_dask_core.engine.effects import Answer, Call, Overran, Raised, Returned
@@ -51,7 +58,8 @@ class ThreadShell:
 
     def call(self, call: Call) -> Answer:
         """Call user code; whatever it raises is an answer."""
-        with context(call.variables, logger=_logger_of(call)), _prints_of(call):
+        # Written out, and not `surroundings`: it runs for each of a million children.
+        with context(call.variables, **_more(call)), _prints_of(call):
             if call.timeout is None and not _loop_is_running():
                 return _invoke(call, None)
             return self._beside(call)
@@ -69,6 +77,8 @@ class ThreadShell:
         # that loop would leave it half closed.
         if runner.is_async and runner.done.wait(2 * GRACE):
             return runner.answer
+        # What the code itself submitted is not waited for any longer either.
+        abandoned(f"the task ran longer than {call.timeout:g} s")
         runner.end()
         stopped = runner.done.wait(GRACE)
         return Overran(call.timeout, left_behind=not stopped)
@@ -122,17 +132,25 @@ def _invoke(
         if inspect.iscoroutine(value):
             if on_async is not None:
                 on_async()
-            return asyncio.run(_limited(value, timeout))
-        return Returned(value)
+            return _finished(asyncio.run(limited(value, timeout)))
+        return Returned(finished(value))
     except KeyboardInterrupt as error:
+        abandoned("interrupted")
         if threading.current_thread() is threading.main_thread():
             raise  # a person at the keyboard, not the task
         return Raised(error)
     except BaseException as error:
+        finished(None)  # nothing that was submitted is dropped
         return Raised(error)
 
 
-async def _limited(body: Coroutine[Any, Any, Any], timeout: float | None) -> Answer:
+def _finished(answer: Answer) -> Answer:
+    if isinstance(answer, Returned):
+        return Returned(finished(answer.value))
+    return answer
+
+
+async def limited(body: Coroutine[Any, Any, Any], timeout: float | None) -> Answer:
     """Await a coroutine; cancel it a little before its thread would be ended."""
     task = asyncio.ensure_future(body)
     done, _ = await asyncio.wait({task}, timeout=timeout)
@@ -170,7 +188,22 @@ class _RunLogger(_Adapter):
         extra = {name: variables.get(name) for name in _RECORDED}
         extra["task_run_count"] = variables.get("task_run_count", 1)
         kwargs["extra"] = {**extra, **(kwargs.get("extra") or {})}
+        if extra["task_full_name"] is None:
+            return f"Flow '{variables.get('flow_name')}': {msg}", kwargs
         return f"Task '{extra['task_full_name']}': {msg}", kwargs
+
+
+@contextlib.contextmanager
+def surroundings(call: Call) -> Iterator[None]:
+    """What code sees around it: context variables, a logger, where prints go."""
+    with context(call.variables, **_more(call)), _prints_of(call):
+        yield
+
+
+def _more(call: Call) -> dict[str, Any]:
+    # The function of a flow brings a scope of its own.
+    scope = call.variables.get(SCOPE) or BodyScope()
+    return {"logger": _logger_of(call), SCOPE: scope}
 
 
 def _prints_of(call: Call) -> contextlib.AbstractContextManager[None]:
