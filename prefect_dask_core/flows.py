@@ -79,11 +79,10 @@ class Flow(FlowGraph):
     13
     """
 
-    def __new__(cls, name: Any = None, *args: Any, **options: Any) -> Any:
+    def __new__(cls, *args: Any, **options: Any) -> Any:
         """Make a graph flow; of a function, a function flow (decision C1)."""
-        fn = options.pop("fn", name)
-        if callable(fn):
-            return FunctionFlow(fn, *args, **options)
+        if "fn" in options or (args and callable(args[0])):
+            return FunctionFlow(*args, **options)
         return super().__new__(cls)
 
     def __init__(

@@ -108,3 +108,9 @@ def runner(request):
     if request.param == "threads":
         return ThreadPoolTaskRunner(2)
     return DaskTaskRunner(cluster=request.getfixturevalue("client"))
+
+
+@pytest.fixture(params=["sequential"])
+def flow_runner(request):
+    """A task runner that function flows can run on."""
+    return SequentialTaskRunner()

@@ -131,7 +131,11 @@ def drive_generator(
         while True:
             effect = steps.send(answer)
             if isinstance(effect, Call) and effect.function is body:
-                answer = yield from _stream(effect)
+                try:
+                    answer = yield from _stream(effect)
+                except GeneratorExit:
+                    # The reader has what it wanted: the run completes, and says so.
+                    answer = Returned(None)
             else:
                 answer = _carry_out(effect, shell)
     except StopIteration as stop:
@@ -146,27 +150,28 @@ def _values_of(call: Call) -> Any:
 
 def _stream(call: Call) -> Generator[Any, Any, Answer]:
     """Values of a generator; its surroundings are there only while it runs."""
-    sent: Any = None
     begin = time.time()
     with surroundings(call):
         values = _values_of(call)
+    go_on: Callable[[], Any] = partial(next, values)
     while True:
         if call.timeout is not None and time.time() - begin > call.timeout:
             values.close()
             return Overran(call.timeout)
         try:
             with surroundings(call):
-                value = values.send(sent)
+                value = go_on()
         except StopIteration as stop:
             return Returned(stop.value)
         except BaseException as error:
             return Raised(error)
         try:
-            sent = yield value
+            go_on = partial(values.send, (yield value))
         except GeneratorExit:
             values.close()
-            # The reader has what it wanted: the run completes, and says so.
-            return Returned(None)
+            raise
+        except BaseException as error:  # the reader has thrown it in
+            go_on = partial(values.throw, error)
 
 
 async def drive_async_generator(

@@ -24,7 +24,7 @@ from prefect_dask_core.context import context
 from prefect_dask_core.engine.compile import run_work
 from prefect_dask_core.engine.effects import Answer, Call, Overran, Raised, Returned
 from prefect_dask_core.engine.whole import Outcome
-from prefect_dask_core.runners.prints import captured
+from prefect_dask_core.runners.prints import are_captured, captured, released
 
 _LOGGER: Final = logging.getLogger("prefect_dask_core.task_runs")
 
@@ -208,7 +208,8 @@ def _more(call: Call) -> dict[str, Any]:
 
 def _prints_of(call: Call) -> contextlib.AbstractContextManager[None]:
     if not call.log_prints:
-        return contextlib.nullcontext()
+        # A flow around may log its prints, and this task may not.
+        return released() if are_captured() else contextlib.nullcontext()
     return captured(_logger_of(call))
 
 
