@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import functools
 import threading
+import time
 from collections import namedtuple
 from dataclasses import dataclass
 
@@ -114,9 +115,9 @@ def test_deferred_runs_are_refused(flow_runner):
 
 def test_a_call_runs_the_whole_task():
     seen = []
-    slow = Task(lambda: list(iter(int, 1)), name="slow", timeout_seconds=0.05)
+    slow = Task(lambda x: time.sleep(x), name="slow", timeout_seconds=0.05)
     with pytest.raises(TaskTimeoutError, match=r"slow ran longer than 0\.05 s"):
-        slow()
+        slow(0.3)
     twice = fails(2, then="ok", retries=2, on_completion=[lambda *a: seen.append(a)])
     assert twice() == "ok"
     (seen_task, record, state) = seen[0]
