@@ -7,15 +7,85 @@ decides on that runs tasks, so it is far above them; it makes itself known here.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar, overload
 
 from prefect_dask_core.context import context
 from prefect_dask_core.errors import InternalError
 from prefect_dask_core.records import TaskRun
+from prefect_dask_core.states import State
 
 #: Context variable of what a running flow function or body can submit to.
 SCOPE = "_scope"
+
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Future(Protocol[T_co]):
+    """What `Task.submit` returns, for type checkers; see `futures.PrefectFuture`."""
+
+    @property
+    def name(self) -> str:
+        """Name of the run."""
+
+    @property
+    def task_run_id(self) -> uuid.UUID:
+        """Id of the run."""
+
+    @property
+    def state(self) -> State:
+        """State at this moment."""
+
+    def get_state(self) -> State:
+        """State at this moment."""
+
+    def done(self) -> bool:
+        """Whether the run has ended."""
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait for its end."""
+
+    def result(
+        self, timeout: float | None = None, raise_on_failure: bool = True
+    ) -> T_co:
+        """Its value."""
+
+    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
+        """Call a function at its end."""
+
+    def __await__(self) -> Generator[Any, None, T_co]: ...
+
+
+class Futures(Protocol[T]):
+    """What `Task.map` returns, for type checkers; see `futures.FutureList`."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Future[T]]: ...
+    @overload
+    def __getitem__(self, index: int) -> Future[T]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Futures[T]: ...
+    @property
+    def states(self) -> Sequence[State]:
+        """State of each at this moment."""
+
+    def progress(self) -> dict[str, int]:
+        """How many are in which state."""
+
+    def done(self) -> bool:
+        """Whether all have ended."""
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait for the end of all."""
+
+    def result(
+        self, timeout: float | None = None, raise_on_failure: bool = True
+    ) -> list[T]:
+        """Values of all."""
+
+    def __await__(self) -> Generator[Any, None, list[T]]: ...
 
 
 class Caller(Protocol):

@@ -10,7 +10,7 @@ import itertools
 import os
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta
 from typing import (
     TYPE_CHECKING,
@@ -18,6 +18,7 @@ from typing import (
     ClassVar,
     Final,
     Generic,
+    Literal,
     ParamSpec,
     TypeVar,
     overload,
@@ -26,7 +27,7 @@ from typing import (
 from prefect_dask_core.assets import Asset
 from prefect_dask_core.attributes import OptionAttribute, add_older_attributes
 from prefect_dask_core.bodies import NOT_PICKLED, TaskBody, do_nothing, key_of
-from prefect_dask_core.calls import caller
+from prefect_dask_core.calls import Future, Futures, caller
 from prefect_dask_core.context import GraphBuilder, context, current_group, current_tags
 from prefect_dask_core.edges import Annotation
 from prefect_dask_core.errors import (
@@ -48,6 +49,7 @@ from prefect_dask_core.spellings import (
     make_options,
     nearest,
 )
+from prefect_dask_core.states import State
 
 if TYPE_CHECKING:
     import typing_extensions
@@ -59,6 +61,7 @@ else:
     P = ParamSpec("P")
     R = TypeVar("R")
 
+T = TypeVar("T")
 TaskT = TypeVar("TaskT", bound="Task")
 HookT = TypeVar("HookT", bound=Callable[..., Any])
 
@@ -253,6 +256,21 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
 
     # -- calls ------------------------------------------------------------------
 
+    @overload
+    def __call__(
+        self: Task[P, Coroutine[Any, Any, T]],
+        *args: Any,
+        return_state: Literal[True],
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, State]: ...
+    @overload
+    def __call__(
+        self, *args: Any, return_state: Literal[True], **kwargs: Any
+    ) -> State: ...
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    def __call__(self, *args: Any, wait_for: Any, **kwargs: Any) -> R: ...
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Bind a copy into the active flow, or run the task now.
 
@@ -308,6 +326,16 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
             twin.__dict__["options"] = change_options(twin.options, {"nout": None})
         return twin
 
+    @overload
+    def submit(
+        self, *args: Any, return_state: Literal[True], **kwargs: Any
+    ) -> State: ...
+    @overload
+    def submit(
+        self: Task[P, Coroutine[Any, Any, T]], *args: Any, **kwargs: Any
+    ) -> Future[T]: ...
+    @overload
+    def submit(self, *args: Any, **kwargs: Any) -> Future[R]: ...
     def submit(self, *args: Any, **kwargs: Any) -> Any:
         """Hand a run of the task to the runner of the running flow; do not wait.
 
@@ -335,6 +363,16 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
             )
         return caller().submit(self, args, kwargs)
 
+    @overload
+    def map(
+        self, *args: Any, return_state: Literal[True], **kwargs: Any
+    ) -> list[State]: ...
+    @overload
+    def map(
+        self: Task[P, Coroutine[Any, Any, T]], *args: Any, **kwargs: Any
+    ) -> Futures[T]: ...
+    @overload
+    def map(self, *args: Any, **kwargs: Any) -> Futures[R]: ...
     def map(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task once per item of its arguments.
 

@@ -12,6 +12,9 @@ from prefect_dask_core import (
     ThreadPoolTaskRunner,
 )
 
+#: Checked by mypy, see test_typing.py; never run.
+collect_ignore = ["typing"]
+
 
 @pytest.fixture(scope="session")
 def cluster():
