@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, ove
 from prefect_dask_core.attributes import OptionAttribute
 from prefect_dask_core.bodies import TaskBody
 from prefect_dask_core.calling import value_of
+from prefect_dask_core.drawing import Picture, digraph, mermaid
 from prefect_dask_core.errors import (
     DeclarationError,
     OptionTypeError,
     OptionValueError,
 )
+from prefect_dask_core.flow_drawing import picture_of_flow
 from prefect_dask_core.flow_options import (
     FlowOptions,
     change_flow_options,
@@ -226,6 +229,59 @@ class FunctionFlow(TaskBody, Generic[P, R]):
     def serialize_parameters(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Parameters as plain data that JSON can hold; what has none, by its `repr`."""
         return {name: _as_json(value) for name, value in parameters.items()}
+
+    # -- drawing ----------------------------------------------------------------
+
+    def visualize(self, *args: Any, **kwargs: Any) -> Any:
+        """Draw the tasks that the function calls, with Graphviz.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Arguments of the function. It runs, but its tasks do not: their calls give
+            `Task.viz_return_value`, or something that can only be handed on.
+
+        Returns
+        -------
+        graphviz.Digraph
+            A notebook shows it as a picture; its method ``view()`` opens a window.
+
+        Raises
+        ------
+        VisualizationUnsupportedError
+            If a task is submitted or mapped, or the value of one is used.
+        """
+        return digraph(self._picture(args, kwargs), False)
+
+    async def avisualize(self, *args: Any, **kwargs: Any) -> Any:
+        """Draw the tasks that the function calls; see `visualize`."""
+        return digraph(await asyncio.to_thread(self._picture, args, kwargs), False)
+
+    def generate_mermaid_graph(self, *args: Any, **kwargs: Any) -> str:
+        """Drawing of the tasks that the function calls, as Mermaid text.
+
+        Examples
+        --------
+        >>> import warnings
+        >>> from prefect_dask_core import task
+        >>> @task
+        ... def load():
+        ...     return [1]
+        >>> @flow
+        ... def etl():
+        ...     return task(len, name="count")(load())
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore")
+        ...     print(etl.generate_mermaid_graph())
+        flowchart TD
+            load_0(["load-0"])
+            count_0(["count-0"])
+            load_0 --> count_0
+        """
+        return mermaid(self._picture(args, kwargs))
+
+    def _picture(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Picture:
+        return picture_of_flow(self, self._bind(args, kwargs))
 
     # -- hooks ------------------------------------------------------------------
 

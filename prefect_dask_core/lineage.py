@@ -11,7 +11,6 @@ from prefect_dask_core.materializing import Materialized, MaterializingTask
 from prefect_dask_core.states import Cached, State
 from prefect_dask_core.tasks import Task
 
-#: Values that are one object everywhere, so that their identity tells nothing.
 _SHARED: Final = (bool, type(None))
 _SMALL_INTS: Final = range(-5, 257)
 
@@ -119,8 +118,18 @@ class Lineage:
         ]
 
     def _follow(self, value: Any, assets: tuple[Asset, ...]) -> None:
-        if isinstance(value, _SHARED):
-            return
-        if isinstance(value, int) and value in _SMALL_INTS:
-            return
-        self._made[id(value)] = (value, assets)
+        if not is_shared(value):
+            self._made[id(value)] = (value, assets)
+
+
+def is_shared(value: Any) -> bool:
+    """Whether a value is one object everywhere, so that its identity tells nothing.
+
+    Examples
+    --------
+    >>> is_shared(None), is_shared(7), is_shared([])
+    (True, True, False)
+    """
+    if isinstance(value, _SHARED):
+        return True
+    return isinstance(value, int) and value in _SMALL_INTS

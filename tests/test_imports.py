@@ -36,7 +36,7 @@ LAYERS = (
     ("drawing", "futures", "materializing", "runners", "testing", "validation"),
     ("lineage", "requests"),
     ("execution", "flow_options", "scopes"),
-    ("calling", "returns"),
+    ("calling", "flow_drawing", "returns"),
     ("flow_runs",),
     ("function_flows",),
     ("flows",),
