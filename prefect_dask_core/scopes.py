@@ -19,6 +19,7 @@ from typing import Any, Final
 from dask.base import get_annotations
 
 from prefect_dask_core.annotations import AllowFailure, Quote
+from prefect_dask_core.cached_values import known_to, remember
 from prefect_dask_core.edges import Annotation
 from prefect_dask_core.engine.columns import tally_of_state
 from prefect_dask_core.engine.feeds import sum_tallies, tolerate
@@ -34,7 +35,7 @@ from prefect_dask_core.futures import (
     node_of,
 )
 from prefect_dask_core.lineage import Lineage
-from prefect_dask_core.options import ANNOTATIONS
+from prefect_dask_core.options import ANNOTATIONS, TaskOptions
 from prefect_dask_core.requests import Inputs, check_lengths, inputs_of_call
 from prefect_dask_core.runners.drive import Blocking, Steps
 from prefect_dask_core.states import State, TriggerFailed
@@ -108,6 +109,8 @@ class Scope:
         self._session: Session | None = None
         self._names: dict[int, str] = {}
         self._looked: set[int] = set()
+        #: Held, so that their values are there at the end.
+        self._cached: list[tuple[TaskOptions, Handle]] = []
         #: Runs that were called, with their states.
         self._called: dict[str, State] = {}
         self._ended: Sequence[State] | None = None
@@ -139,7 +142,7 @@ class Scope:
                 name,
                 given,
                 mapped,
-                _variables_of(name, mapped, inputs),
+                _variables_of(task, name, mapped, inputs),
                 inputs.tolerated,
                 {**_dask_annotations(), **task.annotations},
             )
@@ -148,6 +151,8 @@ class Scope:
             self._looked |= inputs.tolerated
             self.lineage.add(task, name, inputs.names)
         handle = Handle(session, node, name, task.name, self.id_base, self._looked)
+        if task.options.cache_for is not None:
+            self._cached.append((task.options, handle))
         return FutureList(handle=handle) if mapped else PrefectFuture(handle)
 
     def _whole(self, value: Any) -> Any:
@@ -211,6 +216,7 @@ class Scope:
                 "map_index": None,
                 "task_run_id": uuid.uuid4() if self._loose else None,
                 "task_inputs": listed,
+                "caches": known_to([task.options]),
                 "_id_base": self.id_base,
             },
             now=time.time,
@@ -220,6 +226,8 @@ class Scope:
         if isinstance(state, TriggerFailed) and above:
             state = state.replace(data=_upstream_error(name, state, above))
         self.lineage.ended(name, state)
+        if task.options.cache_for is not None:
+            remember([(task.options, state)])
         if not self._loose:
             self._called[name] = state
         return state
@@ -238,6 +246,8 @@ class Scope:
             self._ended = self._session.close()
             for node, name in self._names.items():
                 self.lineage.ended(name, self._ended[node])
+            remember((o, self._ended[handle.node]) for o, handle in self._cached)
+            self._cached.clear()
         ended = self._ended or ()
         submitted = {name: ended[node] for node, name in self._names.items()}
         return {**submitted, **self._called}
@@ -269,9 +279,13 @@ def _is_bad(state: State) -> bool:
     return not state.is_successful() and not isinstance(state, TriggerFailed)
 
 
-def _variables_of(name: str, mapped: bool, inputs: Inputs) -> dict[str, Any]:
+def _variables_of(
+    task: Task, name: str, mapped: bool, inputs: Inputs
+) -> dict[str, Any]:
     """Context variables of a run that is submitted."""
     found: dict[str, Any] = {}
+    if task.options.cache_for is not None:
+        found["caches"] = known_to([task.options])
     if not mapped:
         found["task_run_name"] = name
     listed = inputs.listed()

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import namedtuple
 from dataclasses import dataclass
+from datetime import timedelta
 
 import dask
 import pytest
@@ -27,6 +28,7 @@ from prefect_dask_core import (
     triggers,
     unmapped,
 )
+from prefect_dask_core.cache_validators import all_inputs
 from prefect_dask_core.errors import (
     InputError,
     MappingLengthMismatch,
@@ -732,3 +734,23 @@ def test_a_mapped_list_is_a_list_of_futures(flow_runner):
         return quote(isinstance(double.map([1]), FutureList))
 
     assert run(body, flow_runner)
+
+
+def test_values_are_cached_between_runs_and_calls(flow_runner):
+    begun = []
+
+    @task(cache_for=timedelta(hours=1), cache_key="test_calling")
+    def costly(x):
+        begun.append(x)
+        return x + 1
+
+    def body():
+        return costly.submit(1), costly.map([2, 3])
+
+    assert run(lambda: [*body()], flow_runner) == [2, [3, 4]]
+    validated = costly.with_options(cache_validator=all_inputs)
+    assert validated(1) == 2
+    assert run(lambda: validated.submit(3), flow_runner) == 4
+    assert validated(9) == 10
+    assert validated(9) == 10
+    assert begun == [1, 2, 3, 9]
