@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from prefect_dask_core.assets import Asset
-from prefect_dask_core.materializing import Materialized, MaterializingTask
-from prefect_dask_core.states import Cached, State
+from prefect_dask_core.materializing import MaterializingTask
+from prefect_dask_core.states import Cached, Materialized, State
 from prefect_dask_core.tasks import Task
 
 _SHARED: Final = (bool, type(None))

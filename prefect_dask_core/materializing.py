@@ -9,35 +9,11 @@ from typing import Any, ParamSpec, TypeVar
 from prefect_dask_core.assets import Asset, as_assets
 from prefect_dask_core.context import context
 from prefect_dask_core.errors import OptionTypeError
-from prefect_dask_core.states import NO_DATA, Completed, State
+from prefect_dask_core.states import Materialized, State
 from prefect_dask_core.tasks import Task
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class Materialized(Completed):
-    """Completed, with what the body said of its assets.
-
-    Parameters
-    ----------
-    asset_metadata : mapping of str to mapping
-        By the key of an asset.
-    """
-
-    __slots__ = ("asset_metadata",)
-    asset_metadata: Mapping[str, Mapping[str, Any]]
-
-    def __init__(
-        self,
-        message: str | None = None,
-        data: Any = NO_DATA,
-        *,
-        asset_metadata: Mapping[str, Mapping[str, Any]] | None = None,
-        **common: Any,
-    ) -> None:
-        super().__init__(message, data, **{"name": "Completed", **common})
-        object.__setattr__(self, "asset_metadata", dict(asset_metadata or {}))
 
 
 class MaterializingTask(Task[P, R]):

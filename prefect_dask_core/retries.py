@@ -88,8 +88,9 @@ def jittered(delay: float, factor: float | None, fraction: float) -> float:
     lowest = 0.0 if k >= 50 else math.log2(2**k / (2**k - 1))
     low, high = 1 - math.exp(-lowest), 1 - math.exp(-k)
     p = low + fraction * (high - low)
-    # A huge factor makes `p` 1 to the last digit, whose logarithm is out of bounds.
-    return -delay * math.log(max(1 - p, 1e-300))
+    # Where `p` is 1 to the last digits, its logarithm may be out of bounds.
+    found = -delay * math.log(max(1 - p, 1e-300))
+    return min(max(found, lowest * delay), k * delay)
 
 
 #: A fraction for `jittered`. Asked for through an effect: the engine draws no lots.

@@ -639,6 +639,30 @@ class Cached(Completed):
         put(self, "cached_result_expiration", cached_result_expiration)
 
 
+class Materialized(Completed):
+    """Completed, with what the body said of its assets.
+
+    Parameters
+    ----------
+    asset_metadata : mapping of str to mapping
+        By the key of an asset.
+    """
+
+    __slots__ = ("asset_metadata",)
+    asset_metadata: Mapping[str, Mapping[str, Any]]
+
+    def __init__(
+        self,
+        message: str | None = None,
+        data: Any = NO_DATA,
+        *,
+        asset_metadata: Mapping[str, Mapping[str, Any]] | None = None,
+        **common: Any,
+    ) -> None:
+        super().__init__(message, data, **{"name": "Completed", **common})
+        object.__setattr__(self, "asset_metadata", dict(asset_metadata or {}))
+
+
 class Mapped(Completed):
     """Parent of children, which have a state each.
 
