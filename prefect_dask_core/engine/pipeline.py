@@ -28,7 +28,7 @@ from prefect_dask_core.engine.effects import (
     Wait,
 )
 from prefect_dask_core.errors import InputError, TaskTimeoutError
-from prefect_dask_core.hooks import ask_condition, call_hook, hooks_at
+from prefect_dask_core.hooks import Hook, ask_condition, call_hook, hooks_at
 from prefect_dask_core.options import TaskOptions
 from prefect_dask_core.records import TaskRun as TaskRunRecord
 from prefect_dask_core.records import task_run_of
@@ -136,8 +136,9 @@ def run_task(run: TaskRun) -> Steps:
     run.end = run.now()
     if state.timestamp is None:
         state = state.replace(timestamp=run.end)
-    if not state.is_running():
-        yield from _call_hooks(run, state)
+    hooks = hooks_at(run.options, state, run.started)
+    if hooks and not state.is_running():
+        yield from _call_hooks(run, hooks, state)
     return state
 
 
@@ -160,7 +161,7 @@ def _run(run: TaskRun) -> Steps:
     if found is not None:
         state, _ = yield from _enter(run, pending, found)
         return state
-    state, stop = yield from _begin(run, pending, Running(timestamp=run.now()))
+    state, stop = yield from _enter(run, pending, Running(timestamp=run.now()))
     while not stop and state.is_running():
         answer = yield Call(
             call_body,
@@ -364,7 +365,7 @@ def _again(run: TaskRun, state: State) -> Transition:
             "task_loop_result": state.data,
         }
         run.attempts = 1
-        return (yield from _begin(run, state, Running(timestamp=run.now())))
+        return (yield from _enter(run, state, Running(timestamp=run.now())))
     if isinstance(state, Failed):
         delay = yield from _delay(run, state)
         if delay is None:
@@ -383,7 +384,7 @@ def _again(run: TaskRun, state: State) -> Transition:
         if due is not None and due > run.now():
             yield Wait(due)
         run.attempts += 1
-        return (yield from _begin(run, state, Retrying(timestamp=run.now())))
+        return (yield from _enter(run, state, Retrying(timestamp=run.now())))
     return state, True
 
 
@@ -410,7 +411,7 @@ def _delay(run: TaskRun, failed: State) -> Generator[Effect, Answer, float | Non
 
 
 def _enter(run: TaskRun, old: State, new: State) -> Transition:
-    """Put a change of state before the state handlers.
+    """Put a change of state before the state handlers; call hooks of a running one.
 
     Returns
     -------
@@ -446,21 +447,18 @@ def _enter(run: TaskRun, old: State, new: State) -> Transition:
             continue
         message = f"state handler {_name(handler)} raised {_told(answer.error)}"
         return Failed(message, data=answer.error), True
+    if isinstance(new, Running):
+        run.started = True
+        if run.options.on_running:
+            yield from _call_hooks(run, run.options.on_running, new)
     return new, isinstance(new, Paused)
 
 
-def _begin(run: TaskRun, old: State, new: State) -> Transition:
-    """Enter a running state, and call the hooks of it."""
-    state, stop = yield from _enter(run, old, new)
-    if not stop and state.is_running():
-        run.started = True
-        yield from _call_hooks(run, state)
-    return state, stop
-
-
-def _call_hooks(run: TaskRun, state: State) -> Generator[Effect, Answer, None]:
+def _call_hooks(
+    run: TaskRun, hooks: tuple[Hook, ...], state: State
+) -> Generator[Effect, Answer, None]:
     """Call the hooks of a state; whatever they raise changes nothing."""
-    for hook in hooks_at(run.options, state, run.started):
+    for hook in hooks:
         args = (hook, run.task, _record(run, state), state)
         yield Call(call_hook, args, variables=_variables(run))
 
