@@ -147,6 +147,12 @@ class BodyScope:
         self.opened: Opened | None = None
 
 
+def has_submitted() -> bool:
+    """Whether the running body has submitted anything."""
+    scope = context.get(SCOPE)
+    return isinstance(scope, BodyScope) and scope.opened is not None
+
+
 def finished(value: Any) -> Any:
     """What a body returned, once what it has submitted is final."""
     scope = context.get(SCOPE)

@@ -97,7 +97,7 @@ class Scope:
         loose: bool = False,
     ) -> None:
         self.name = name
-        self.variables = variables
+        self.variables = {**variables, "_id_base": id_base}
         self.id_base = id_base
         self.lineage = Lineage()
         self._open = open_session
@@ -217,7 +217,6 @@ class Scope:
                 "task_run_id": uuid.uuid4() if self._loose else None,
                 "task_inputs": listed,
                 "caches": known_to([task.options]),
-                "_id_base": self.id_base,
             },
             now=time.time,
         )

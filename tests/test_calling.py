@@ -11,11 +11,14 @@ from datetime import timedelta
 
 import dask
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from prefect_dask_core import (
     Flow,
     FutureList,
     PrefectFuture,
+    SequentialTaskRunner,
     Task,
     allow_failure,
     context,
@@ -23,6 +26,7 @@ from prefect_dask_core import (
     flow,
     mapped,
     quote,
+    runtime,
     tags,
     task,
     triggers,
@@ -642,6 +646,90 @@ def test_runs_below_a_task_have_ids_of_their_own(flow_runner):
         return [run_id.submit().result(), run_id.submit().result(), run_id(), own]
 
     assert len(set(run(body, flow_runner))) == 4
+
+
+def test_asynchronous_and_generating_bodies_submit_too(flow_runner):
+    seen = []
+    note = Task(seen.append, name="note")
+
+    @task
+    async def asynchronous():
+        note.submit("a")
+        return double.submit(1)
+
+    @task
+    def generating():
+        note.submit("b")
+        yield 1
+        note.submit("c")
+        yield 2
+
+    @task
+    async def both_at_once():
+        note.submit("d")
+        yield 1
+
+    @flow(task_runner=flow_runner)
+    async def body():
+        found = [n async for n in both_at_once()]
+        return await asynchronous(), list(generating()), found
+
+    assert asyncio.run(body()) == (2, [1, 2], [1])
+    assert sorted(seen) == ["a", "b", "c", "d"]
+
+
+def test_a_run_below_a_task_knows_its_own_id(flow_runner):
+    @task
+    def inner():
+        return runtime.task_run.id
+
+    @task
+    def outer():
+        future = inner.submit()
+        return str(future.task_run_id), future.result(), inner.map.__name__
+
+    told, found, _ = run(lambda: outer.submit().result(), flow_runner)
+    assert told == found
+
+
+expressions = st.recursive(
+    st.integers(-5, 5),
+    lambda inner: st.one_of(
+        st.tuples(st.just("double"), inner),
+        st.tuples(st.just("same"), st.lists(inner, max_size=3)),
+        st.tuples(st.just("map"), st.lists(inner, max_size=3)),
+        st.tuples(st.just("call"), inner),
+    ),
+    max_leaves=8,
+)
+
+
+def evaluated(expression):
+    if not isinstance(expression, tuple):
+        return expression
+    kind, inner = expression
+    if kind in ("double", "call"):
+        return 2 * evaluated(inner)
+    found = [evaluated(item) for item in inner]
+    return found if kind == "same" else [2 * item for item in found]
+
+
+def submitted(expression):
+    if not isinstance(expression, tuple):
+        return expression
+    kind, inner = expression
+    if kind == "double":
+        return double.submit(submitted(inner))
+    if kind == "call":
+        return double(submitted(inner))
+    found = [submitted(item) for item in inner]
+    return same.submit(found) if kind == "same" else double.map(found)
+
+
+@given(expressions)
+def test_a_flow_gives_what_a_plain_evaluation_gives(expression):
+    found = run(lambda: [submitted(expression)], SequentialTaskRunner())
+    assert found == [evaluated(expression)]
 
 
 # -- context -----------------------------------------------------------------------

@@ -11,10 +11,11 @@ import asyncio
 import inspect
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
+from prefect_dask_core.calls import SCOPE, BodyScope, finished, has_submitted
 from prefect_dask_core.engine.effects import (
     Answer,
     Call,
@@ -106,8 +107,14 @@ async def _inside(call: Call) -> Answer:
     with surroundings(call):
         try:
             value = call.function(*call.args, **call.kwargs)
-            return Returned(await value if inspect.isawaitable(value) else value)
+            if inspect.isawaitable(value):
+                value = await value
+            if has_submitted():
+                value = await asyncio.to_thread(finished, value)
+            return Returned(value)
         except BaseException as error:
+            if has_submitted():
+                await asyncio.to_thread(finished, None)
             return Raised(error)
 
 
@@ -148,9 +155,17 @@ def _values_of(call: Call) -> Any:
     return owner.call_body(inputs)
 
 
+def _with_one_scope(call: Call) -> Call:
+    """A call whose code submits to one scope, however often it is entered."""
+    if SCOPE in call.variables:
+        return call
+    return replace(call, variables={**call.variables, SCOPE: BodyScope()})
+
+
 def _stream(call: Call) -> Generator[Any, Any, Answer]:
     """Values of a generator; its surroundings are there only while it runs."""
     begin = time.time()
+    call = _with_one_scope(call)
     with surroundings(call):
         values = _values_of(call)
     go_on: Callable[[], Any] = partial(next, values)
@@ -158,13 +173,14 @@ def _stream(call: Call) -> Generator[Any, Any, Answer]:
         if call.timeout is not None and time.time() - begin > call.timeout:
             values.close()
             return Overran(call.timeout)
-        try:
-            with surroundings(call):
+        with surroundings(call):
+            try:
                 value = go_on()
-        except StopIteration as stop:
-            return Returned(stop.value)
-        except BaseException as error:
-            return Raised(error)
+            except StopIteration as stop:
+                return Returned(finished(stop.value))
+            except BaseException as error:
+                finished(None)
+                return Raised(error)
         try:
             go_on = partial(values.send, (yield value))
         except GeneratorExit:
@@ -186,6 +202,7 @@ async def drive_async_generator(
             end(stop.value)
             return
         if isinstance(effect, Call) and effect.function is body:
+            effect = _with_one_scope(effect)
             with surroundings(effect):
                 values = _values_of(effect)
             while True:
@@ -204,6 +221,8 @@ async def drive_async_generator(
                     await values.aclose()
                     answer = Returned(None)
                     break
+            with surroundings(effect):
+                await asyncio.to_thread(finished, None)
         elif isinstance(effect, Blocking):
             answer = await asyncio.to_thread(effect.function)
         elif isinstance(effect, Wait):
