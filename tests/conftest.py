@@ -11,6 +11,7 @@ from prefect_dask_core import (
     SequentialTaskRunner,
     ThreadPoolTaskRunner,
 )
+from tests.lazy_runner import LazyRunner
 
 #: Checked by mypy, see test_typing.py; never run.
 collect_ignore = ["typing"]
@@ -113,7 +114,10 @@ def runner(request):
     return DaskTaskRunner(cluster=request.getfixturevalue("client"))
 
 
-@pytest.fixture(params=["sequential"])
+FLOW_RUNNERS = {"sequential": SequentialTaskRunner, "lazy": LazyRunner}
+
+
+@pytest.fixture(params=FLOW_RUNNERS)
 def flow_runner(request):
     """A task runner that function flows can run on."""
-    return SequentialTaskRunner()
+    return FLOW_RUNNERS[request.param]()

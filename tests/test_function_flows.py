@@ -360,7 +360,9 @@ def test_a_failure_that_nobody_asks_about_is_told(flow_runner, caplog):
 
     def asks():
         fail.submit("x").wait()
-        return fail.submit("y").state.is_failed()
+        future = fail.submit("y")
+        future.wait()
+        return future.state.is_failed()
 
     with caplog.at_level(logging.WARNING):
         assert run(asks, flow_runner) is True
