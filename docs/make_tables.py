@@ -1,9 +1,10 @@
 """Write the tables of the documentation from the rows beside this file.
 
-Each row of ``declarative_rows.csv`` is one option, method or statement of the reference
-pages: its name; the generations that document it ("later" for an option that only later
-ones had); its kind; and the test that proves it, as ``module::test`` below ``tests``.
-Run it without arguments after a change of the rows::
+Each row of a ``*_rows.csv`` is one option, method or statement of the reference pages:
+its name; the generations that document it ("later" for an option that only later ones
+had, "own" for one of this package); its kind ("to come" for what is refused with a
+clear error until then); and the test that proves it, as ``module::test`` below
+``tests``. Run it without arguments after a change of the rows::
 
     python docs/make_tables.py
 """
@@ -15,10 +16,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ROWS = HERE / "declarative_rows.csv"
-TABLE = HERE / "declarative_api.md"
 
-HEAD = """\
+#: Name of a table -> what stands above it.
+HEADS = {
+    "declarative": """\
 # The API of the graph generations
 
 What the reference pages of tasks and parameters of 0.2, 0.11 and 0.14 document, what
@@ -26,18 +27,35 @@ belongs to it (flows, edges, mapping, triggers, signals, states, results), and t
 that proves it here; "later" is what only later generations had. Written by
 `make_tables.py` from `declarative_rows.csv`.
 
+""",
+    "functional": """\
+# The API of the function generations
+
+What the reference pages of tasks of 3.0 and 3.8 document, and the test that proves it
+here. What is *to come* is refused with a clear error until then. Written by
+`make_tables.py` from `functional_rows.csv`.
+
+""",
+}
+COLUMNS = """\
 | name | generation | kind | test |
 | --- | --- | --- | --- |
 """
 
 
-def load_rows() -> list[dict[str, str]]:
-    """Rows of the table, by the names of its columns."""
-    with ROWS.open(encoding="utf-8", newline="") as file:
+def load_rows(table: str) -> list[dict[str, str]]:
+    """Rows of a table, by the names of its columns."""
+    path = HERE / f"{table}_rows.csv"
+    with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
-def make_table(rows: Iterable[Mapping[str, str]]) -> str:
+def page_of(table: str) -> Path:
+    """The page that a table is written to."""
+    return HERE / f"{table}_api.md"
+
+
+def make_table(table: str, rows: Iterable[Mapping[str, str]]) -> str:
     """Text of the page."""
     lines = []
     for row in rows:
@@ -49,7 +67,7 @@ def make_table(rows: Iterable[Mapping[str, str]]) -> str:
             f"[`{function}`](../tests/{module}.py)",
         ]
         lines.append(f"| {' | '.join(cells)} |\n")
-    return HEAD + "".join(lines)
+    return HEADS[table] + COLUMNS + "".join(lines)
 
 
 def _shown(name: str) -> str:
@@ -58,5 +76,7 @@ def _shown(name: str) -> str:
 
 
 if __name__ == "__main__":
-    TABLE.write_text(make_table(load_rows()), encoding="utf-8")
-    print(f"{TABLE} has {len(load_rows())} rows")
+    for name in HEADS:
+        found = load_rows(name)
+        page_of(name).write_text(make_table(name, found), encoding="utf-8")
+        print(f"{page_of(name)} has {len(found)} rows")

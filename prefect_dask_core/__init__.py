@@ -4,11 +4,14 @@ from prefect_dask_core import (
     cache_validators,
     errors,
     results,
+    runtime,
     signals,
     states,
     triggers,
 )
 from prefect_dask_core._version import __version__
+from prefect_dask_core.annotations import allow_failure, quote
+from prefect_dask_core.assets import Asset, AssetProperties, add_asset_metadata
 from prefect_dask_core.config import register_defaults
 from prefect_dask_core.context import context, group, tags
 from prefect_dask_core.control_flow import (
@@ -21,10 +24,28 @@ from prefect_dask_core.control_flow import (
 )
 from prefect_dask_core.edges import Edge, flatten, mapped, unmapped
 from prefect_dask_core.flows import Flow
+from prefect_dask_core.function_flows import FunctionFlow, flow
+from prefect_dask_core.futures import (
+    FutureList,
+    PrefectFuture,
+    PrefectFutureList,
+    as_completed,
+    resolve_futures_to_results,
+    resolve_futures_to_states,
+    wait,
+)
 from prefect_dask_core.mapping import apply_map
+from prefect_dask_core.materializing import MaterializingTask, materialize
 from prefect_dask_core.parameters import DateTimeParameter, Parameter
+from prefect_dask_core.records import FlowRun, TaskRun
 from prefect_dask_core.resources import resource_manager
 from prefect_dask_core.retries import exponential_backoff
+from prefect_dask_core.run_contexts import (
+    FlowRunContext,
+    TaskRunContext,
+    get_run_context,
+    get_run_logger,
+)
 from prefect_dask_core.runners.dask import DaskTaskRunner
 from prefect_dask_core.runners.sequential import SequentialTaskRunner
 from prefect_dask_core.runners.threads import ThreadPoolTaskRunner
@@ -33,19 +54,33 @@ from prefect_dask_core.tasks import Task, task
 from prefect_dask_core.utilities import callback_factory
 
 __all__ = [
+    "Asset",
+    "AssetProperties",
     "DaskTaskRunner",
     "DateTimeParameter",
     "Edge",
     "FilterTask",
     "Flow",
+    "FlowRun",
+    "FlowRunContext",
+    "FunctionFlow",
+    "FutureList",
+    "MaterializingTask",
     "Parameter",
+    "PrefectFuture",
+    "PrefectFutureList",
     "SequentialTaskRunner",
     "State",
     "StateType",
     "Task",
+    "TaskRun",
+    "TaskRunContext",
     "ThreadPoolTaskRunner",
     "__version__",
+    "add_asset_metadata",
+    "allow_failure",
     "apply_map",
+    "as_completed",
     "cache_validators",
     "callback_factory",
     "case",
@@ -53,13 +88,21 @@ __all__ = [
     "errors",
     "exponential_backoff",
     "flatten",
+    "flow",
+    "get_run_context",
+    "get_run_logger",
     "group",
     "ifelse",
     "mapped",
+    "materialize",
     "merge",
     "pause_task",
+    "quote",
+    "resolve_futures_to_results",
+    "resolve_futures_to_states",
     "resource_manager",
     "results",
+    "runtime",
     "signals",
     "states",
     "switch",
@@ -67,6 +110,7 @@ __all__ = [
     "task",
     "triggers",
     "unmapped",
+    "wait",
 ]
 
 register_defaults()

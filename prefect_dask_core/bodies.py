@@ -7,6 +7,7 @@ value, which `cloudpickle` can.
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping
@@ -39,6 +40,8 @@ class TaskBody:
 
     _run_signature: ClassVar[BodySignature] = BodySignature.of(do_nothing, "Task")
     _has_run: ClassVar[bool] = False
+    #: What has the body, for messages.
+    _kind: ClassVar[str] = "task"
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -102,7 +105,9 @@ class TaskBody:
         found: BodySignature | None = own.get("_signature")
         if found is None:
             label = getattr(own["_fn"], "__name__", type(own["_fn"]).__name__)
-            found = own["_signature"] = BodySignature.of(own["_fn"], label)
+            found = own["_signature"] = BodySignature.of(
+                own["_fn"], label, kind=self._kind
+            )
         return found
 
     @property
@@ -113,6 +118,30 @@ class TaskBody:
         return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(
             type(fn).__call__
         )
+
+    @property
+    def isgenerator(self) -> bool:
+        """Whether the body is a generator function, asynchronous or not."""
+        fn = self.fn
+        return any(
+            inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one)
+            for one in (fn, type(fn).__call__)
+        )
+
+    @property
+    def ismethod(self) -> bool:
+        """Whether the body is bound to an instance or a class."""
+        return bool(self.__dict__.get("_bound"))
+
+    @property
+    def isclassmethod(self) -> bool:
+        """Whether the body was declared as a class method."""
+        return self.__dict__["_binding"] is classmethod
+
+    @property
+    def isstaticmethod(self) -> bool:
+        """Whether the body was declared as a static method."""
+        return self.__dict__["_binding"] is staticmethod
 
     def call_body(self, inputs: Mapping[str, Any]) -> Any:
         """Call the body with inputs by name; a coroutine function gives a coroutine."""
@@ -164,6 +193,29 @@ class TaskBody:
         self.__dict__.update(state)
         if "__name__" in state:
             self.__dict__["__wrapped__"] = state["_fn"]
+
+
+def key_of(task: TaskBody) -> str:
+    """Name of the code of a task: of its function, and a hash of its bytecode.
+
+    Examples
+    --------
+    >>> from prefect_dask_core.tasks import Task
+    >>> key_of(Task(len, name="any")).partition("-")[0]
+    'len'
+    """
+    fn: Any = task.fn
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    fn = getattr(fn, "__func__", fn)
+    name = getattr(fn, "__qualname__", None)
+    if name is None:
+        return type(fn).__qualname__
+    code = getattr(fn, "__code__", None)
+    source = (
+        name.encode() if code is None else code.co_code + repr(code.co_names).encode()
+    )
+    return f"{name.rpartition('.')[2]}-{hashlib.sha256(source).hexdigest()[:8]}"
 
 
 class _FunctionOf:

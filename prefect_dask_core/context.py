@@ -168,50 +168,68 @@ class RunVariables(Mapping[str, Any]):
     ----------
     step : mapping
         Variables of all runs of the step.
-    name : str
-        Name of the task.
+    task : Task
+        The definition.
     index : int or None
         The child; `None` for a plain node.
-    make_logger : callable, optional
-        Gives the logger of a run from its variables.
+    inputs : mapping
+        Arguments of the body.
+    begin : float
+        When the run began, in seconds since the epoch.
+    make : mapping of str to callable
+        Makes further variables from these, each when it is first read.
     """
 
-    __slots__ = ("_index", "_make_logger", "_name", "_step")
-
-    _OWN = ("map_index", "task_full_name", "task_run_count", "logger")
+    __slots__ = ("_make", "_step", "begin", "index", "inputs", "made", "task")
 
     def __init__(
         self,
         step: Mapping[str, Any],
-        name: str,
+        task: Any,
         index: int | None,
-        make_logger: Callable[[Mapping[str, Any]], Any],
+        inputs: Mapping[str, Any],
+        begin: float,
+        make: Mapping[str, Callable[[RunVariables], Any]],
     ) -> None:
         self._step = step
-        self._name = name
-        self._index = index
-        self._make_logger = make_logger
+        self.task = task
+        self.index = index
+        self.inputs = inputs
+        self.begin = begin
+        self._make = make
+        #: What was made so far.
+        self.made: dict[str, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the run, a child as ``"load[3]"``."""
+        name: str = self.task.name
+        return name if self.index is None else f"{name}[{self.index}]"
 
     def __getitem__(self, key: str) -> Any:
         if key == "map_index":
-            return self._index
+            return self.index
         if key == "task_run_count":
             return 1
         if key == "task_full_name":
-            index = self._index
-            return self._name if index is None else f"{self._name}[{index}]"
-        if key == "logger":
-            return self._make_logger(self)
-        return self._step[key]
+            return self.name
+        if key not in self._make:
+            return self._step[key]
+        if self.made is None:
+            self.made = {}
+        if key not in self.made:
+            self.made[key] = self._make[key](self)
+        return self.made[key]
 
     def __iter__(self) -> Iterator[str]:
-        yield from self._OWN
-        for key in self._step:
-            if key not in self._OWN:
-                yield key
+        return iter(self._names())
 
     def __len__(self) -> int:
-        return len(set(self._step).union(self._OWN))
+        return len(self._names())
+
+    def _names(self) -> dict[str, None]:
+        own = ("map_index", "task_run_count", "task_full_name")
+        return dict.fromkeys((*own, *self._make, *self._step))
 
 
 def surrounding() -> Mapping[str, Any]:

@@ -111,8 +111,32 @@ class UpstreamTaskError(RunError):
     """A run could not start because a task above it did not succeed."""
 
 
+class InputError(RunError):
+    """An argument could not be put together from the values it was to hold."""
+
+
+class FutureOfAnotherRun(DeclarationError, ValueError):
+    """A future was given to a run that it does not belong to."""
+
+
+class ParameterTypeError(DeclarationError, TypeError):
+    """A parameter of a flow run has a value that its annotation does not allow."""
+
+
+class InvalidNameError(DeclarationError, ValueError):
+    """A name has characters that names of flows cannot have."""
+
+
+class VisualizationUnsupportedError(PrefectDaskCoreError, RuntimeError):
+    """A flow cannot be drawn, because it does what only a run can do."""
+
+
 class TaskTimeoutError(RunError, TimeoutError):
     """A task's body ran longer than its `timeout_seconds`."""
+
+
+class FlowTimeoutError(RunError, TimeoutError):
+    """A flow's function ran longer than its `timeout_seconds`."""
 
 
 class RemoteTaskError(RunError):

@@ -14,10 +14,10 @@ from typing import Any, Final, Protocol
 from dask.base import tokenize
 from distributed import get_client
 
+from prefect_dask_core.cached_values import known_to, remember
 from prefect_dask_core.config import home_bytes
 from prefect_dask_core.dates import date_variables
 from prefect_dask_core.edges import Edge
-from prefect_dask_core.engine.caching import cache_name, cached_among, merge_caches
 from prefect_dask_core.engine.compile import FlowCollection, RunRecord
 from prefect_dask_core.engine.fanout import mapped_length
 from prefect_dask_core.engine.plan import Input, Plan, plan_flow
@@ -31,7 +31,7 @@ from prefect_dask_core.runners.dask import DaskTaskRunner
 from prefect_dask_core.runners.shell import run_compiled
 from prefect_dask_core.runners.threads import ThreadPoolTaskRunner
 from prefect_dask_core.signals import ENDRUN, PAUSE, PrefectStateSignal
-from prefect_dask_core.states import Cached, Failed, Pending, Running, State
+from prefect_dask_core.states import Failed, Pending, Running, State
 from prefect_dask_core.tasks import Task
 
 
@@ -101,7 +101,7 @@ def run_flow(flow: Graph, options: RunOptions) -> State:
     if options.run_name is not None:
         extra["flow_run_name"] = options.run_name
     variables = _variables(flow, run_id, parameters, extra)
-    variables["caches"] = _caches_of(plan)
+    variables["caches"] = known_to(node.task.options for node in plan.nodes)
     variables["task_contexts"] = _contexts_of(plan, options.task_contexts)
     flow_run = FlowRun(
         plan, variables, wanted, _earlier(plan, before, parameters, options), run_id
@@ -124,31 +124,6 @@ def _log_failures(flow_name: str, plan: Plan, states: Sequence[State]) -> None:
             _LOGGER.warning(
                 "flow %r, task %r: %r%s", flow_name, node.slug, bad[0], more
             )
-
-
-#: Values of earlier runs in this process, by cache key (decision C21).
-_CACHES: Final[dict[str, list[Cached]]] = {}
-
-
-def _remember(plan: Plan, states: Sequence[State]) -> None:
-    """Keep the cached states of a run for later ones."""
-    found = [
-        (cache_name(node.task.options), cached)
-        for node, state in zip(plan.nodes, states, strict=True)
-        if node.task.options.cache_for is not None
-        for cached in cached_among(state, State.result)
-    ]
-    merge_caches(_CACHES, found, time.time())
-
-
-def _caches_of(plan: Plan) -> dict[str, list[Cached]]:
-    """Cached states that the tasks of a flow may use."""
-    names = {
-        cache_name(node.task.options)
-        for node in plan.nodes
-        if node.task.options.cache_for is not None
-    }
-    return {name: list(_CACHES[name]) for name in names if name in _CACHES}
 
 
 def _contexts_of(
@@ -187,7 +162,7 @@ def _run_with_handlers(
         idle: list[State] = [Pending() for _ in plan.nodes]
         return begun.replace(states=TaskStates(plan, idle, parameters))
     states = runner.run(flow_run)
-    _remember(plan, states)
+    remember(zip((node.task.options for node in plan.nodes), states, strict=True))
     _log_failures(flow.name, plan, states)
     ended = flow_state(plan, states, parameters).replace(timestamp=time.time())
     if flow.terminal_state_handler is not None and ended.is_final():

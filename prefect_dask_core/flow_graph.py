@@ -11,6 +11,7 @@ from collections.abc import Set as AbstractSet
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from prefect_dask_core.annotations import AllowFailure, Quote
 from prefect_dask_core.arguments import (
     collection_task,
     has_task,
@@ -370,6 +371,7 @@ class FlowGraph:
         task = self._as_task(task)
         inputs = {key: unwrap(v, mapped) for key, v in (keyword_tasks or {}).items()}
         above = [unwrap(upstream, mapped) for upstream in upstream_tasks or ()]
+        _refuse_annotations(task, [*inputs.values(), *above])
         if mapped:
             numbered = {f"upstream task {i}": item for i, item in enumerate(above)}
             require_mappable(task.name, {**inputs, **numbered})
@@ -701,3 +703,15 @@ class FlowGraph:
 
 def _ordered(tasks: Iterable[Task]) -> AbstractSet[Task]:
     return dict.fromkeys(tasks).keys()
+
+
+def _refuse_annotations(task: Task, given: Iterable[Annotation]) -> None:
+    """Refuse what only means something where runs are submitted."""
+    for item in given:
+        if isinstance(item.value, AllowFailure | Quote):
+            kind = "allow_failure" if isinstance(item.value, AllowFailure) else "quote"
+            raise GraphError(
+                f"task {task.name!r} was given {kind}(...) inside `with Flow(...)`, "
+                "where it has no meaning; to run after a failure give the task "
+                "trigger=all_finished, and constants are never looked into there."
+            )

@@ -28,6 +28,7 @@ from prefect_dask_core.flow_options import (
     refuse_older_flow_options,
     without_older_run_options,
 )
+from prefect_dask_core.function_flows import FunctionFlow
 from prefect_dask_core.results.result import Result
 from prefect_dask_core.runners.base import TaskRunner
 from prefect_dask_core.serialization import describe_flow, hash_of
@@ -96,6 +97,12 @@ class Flow(FlowGraph):
     13
     """
 
+    def __new__(cls, *args: Any, **options: Any) -> Any:
+        """Make a graph flow; of a function, a function flow (decision C1)."""
+        if "fn" in options or (args and callable(args[0])):
+            return FunctionFlow(*args, **options)
+        return super().__new__(cls)
+
     def __init__(
         self,
         name: str,
@@ -116,7 +123,7 @@ class Flow(FlowGraph):
         **older: Any,
     ) -> None:
         if older:
-            known = inspect.signature(Flow).parameters
+            known = inspect.signature(Flow.__init__).parameters
             refuse_older_flow_options(name, older, [*known][1:-1])
         super().__init__(
             name,

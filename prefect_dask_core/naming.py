@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from prefect_dask_core.errors import OptionTypeError, TemplateError
+from prefect_dask_core.run_ids import current_id
 
 #: A text with fields in braces, or a callable that gives the text.
 Template = str | Callable[..., str]
@@ -109,8 +110,9 @@ def template_variables(
     (2, 3)
     """
     parameters = variables.get("parameters") or {}
+    run_id = current_id(variables)
     task_run = TaskRunName(
-        id=variables.get("task_run_id"),
+        id=None if run_id is None else str(run_id),
         name=variables.get("task_run_name") or variables.get("task_full_name"),
         run_count=variables.get("task_run_count", 1),
         map_index=variables.get("map_index"),

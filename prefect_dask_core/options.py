@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any, Final
 
+from prefect_dask_core.assets import Asset, as_assets
 from prefect_dask_core.cache_validators import (
     CacheValidator,
     ValidatorFunction,
@@ -20,6 +21,7 @@ from prefect_dask_core.cache_validators import (
     partial_parameters_only,
 )
 from prefect_dask_core.errors import OptionTypeError, OptionValueError
+from prefect_dask_core.hooks import Hook
 from prefect_dask_core.naming import Template, check_template
 from prefect_dask_core.results.result import Result
 from prefect_dask_core.retries import MOST_DELAYS
@@ -55,9 +57,6 @@ class TaskOptions:
     retry_delay_seconds : number, sequence of numbers, timedelta or callable
         Seconds before each further attempt. The last of several repeats; a callable
         is given the number of retries, once, and returns the delays.
-    retry_on : exception class or iterable of them, optional
-        Failures that are attempted again: those whose exception is of one of these
-        classes; all unless given. `RETRY` asks for an attempt in any case.
     timeout_seconds : number or timedelta, optional
         Longest time of one attempt; 0 or `None` is no limit.
     trigger : Trigger or callable
@@ -90,7 +89,35 @@ class TaskOptions:
     task_run_name : str or callable, optional
         Template of, or callable that gives, the name of a run; see `naming`.
     log_prints : bool, optional
-        Whether what the body prints goes to the logger of its run.
+        Whether what the body prints goes to the logger of its run; as its flow says
+        unless given.
+    retry_jitter_factor : float, optional
+        By how much of itself a delay may grow at random; see `retries.jittered`.
+    retry_condition_fn : callable (task, task_run, state) -> bool, optional
+        Asked after a failed attempt, while retries are left, whether to attempt again.
+        May be asynchronous. One that raises says no.
+    on_running, on_completion, on_failure : iterable of callables
+        Hooks (task, task_run, state), called at each attempt, at a success, at the
+        final failure; also asynchronous ones. What they raise is logged and changes
+        nothing. A single callable (task, state) for `on_failure` is called at every
+        failed attempt.
+    viz_return_value : object, optional
+        Stands for the value of the task while its flow is drawn.
+    annotations : mapping of str to object, optional
+        Dask annotations of the runs: ``resources``, ``priority``, ``workers``,
+        ``retries``, ``allow_other_workers``.
+    asset_deps : iterable of Asset or str
+        Assets that the task reads, besides those of the tasks above it.
+    cache_policy, cache_key_fn, result_storage, result_storage_key, result_serializer
+        Where values are kept, and when one stands for a later run.
+    cache_expiration : timedelta, optional
+        How long a kept value may stand for that of a later run.
+    refresh_cache : bool, optional
+        Whether a kept value is never taken.
+    cache_result_in_memory : bool
+        Whether a kept value also stays in memory.
+    on_commit, on_rollback : iterable of callables (transaction)
+        Called when the transaction of a run is committed or rolled back.
 
     Raises
     ------
@@ -123,7 +150,6 @@ of attempts after the first cannot be negative; give 0 for none.
     version: str | None = None
     retries: int = 0
     retry_delay_seconds: float | tuple[float, ...] = 0.0
-    retry_on: tuple[type[Exception], ...] | None = None
     timeout_seconds: float | None = None
     trigger: Trigger | TriggerFunction = all_successful
     skip_on_upstream_skip: bool = True
@@ -138,6 +164,24 @@ of attempts after the first cannot be negative; give 0 for none.
     task_run_name: Template | None = None
     log_prints: bool | None = None
     group: str = ""
+    retry_jitter_factor: float | None = None
+    retry_condition_fn: Callable[..., Any] | None = None
+    on_running: tuple[Hook, ...] = ()
+    on_completion: tuple[Hook, ...] = ()
+    on_failure: tuple[Hook, ...] = ()
+    viz_return_value: Any = None
+    annotations: Mapping[str, Any] = field(default_factory=dict)
+    asset_deps: tuple[Asset, ...] = ()
+    cache_policy: Any = None
+    cache_key_fn: Callable[..., Any] | None = None
+    cache_expiration: timedelta | None = None
+    refresh_cache: bool | None = None
+    result_storage: Any = None
+    result_storage_key: str | None = None
+    result_serializer: Any = None
+    cache_result_in_memory: bool = True
+    on_commit: tuple[Callable[..., Any], ...] = ()
+    on_rollback: tuple[Callable[..., Any], ...] = ()
 
     def __post_init__(self) -> None:
         for option, check in _CHECKS.items():
@@ -262,26 +306,6 @@ def _delays(options: TaskOptions, option: str, value: Any) -> float | tuple[floa
     return tuple(seconds(options.name, option, delay) for delay in value) or 0.0
 
 
-def _retry_on(
-    options: TaskOptions, option: str, value: Any
-) -> tuple[type[Exception], ...] | None:
-    if value is None:
-        return None
-    kinds = (value,) if isinstance(value, type) else value
-    if isinstance(kinds, Iterable):
-        kinds = tuple(kinds)
-    if not isinstance(kinds, tuple) or not all(
-        isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds
-    ):
-        raise wrong_type(
-            options.name,
-            option,
-            value,
-            "an exception class such as ConnectionError, or a list of them",
-        )
-    return kinds
-
-
 def _timeout(options: TaskOptions, option: str, value: Any) -> float | None:
     return None if value is None else seconds(options.name, option, value) or None
 
@@ -397,6 +421,109 @@ def _template(options: TaskOptions, option: str, value: Any) -> Any:
     return value
 
 
+def _jitter(options: TaskOptions, option: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise wrong_type(options.name, option, value, "a number that is not negative")
+    if not value >= 0 or math.isinf(value):
+        raise OptionValueError(
+            f"task {options.name!r}: {option}={value!r}, but a delay can only grow by "
+            "a finite part of itself that is not negative, such as 0.5."
+        )
+    return float(value)
+
+
+def _condition(options: TaskOptions, option: str, value: Any) -> Any:
+    if value is None or callable(value):
+        return value
+    raise wrong_type(
+        options.name, option, value, "a callable (task, task_run, state) -> bool"
+    )
+
+
+def _hooks(options: TaskOptions, option: str, value: Any) -> tuple[Hook, ...]:
+    return checked_hooks(f"task {options.name!r}", option, value)
+
+
+def checked_hooks(owner: str, option: str, value: Any) -> tuple[Hook, ...]:
+    """Hooks as a tuple.
+
+    Parameters
+    ----------
+    owner, option : str
+        Whose hooks they are, for the message of an error.
+    value : iterable of callables or None
+        The hooks.
+
+    Raises
+    ------
+    OptionTypeError
+        If it is something else.
+    """
+    if value is None:
+        return ()
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise OptionTypeError(
+            f"{owner}: {option}={value!r}, but expected a list of callables, each "
+            "taking its owner, the run and the state; put a single one into a list."
+        )
+    hooks = tuple(value)
+    for hook in hooks:
+        if not callable(hook):
+            raise OptionTypeError(
+                f"{owner}: {option} holds {hook!r}, which cannot be called; each hook "
+                "takes its owner, the run and the state."
+            )
+    return hooks
+
+
+#: Dask annotations that a run can have.
+ANNOTATIONS: Final = (
+    "resources",
+    "priority",
+    "workers",
+    "retries",
+    "allow_other_workers",
+)
+
+
+def _annotations(options: TaskOptions, option: str, value: Any) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise wrong_type(
+            options.name, option, value, "a mapping such as {'resources': {'GPU': 1}}"
+        )
+    unknown = sorted(set(value) - set(ANNOTATIONS), key=str)
+    if unknown:
+        raise OptionValueError(
+            f"task {options.name!r}: {option} has {unknown[0]!r}, which is none of "
+            f"{', '.join(ANNOTATIONS)}."
+        )
+    return dict(value)
+
+
+def _assets(options: TaskOptions, option: str, value: Any) -> tuple[Asset, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise wrong_type(options.name, option, value, "a list of assets or their keys")
+    return as_assets(value)
+
+
+def _not_yet(options: TaskOptions, option: str, value: Any) -> Any:
+    """What the next generation of results brings; refused rather than ignored."""
+    default = _DEFAULTS[option]
+    if value is None or value is default or value == default:
+        return default
+    raise OptionValueError(
+        f"task {options.name!r}: {option}={value!r} is not supported yet; to keep "
+        "values, give persist_result=True, target= or result=LocalResult(...), and "
+        "cache_for= to reuse them."
+    )
+
+
 def _check_result(options: TaskOptions) -> None:
     """What is asked of a result that it cannot do."""
     result = options.result
@@ -423,7 +550,6 @@ _CHECKS: Final[Mapping[str, Callable[[TaskOptions, str, Any], Any]]] = {
     "version": _optional_text,
     "retries": _retries,
     "retry_delay_seconds": _delays,
-    "retry_on": _retry_on,
     "timeout_seconds": _timeout,
     "trigger": _trigger,
     "skip_on_upstream_skip": _switch,
@@ -438,4 +564,22 @@ _CHECKS: Final[Mapping[str, Callable[[TaskOptions, str, Any], Any]]] = {
     "task_run_name": _template,
     "log_prints": _optional_switch,
     "group": _group,
+    "retry_jitter_factor": _jitter,
+    "retry_condition_fn": _condition,
+    "on_running": _hooks,
+    "on_completion": _hooks,
+    "on_failure": _hooks,
+    "annotations": _annotations,
+    "asset_deps": _assets,
+    "cache_policy": _not_yet,
+    "cache_key_fn": _not_yet,
+    "cache_expiration": _not_yet,
+    "refresh_cache": _not_yet,
+    "result_storage": _not_yet,
+    "result_storage_key": _not_yet,
+    "result_serializer": _not_yet,
+    "cache_result_in_memory": _not_yet,
+    "on_commit": _not_yet,
+    "on_rollback": _not_yet,
 }
+_DEFAULTS: Final = {field.name: field.default for field in fields(TaskOptions)}

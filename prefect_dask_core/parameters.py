@@ -83,7 +83,9 @@ class Parameter(Task):
             )
         return self.default
 
-    def __call__(self: ParameterT, flow: GraphBuilder | None = None) -> ParameterT:
+    def __call__(  # type: ignore[override]
+        self: ParameterT, flow: GraphBuilder | None = None
+    ) -> ParameterT:
         """Add this very parameter to a flow, and return it."""
         self._flow(flow).add_task(self)
         return self

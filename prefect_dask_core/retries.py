@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Callable
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from prefect_dask_core.states import State
 
 #: The largest number of delays; a longer list is a mistake.
 MOST_DELAYS: Final = 50
@@ -20,14 +25,8 @@ class RetryOptions(Protocol):
     def retry_delay_seconds(self) -> float | tuple[float, ...]:
         """Seconds before an attempt; several are for one attempt each."""
 
-    @property
-    def retry_on(self) -> tuple[type[Exception], ...] | None:
-        """Exceptions after which another attempt is made; `None` is all."""
 
-
-def delay_before_retry(
-    options: RetryOptions, run_count: int, error: object = None
-) -> float | None:
+def delay_before_retry(options: RetryOptions, run_count: int) -> float | None:
     """Seconds until the next attempt, or `None` if there is none.
 
     Parameters
@@ -36,14 +35,9 @@ def delay_before_retry(
         Options of the task.
     run_count : int
         Attempts made so far, at least 1.
-    error : object, optional
-        Data of the failure, as a rule its exception. A failure without an exception
-        is attempted again whatever `retry_on` names.
 
     Notes
     -----
-    Source of `retry_on`: Prefect 1.x.
-
     If there are fewer delays than retries, the last delay repeats.
 
     Examples
@@ -52,24 +46,72 @@ def delay_before_retry(
     >>> options = TaskOptions("load", retries=3, retry_delay_seconds=[1, 10])
     >>> [delay_before_retry(options, run_count) for run_count in (1, 2, 3, 4)]
     [1.0, 10.0, 10.0, None]
-    >>> options = TaskOptions("load", retries=1, retry_on=OSError)
-    >>> delay_before_retry(options, 1, TimeoutError()) is not None
-    True
-    >>> delay_before_retry(options, 1, KeyError()) is None
-    True
     """
-    if (
-        options.retry_on is not None
-        and isinstance(error, BaseException)
-        and not isinstance(error, options.retry_on)
-    ):
-        return None
     if run_count > options.retries:
         return None
     delay = options.retry_delay_seconds
     if isinstance(delay, tuple):
         return delay[min(run_count, len(delay)) - 1]
     return delay
+
+
+def jittered(delay: float, factor: float | None, fraction: float) -> float:
+    """A delay, moved at random so that not all who failed come back at once.
+
+    Parameters
+    ----------
+    delay : float
+        Seconds, and about the mean of what comes out.
+    factor : float or None
+        By how much of itself a delay may grow; none or 0 leaves it as it is.
+    fraction : float
+        A number from 0 to 1, drawn at random.
+
+    Notes
+    -----
+    The draw is of an exponential distribution with mean `delay`, cut off so that as
+    much of it lies above its middle as below: between ``c * delay`` and
+    ``(1 + factor) * delay`` with ``c = log2(2 ** k / (2 ** k - 1))``, ``k = 1 +
+    factor``. Source of the rule: Prefect 2, ``retry_jitter_factor``.
+
+    Examples
+    --------
+    >>> [round(jittered(10, 0.5, fraction), 1) for fraction in (0, 0.5, 1)]
+    [6.3, 9.7, 15.0]
+    >>> jittered(10, None, 0.3)
+    10
+    """
+    if not factor or not delay:
+        return delay
+    k = 1 + factor
+    # Beyond 50 the bound is 0 to the last digit, and the power would overflow.
+    lowest = 0.0 if k >= 50 else math.log2(2**k / (2**k - 1))
+    low, high = 1 - math.exp(-lowest), 1 - math.exp(-k)
+    p = low + fraction * (high - low)
+    # Where `p` is 1 to the last digits, its logarithm may be out of bounds.
+    found = -delay * math.log(max(1 - p, 1e-300))
+    return min(max(found, lowest * delay), k * delay)
+
+
+#: A fraction for `jittered`. Asked for through an effect: the engine draws no lots.
+draw_fraction = random.random
+
+
+@dataclass(frozen=True, slots=True)
+class RetryOn:
+    """A retry condition: the failure is of one of some classes.
+
+    Parameters
+    ----------
+    kinds : tuple of classes
+        Subclasses of `Exception`.
+    """
+
+    kinds: tuple[type[Exception], ...]
+
+    def __call__(self, task: Any, task_run: Any, state: State) -> bool:
+        """Whether to attempt again."""
+        return isinstance(state.result(raise_on_failure=False), self.kinds)
 
 
 def exponential_backoff(backoff_factor: float) -> Callable[[int], list[float]]:

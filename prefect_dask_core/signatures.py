@@ -58,7 +58,7 @@ class BodySignature:
 
     @classmethod
     def of(
-        cls, fn: Callable[..., Any], task: str, bound: bool = False
+        cls, fn: Callable[..., Any], task: str, bound: bool = False, kind: str = "task"
     ) -> BodySignature:
         """Read the signature of a function.
 
@@ -70,6 +70,8 @@ class BodySignature:
             Name of the task, for messages.
         bound : bool
             Whether to leave out the first parameter, the ``self`` of a method.
+        kind : str
+            What has the function, for messages.
 
         Raises
         ------
@@ -82,8 +84,8 @@ class BodySignature:
             signature = inspect.signature(fn)
         except (TypeError, ValueError):
             raise SignatureError(
-                f"task {task!r}: the signature of {fn!r} cannot be read; wrap it in a "
-                "function of your own."
+                f"{kind} {task!r}: the signature of {fn!r} cannot be read; wrap it in "
+                "a function of your own."
             ) from None
         parameters = list(signature.parameters.values())
         if bound:
@@ -92,7 +94,7 @@ class BodySignature:
         for parameter in parameters:
             if parameter.name in RESERVED:
                 raise ReservedArgumentError(
-                    f"task {task!r} has a parameter {parameter.name!r}, a name that "
+                    f"{kind} {task!r} has a parameter {parameter.name!r}, a name that "
                     "calls of tasks need for themselves; rename it."
                 )
         kinds = {parameter.kind: parameter.name for parameter in parameters}
@@ -106,7 +108,11 @@ class BodySignature:
         )
 
     def bind(
-        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], task: str
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        task: str,
+        kind: str = "task",
     ) -> dict[str, Any]:
         """Arguments of a call by name; defaults are left to the function.
 
@@ -119,7 +125,7 @@ class BodySignature:
             inputs: dict[str, Any] = self.signature.bind(*args, **kwargs).arguments
         except TypeError as error:
             raise ParameterBindError(
-                f"task {task!r}: {error}; its signature is {task}{self._shown()}."
+                f"{kind} {task!r}: {error}; its signature is {task}{self._shown()}."
             ) from None
         if self.var_keyword is None or self.var_keyword not in inputs:
             return inputs
@@ -127,8 +133,8 @@ class BodySignature:
         for name in extra:
             if name in self.names or name == self.var_positional:
                 raise ParameterBindError(
-                    f"task {task!r}: {name!r} was given by keyword, but the parameter "
-                    "of this name takes its argument by position only."
+                    f"{kind} {task!r}: {name!r} was given by keyword, but the "
+                    "parameter of this name takes its argument by position only."
                 )
         inputs.update(extra)
         return inputs

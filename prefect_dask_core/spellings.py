@@ -16,12 +16,12 @@ from prefect_dask_core.cache_validators import never_use
 from prefect_dask_core.errors import OptionValueError, UnknownOptionError
 from prefect_dask_core.options import (
     OPTION_NAMES,
-    StateHandler,
     TaskOptions,
     seconds,
     wrong_type,
 )
 from prefect_dask_core.results.result import HandlerResult, Result
+from prefect_dask_core.retries import RetryOn
 from prefect_dask_core.states import State
 
 
@@ -107,12 +107,23 @@ def _timeout_as_int(value: float | None) -> float | None:
     return int(value) if value is not None and value.is_integer() else value
 
 
-def _handlers_from_callback(task: str, value: Any) -> tuple[StateHandler, ...]:
+def _condition_from_classes(task: str, value: Any) -> RetryOn | None:
     if value is None:
-        return ()
-    if not callable(value):
-        raise wrong_type(task, "on_failure", value, "one callable (task, state)")
-    return (OnFailure(value),)
+        return None
+    kinds = tuple(value) if isinstance(value, Iterable) else (value,)
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, Exception)):
+            raise wrong_type(
+                task,
+                "retry_on",
+                value,
+                "an exception class such as ConnectionError, or a list of them",
+            )
+    return RetryOn(kinds)
+
+
+def _classes_of_condition(value: Any) -> Any:
+    return value.kinds if isinstance(value, RetryOn) else None
 
 
 def _result_from_handler(task: str, value: Any) -> Result | None:
@@ -142,18 +153,32 @@ OLDER: Final[Mapping[str, Spelling]] = {
     ),
     "timeout": Spelling("timeout_seconds", _timeout_from_int, _timeout_as_int),
     "propagate_skip": Spelling("skip_on_upstream_skip", _same_value, _unchanged),
-    "on_failure": Spelling("state_handlers", _handlers_from_callback, None),
+    "retry_on": Spelling(
+        "retry_condition_fn", _condition_from_classes, _classes_of_condition
+    ),
     "checkpoint": Spelling("persist_result", _same_value, _unchanged),
     "result_handler": Spelling("result", _result_from_handler, _handler_of_result),
     "log_stdout": Spelling("log_prints", _same_value, _unchanged),
 }
 
-#: Older names whose value is added to that of today's name instead of competing.
-_ADDED: Final = frozenset({"on_failure"})
+#: A name of two generations: one callable (task, state) is a state handler, a list of
+#: hooks is today's option (decision C6).
+_CALLBACK: Final = "on_failure"
 
 #: Options that may be users' objects, unless they are strings.
 _COMPARED_BY_IDENTITY: Final = frozenset(
-    {"trigger", "cache_validator", "result", "target", "task_run_name"}
+    {
+        "trigger",
+        "cache_validator",
+        "result",
+        "target",
+        "task_run_name",
+        "retry_condition_fn",
+        "viz_return_value",
+        "on_running",
+        "on_completion",
+        "on_failure",
+    }
 )
 
 #: Every name an option can be given by.
@@ -219,7 +244,7 @@ def change_options(options: TaskOptions, given: Mapping[str, Any]) -> TaskOption
     True
     """
     changes = canonical(given, options.name)
-    if "on_failure" in given and "state_handlers" not in given:
+    if callable(given.get(_CALLBACK)) and "state_handlers" not in given:
         kept = (h for h in options.state_handlers if not isinstance(h, OnFailure))
         changes["state_handlers"] = (*kept, *changes["state_handlers"])
     values = {name: getattr(options, name) for name in OPTION_NAMES}
@@ -263,7 +288,7 @@ def canonical(given: Mapping[str, Any], task: str) -> dict[str, Any]:
                 f"task {task!r} has no option {name!r}; did you mean "
                 f"{nearest(name, ALL_NAMES)!r}?"
             )
-        if name in _ADDED:
+        if name == _CALLBACK and callable(value):
             continue
         key = name if older is None else older.canonical
         converted = value if older is None else older.convert(task, value)
@@ -275,13 +300,12 @@ def canonical(given: Mapping[str, Any], task: str) -> dict[str, Any]:
             )
         found[key] = converted
         written[key] = name
-    for name in _ADDED & set(given):
-        older = OLDER[name]
-        added = older.convert(task, given[name])
-        before = found.get(older.canonical) or ()
+    callback = given.get(_CALLBACK)
+    if callable(callback):
+        before = found.get("state_handlers") or ()
         # What is not a list of handlers is left as it is, for its own check to refuse.
         if isinstance(before, list | tuple):
-            found[older.canonical] = (*before, *added)
+            found["state_handlers"] = (*before, OnFailure(callback))
     return found
 
 

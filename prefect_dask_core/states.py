@@ -249,6 +249,11 @@ class State:
         """States of the children of a mapped task, one per child, in index order."""
         return None if isinstance(self.states, Mapping) else self.states
 
+    @property
+    def assets(self) -> tuple[Any, ...]:
+        """What a flow run did to assets: records with asset, event, run, upstream."""
+        return tuple(getattr(self.states, "assets", ()))
+
     # -- predicates of all generations ------------------------------------------
 
     def is_pending(self) -> bool:
@@ -632,6 +637,30 @@ class Cached(Completed):
         put(self, "hashed_inputs", hashed_inputs)
         put(self, "cached_parameters", cached_parameters)
         put(self, "cached_result_expiration", cached_result_expiration)
+
+
+class Materialized(Completed):
+    """Completed, with what the body said of its assets.
+
+    Parameters
+    ----------
+    asset_metadata : mapping of str to mapping
+        By the key of an asset.
+    """
+
+    __slots__ = ("asset_metadata",)
+    asset_metadata: Mapping[str, Mapping[str, Any]]
+
+    def __init__(
+        self,
+        message: str | None = None,
+        data: Any = NO_DATA,
+        *,
+        asset_metadata: Mapping[str, Mapping[str, Any]] | None = None,
+        **common: Any,
+    ) -> None:
+        super().__init__(message, data, **{"name": "Completed", **common})
+        object.__setattr__(self, "asset_metadata", dict(asset_metadata or {}))
 
 
 class Mapped(Completed):

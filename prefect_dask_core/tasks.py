@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import inspect
 import itertools
 import os
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta
-from typing import Any, ClassVar, Final, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    overload,
+)
 
+from prefect_dask_core.assets import Asset
 from prefect_dask_core.attributes import OptionAttribute, add_older_attributes
-from prefect_dask_core.bodies import NOT_PICKLED, TaskBody, do_nothing
+from prefect_dask_core.bodies import NOT_PICKLED, TaskBody, do_nothing, key_of
+from prefect_dask_core.calls import Future, Futures, caller
 from prefect_dask_core.context import GraphBuilder, context, current_group, current_tags
 from prefect_dask_core.edges import Annotation
 from prefect_dask_core.errors import (
@@ -22,25 +35,55 @@ from prefect_dask_core.errors import (
     GraphError,
     MissingContextError,
     OptionTypeError,
-    ParameterBindError,
 )
+from prefect_dask_core.hooks import Hook
 from prefect_dask_core.operators import BODIES, OperatorMixin
 from prefect_dask_core.options import StateHandler, TaskOptions
+from prefect_dask_core.records import TaskRun
 from prefect_dask_core.results.result import PLACE_OF_RUN, Result
 from prefect_dask_core.serialization import describe_task
-from prefect_dask_core.signatures import RESERVED, number_of_outputs
+from prefect_dask_core.signatures import number_of_outputs
 from prefect_dask_core.spellings import (
     ALL_NAMES,
     change_options,
     make_options,
     nearest,
 )
+from prefect_dask_core.states import State
 
+if TYPE_CHECKING:
+    import typing_extensions
+
+    # With defaults, so that a bare `Task` is one of any arguments and value.
+    P = typing_extensions.ParamSpec("P", default=...)
+    R = typing_extensions.TypeVar("R", default=Any)
+else:
+    P = ParamSpec("P")
+    R = TypeVar("R")
+
+T = TypeVar("T")
 TaskT = TypeVar("TaskT", bound="Task")
+HookT = TypeVar("HookT", bound=Callable[..., Any])
 
 #: Options that `with_options` keeps where it is given an empty or no value.
-_KEPT_IF_EMPTY: Final = frozenset({"name", "description", "tags"})
-_KEPT_IF_NONE: Final = frozenset({"timeout_seconds", "timeout"})
+_KEPT_IF_EMPTY: Final = frozenset(
+    {
+        "name",
+        "description",
+        "tags",
+        "cache_key_fn",
+        "cache_expiration",
+        "on_running",
+        "on_completion",
+        "on_failure",
+        "retry_condition_fn",
+        "viz_return_value",
+        "asset_deps",
+    }
+)
+_KEPT_IF_NONE: Final = frozenset(
+    {"timeout_seconds", "timeout", "cache_result_in_memory"}
+)
 
 
 #: Tells processes apart; one that was forked off has the same, and another id.
@@ -48,7 +91,7 @@ _PROCESS: Final = uuid.uuid4().hex
 _NUMBERS: Final = itertools.count()
 
 
-class Task(TaskBody, OperatorMixin):
+class Task(TaskBody, OperatorMixin, Generic[P, R]):
     """A function with options, or a subclass with a method ``run``.
 
     Parameters
@@ -61,7 +104,9 @@ class Task(TaskBody, OperatorMixin):
     Notes
     -----
     Inside ``with Flow(...)`` a call binds a copy of the task into the flow and returns
-    the copy; elsewhere it runs the body and returns the value.
+    the copy. Elsewhere it runs the task at once, in this process, with its retries,
+    its limit and its hooks, and returns the value. `submit` and `map` hand runs to the
+    runner of the function flow, or of the body, that they stand in.
 
     Examples
     --------
@@ -83,7 +128,6 @@ class Task(TaskBody, OperatorMixin):
     group: OptionAttribute[str] = OptionAttribute()
     retries: OptionAttribute[int] = OptionAttribute()
     retry_delay_seconds: OptionAttribute[float | tuple[float, ...]] = OptionAttribute()
-    retry_on: OptionAttribute[tuple[type[Exception], ...] | None] = OptionAttribute()
     timeout_seconds: OptionAttribute[float | None] = OptionAttribute()
     trigger: OptionAttribute[Any] = OptionAttribute()
     skip_on_upstream_skip: OptionAttribute[bool] = OptionAttribute()
@@ -98,6 +142,29 @@ class Task(TaskBody, OperatorMixin):
     target: OptionAttribute[Any] = OptionAttribute()
     task_run_name: OptionAttribute[Any] = OptionAttribute()
     log_prints: OptionAttribute[bool | None] = OptionAttribute()
+    retry_jitter_factor: OptionAttribute[float | None] = OptionAttribute()
+    retry_condition_fn: OptionAttribute[Any] = OptionAttribute()
+    viz_return_value: OptionAttribute[Any] = OptionAttribute()
+    annotations: OptionAttribute[Mapping[str, Any]] = OptionAttribute()
+    asset_deps: OptionAttribute[tuple[Asset, ...]] = OptionAttribute()
+    cache_policy: OptionAttribute[Any] = OptionAttribute()
+    cache_key_fn: OptionAttribute[Any] = OptionAttribute()
+    cache_expiration: OptionAttribute[timedelta | None] = OptionAttribute()
+    refresh_cache: OptionAttribute[bool | None] = OptionAttribute()
+    result_storage: OptionAttribute[Any] = OptionAttribute()
+    result_storage_key: OptionAttribute[str | None] = OptionAttribute()
+    result_serializer: OptionAttribute[Any] = OptionAttribute()
+    cache_result_in_memory: OptionAttribute[bool] = OptionAttribute()
+    #: The hooks; the methods without the ending add one.
+    on_running_hooks: OptionAttribute[tuple[Hook, ...]] = OptionAttribute("on_running")
+    on_completion_hooks: OptionAttribute[tuple[Hook, ...]] = OptionAttribute(
+        "on_completion"
+    )
+    on_failure_hooks: OptionAttribute[tuple[Hook, ...]] = OptionAttribute("on_failure")
+    on_commit_hooks: OptionAttribute[tuple[Hook, ...]] = OptionAttribute("on_commit")
+    on_rollback_hooks: OptionAttribute[tuple[Hook, ...]] = OptionAttribute(
+        "on_rollback"
+    )
 
     #: Whether the package made the task to carry an argument.
     auto_generated: ClassVar[bool] = False
@@ -159,6 +226,11 @@ class Task(TaskBody, OperatorMixin):
         return found
 
     @property
+    def task_key(self) -> str:
+        """Name of the code: that of the function, and a hash of what it does."""
+        return key_of(self)
+
+    @property
     def options(self) -> TaskOptions:
         """The options, one record; the very same object in copies without changes."""
         found: TaskOptions | None = self.__dict__.get("options")
@@ -190,24 +262,50 @@ class Task(TaskBody, OperatorMixin):
 
     # -- calls ------------------------------------------------------------------
 
+    @overload
+    def __call__(
+        self: Task[P, Coroutine[Any, Any, T]],
+        *args: Any,
+        return_state: Literal[True],
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, State]: ...
+    @overload
+    def __call__(
+        self, *args: Any, return_state: Literal[True], **kwargs: Any
+    ) -> State: ...
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    def __call__(self, *args: Any, wait_for: Any, **kwargs: Any) -> R: ...
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Bind a copy into the active flow, or run the body now.
+        """Bind a copy into the active flow, or run the task now.
 
         Parameters
         ----------
         *args, **kwargs
-            Arguments of the body. Inside a flow also ``upstream_tasks=`` and
-            ``wait_for=`` (tasks that come first), ``mapped=``, ``task_args=`` (options
-            of the copy) and ``flow=``.
+            Arguments of the body. Also ``wait_for=`` or ``upstream_tasks=`` (what
+            comes first), ``task_args=`` (options of this call), ``mapped=``; inside
+            ``with Flow(...)`` ``flow=``; elsewhere ``return_state=``.
+
+        Returns
+        -------
+        object
+            Inside ``with Flow(...)`` the bound copy; elsewhere the value, of a
+            coroutine function a coroutine, of a generator function a generator; with
+            ``return_state=True`` the state of the run.
 
         Raises
         ------
         ParameterBindError
             If the arguments do not fit the signature.
+        UpstreamTaskError
+            If an argument is the future of a run that did not succeed.
+        Exception
+            What made the run fail.
         """
         flow = self._flow_of_call(kwargs)
         if flow is None:
-            return self._run_now(args, kwargs)
+            return caller().call(self, args, kwargs)
         mapped = bool(kwargs.get("mapped"))
         twin = self._copy_for_call(kwargs.pop("task_args", None), mapped)
         return twin.bind(*args, flow=flow, **kwargs)
@@ -224,16 +322,6 @@ class Task(TaskBody, OperatorMixin):
             return None
         return kwargs.pop("flow") or active
 
-    def _run_now(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        for option in RESERVED:
-            if option in kwargs:
-                raise ParameterBindError(
-                    f"task {self.name!r} was called with {option}=, which only means "
-                    "something inside `with Flow(...)`."
-                )
-        self.body_signature.bind(args, kwargs, self.name)
-        return self.fn(*args, **kwargs)
-
     def _copy_for_call(
         self: TaskT, task_args: Mapping[str, Any] | None, mapped: bool = False
     ) -> TaskT:
@@ -244,49 +332,82 @@ class Task(TaskBody, OperatorMixin):
             twin.__dict__["options"] = change_options(twin.options, {"nout": None})
         return twin
 
+    @overload
+    def submit(
+        self, *args: Any, return_state: Literal[True], **kwargs: Any
+    ) -> State: ...
+    @overload
+    def submit(
+        self: Task[P, Coroutine[Any, Any, T]], *args: Any, **kwargs: Any
+    ) -> Future[T]: ...
+    @overload
+    def submit(self, *args: Any, **kwargs: Any) -> Future[R]: ...
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
+        """Hand a run of the task to the runner of the running flow; do not wait.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Arguments of the body; futures inside them, however deep, come first and
+            are replaced by their values. Also ``wait_for=``, ``task_args=`` and
+            ``return_state=``.
+
+        Returns
+        -------
+        PrefectFuture
+            The run; with ``return_state=True``, its final state.
+
+        Raises
+        ------
+        MissingContextError
+            Outside of a running function flow or task; also a `RuntimeError`.
+        """
+        if context.get("flow") is not None:
+            raise MissingContextError(
+                f"task {self.name!r} was submitted inside `with Flow(...)`, which "
+                "builds a graph and runs nothing; call it there."
+            )
+        return caller().submit(self, args, kwargs)
+
+    @overload
     def map(
-        self: TaskT,
-        *args: Any,
-        upstream_tasks: Iterable[Any] | None = None,
-        wait_for: Iterable[Any] | None = None,
-        flow: GraphBuilder | None = None,
-        task_args: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> TaskT:
+        self, *args: Any, return_state: Literal[True], **kwargs: Any
+    ) -> list[State]: ...
+    @overload
+    def map(
+        self: Task[P, Coroutine[Any, Any, T]], *args: Any, **kwargs: Any
+    ) -> Futures[T]: ...
+    @overload
+    def map(self, *args: Any, **kwargs: Any) -> Futures[R]: ...
+    def map(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task once per item of its arguments.
 
         Parameters
         ----------
         *args, **kwargs
-            Collections of equal length. Strings, bytes, what cannot be iterated and
-            what stands in `unmapped` are the same for every child.
-        upstream_tasks, wait_for : iterable of Task, optional
-            Tasks that come first, child by child if they are mapped.
-        flow : Flow, optional
-            The flow; the active one unless given.
-        task_args : mapping, optional
-            Options of the copy.
+            Collections of equal length, or what gives them: tasks inside ``with
+            Flow(...)``, futures elsewhere. Strings, bytes, what cannot be iterated and
+            what stands in `unmapped` are the same for every child. Also ``wait_for=``
+            or ``upstream_tasks=``, ``task_args=``; inside ``with Flow(...)`` ``flow=``,
+            elsewhere ``return_state=`` and ``deferred=``.
+
+        Returns
+        -------
+        Task or FutureList
+            Inside ``with Flow(...)`` the bound copy; in a running flow or task the
+            futures of the children, which may be of unknown number yet; with
+            ``return_state=True`` their final states.
 
         Raises
         ------
         MissingContextError
-            Without a flow; also a `RuntimeError`.
+            Elsewhere; also a `RuntimeError`.
         """
-        flow = flow or context.get("flow")
+        flow = self._flow_of_call(kwargs)
         if flow is None:
-            raise MissingContextError(
-                f"task {self.name!r} was mapped outside of a flow; call .map inside "
-                "`with Flow(...)`, or give flow=."
-            )
-        twin = self._copy_for_call(task_args, mapped=True)
-        return twin.bind(
-            *args,
-            mapped=True,
-            upstream_tasks=upstream_tasks,
-            wait_for=wait_for,
-            flow=flow,
-            **kwargs,
-        )
+            return caller().map(self, args, kwargs)
+        twin = self._copy_for_call(kwargs.pop("task_args", None), mapped=True)
+        return twin.bind(*args, mapped=True, flow=flow, **kwargs)
 
     def bind(
         self: TaskT,
@@ -321,6 +442,97 @@ class Task(TaskBody, OperatorMixin):
     def _mark_used(self) -> None:
         for made in context.get("_unused_tasks", ()):
             made.pop(id(self), None)
+
+    async def create_run(
+        self,
+        client: Any = None,
+        id: uuid.UUID | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        flow_run_context: Any = None,
+        parent_task_run_context: Any = None,
+        wait_for: Any = None,
+        extra_task_inputs: Mapping[str, Any] | None = None,
+        deferred: bool = False,
+    ) -> TaskRun:
+        """Record of a run of the task that has not begun.
+
+        Parameters
+        ----------
+        client : object, optional
+            Ignored: there is no server that would be told.
+        id : uuid.UUID, optional
+            Id of the run.
+        parameters : mapping of str to object, optional
+            Arguments of the body; futures in them are recorded as ``task_inputs``.
+        flow_run_context, parent_task_run_context : optional
+            Runs that it belongs to; those around the caller unless given.
+        wait_for : future or iterable of futures, optional
+            What comes first.
+        extra_task_inputs : mapping of str to iterable of uuid.UUID, optional
+            Added to ``task_inputs``.
+        deferred : bool
+            Whether the state is `Scheduled` instead of `Pending`.
+
+        Returns
+        -------
+        TaskRun
+            The record.
+        """
+        found = caller().record(self, id, parameters or {}, wait_for, deferred)
+        inputs = dict(found.task_inputs)
+        for key, ids in (extra_task_inputs or {}).items():
+            inputs[key] = inputs.get(key, frozenset()) | frozenset(ids)
+        changes: dict[str, Any] = {"task_inputs": inputs}
+        if flow_run_context is not None:
+            changes["flow_run_id"] = flow_run_context.flow_run.id
+        if parent_task_run_context is not None:
+            parent = parent_task_run_context.task_run.id
+            inputs["__parents__"] = frozenset({parent})
+        return dataclasses.replace(found, **changes)
+
+    async def create_local_run(self, *args: Any, **kwargs: Any) -> TaskRun:
+        """Record of a run of the task that has not begun; see `create_run`."""
+        return await self.create_run(*args, **kwargs)
+
+    # -- hooks ------------------------------------------------------------------
+
+    def on_running(self, fn: HookT) -> HookT:
+        """Add a hook that is called at each attempt; for use as a decorator."""
+        return self._add_hook("on_running", fn)
+
+    def on_completion(self, fn: HookT) -> HookT:
+        """Add a hook that is called at a success; for use as a decorator.
+
+        Examples
+        --------
+        >>> load = Task(lambda: 3, name="load")
+        >>> @load.on_completion
+        ... def tell(task, task_run, state):
+        ...     print(task_run.name, "ended as", state.name)
+        >>> load()
+        load ended as Completed
+        3
+        """
+        return self._add_hook("on_completion", fn)
+
+    def on_failure(self, fn: HookT) -> HookT:
+        """Add a hook that is called at the final failure; for use as a decorator."""
+        return self._add_hook("on_failure", fn)
+
+    def on_commit(self, fn: HookT) -> HookT:
+        """Add a hook that is called when the transaction of a run is committed."""
+        return self._add_hook("on_commit", fn)
+
+    def on_rollback(self, fn: HookT) -> HookT:
+        """Add a hook that is called when the transaction of a run is rolled back."""
+        return self._add_hook("on_rollback", fn)
+
+    def _add_hook(self, option: str, fn: HookT) -> HookT:
+        hooks = (*getattr(self.options, option), fn)
+        own = self.__dict__
+        own["options"] = change_options(self.options, {option: hooks})
+        own.pop("_labelled", None)
+        return fn
 
     # -- edges ------------------------------------------------------------------
 
@@ -426,7 +638,7 @@ class Task(TaskBody, OperatorMixin):
         changes = {
             name: value
             for name, value in options.items()
-            if not (name in _KEPT_IF_EMPTY and not value)
+            if not (name in _KEPT_IF_EMPTY and _is_empty(value))
             and not (name in _KEPT_IF_NONE and value is None)
         }
         return self._twin(change_options(self.options, changes))
@@ -446,6 +658,11 @@ class Task(TaskBody, OperatorMixin):
     def with_record(self: TaskT, options: TaskOptions) -> TaskT:
         """Task over the same body with a whole other record of options."""
         return self._twin(options)
+
+    def labelled(self: TaskT) -> TaskT:
+        """The task with the tags and the group of the surrounding blocks."""
+        options = self._labelled_options()
+        return self if options is self.options else self._twin(options)
 
     def _labelled_options(self) -> TaskOptions:
         """The options, with the tags and the group of the surrounding blocks."""
@@ -468,6 +685,7 @@ class Task(TaskBody, OperatorMixin):
             return self
         twin = self._twin(self.options)
         twin.__dict__["_fn"] = bound
+        twin.__dict__["_bound"] = True
         twin.__dict__.pop("_signature", None)
         return twin
 
@@ -525,6 +743,13 @@ def _warn_of_tasks(cls: type, arguments: Mapping[Any, Any]) -> None:
             )
 
 
+def _is_empty(value: Any) -> bool:
+    # Not the truth of any value: that of an array is no bool.
+    return value is None or (
+        isinstance(value, str | list | tuple | set | frozenset | dict) and not value
+    )
+
+
 def _as_list(tasks: Any) -> list[Any]:
     if tasks is None:
         return []
@@ -574,9 +799,9 @@ _OPERATIONS: Final = {name: Task(body, name=name) for name, body in BODIES.items
 
 
 @overload
-def task(fn: Callable[..., Any], **options: Any) -> Task: ...
+def task(fn: Callable[P, R], **options: Any) -> Task[P, R]: ...
 @overload
-def task(fn: None = None, **options: Any) -> Callable[[Callable[..., Any]], Task]: ...
+def task(fn: None = None, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 def task(fn: Callable[..., Any] | None = None, **options: Any) -> Any:
     """Make a task of a function: ``@task`` or ``@task(retries=2)``.
 

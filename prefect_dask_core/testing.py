@@ -191,7 +191,7 @@ class FakeShell:
         self._now = max(self._now, until)
 
     def quick_calls(
-        self, variables: Mapping[str, Any], name: str, mapped: bool
+        self, task: Task, variables: Mapping[str, Any], mapped: bool
     ) -> None:
         """None: every call is an effect here, so that `calls` has them all."""
 

@@ -11,6 +11,10 @@ from prefect_dask_core import (
     SequentialTaskRunner,
     ThreadPoolTaskRunner,
 )
+from tests.lazy_runner import LazyRunner
+
+#: Checked by mypy, see test_typing.py; never run.
+collect_ignore = ["typing"]
 
 
 @pytest.fixture(scope="session")
@@ -108,3 +112,12 @@ def runner(request):
     if request.param == "threads":
         return ThreadPoolTaskRunner(2)
     return DaskTaskRunner(cluster=request.getfixturevalue("client"))
+
+
+FLOW_RUNNERS = {"sequential": SequentialTaskRunner, "lazy": LazyRunner}
+
+
+@pytest.fixture(params=FLOW_RUNNERS)
+def flow_runner(request):
+    """A task runner that function flows can run on."""
+    return FLOW_RUNNERS[request.param]()

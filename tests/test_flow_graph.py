@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prefect_dask_core.annotations import allow_failure, quote
 from prefect_dask_core.arguments import Dict, List
 from prefect_dask_core.context import context, tags
 from prefect_dask_core.edges import Edge, flatten, mapped, unmapped
@@ -691,3 +692,12 @@ def test_a_task_can_be_replaced_by_a_value():
     bound = plus(a, flow=flow)
     flow.replace(a, 3)
     assert [t.name for t in flow.upstream_tasks(bound)] == ["3"]
+
+
+@pytest.mark.parametrize("annotate", [allow_failure, quote])
+def test_annotations_of_function_flows_are_refused(annotate):
+    load = Task(lambda x=None: x, name="load")
+    with Flow("graph"):
+        first = load()
+        with pytest.raises(GraphError, match=r"'load' was given \w+\(\.\.\.\) inside"):
+            load(annotate(first))

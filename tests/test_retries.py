@@ -83,9 +83,3 @@ def test_what_is_no_class_of_exceptions_is_refused(wrong):
 def test_failures_to_retry_need_retries():
     with pytest.raises(ValueError, match=r"retry_on=.* without retries; add retries=1"):
         Task("t", retry_on=OSError)
-
-
-def test_a_failure_without_an_exception_is_retried():
-    options = TaskOptions("t", retries=1, retry_on=OSError)
-    assert delay_before_retry(options, 1, "no exception") == 0
-    assert delay_before_retry(options, 1, ValueError()) is None

@@ -12,6 +12,7 @@ from prefect_dask_core.errors import (
 )
 from prefect_dask_core.options import OPTION_NAMES, TaskOptions
 from prefect_dask_core.results import HandlerResult, LocalResult
+from prefect_dask_core.retries import RetryOn
 from prefect_dask_core.spellings import (
     OLDER,
     OnFailure,
@@ -114,11 +115,6 @@ def test_an_option_of_today_can_be_read_under_its_older_name(name, options, valu
     assert read_older(TaskOptions("t", **options), name) == value
 
 
-def test_an_older_name_that_never_was_an_attribute_cannot_be_read():
-    with pytest.raises(AttributeError, match="'on_failure' of a task cannot be read"):
-        read_older(TaskOptions("t"), "on_failure")
-
-
 @pytest.mark.parametrize(
     ("wrong", "meant"),
     [
@@ -199,9 +195,32 @@ def test_on_failure_pickles_with_its_function():
     assert pickle.loads(pickle.dumps(OnFailure(len))) == OnFailure(len)
 
 
-def test_on_failure_takes_one_callable():
-    with pytest.raises(OptionTypeError, match=r"expected one callable \(task, state\)"):
-        make_options({"on_failure": [len]}, "t")
+def test_on_failure_takes_one_callable_or_a_list_of_hooks():
+    made = make_options({"on_failure": [len]}, "t")
+    assert (made.on_failure, made.state_handlers) == ((len,), ())
+    with pytest.raises(OptionTypeError, match="expected a list of callables"):
+        make_options({"on_failure": 3}, "t")
+
+
+@pytest.mark.parametrize("kinds", [ValueError, [ValueError, KeyError], (KeyError,)])
+def test_retry_on_becomes_a_condition_and_is_read_as_classes(kinds):
+    options = make_options({"retry_on": kinds, "retries": 1}, "t")
+    expected = (kinds,) if isinstance(kinds, type) else tuple(kinds)
+    assert options.retry_condition_fn == RetryOn(expected)
+    assert read_older(options, "retry_on") == expected
+    failed = Failed(data=KeyError("k"))
+    assert options.retry_condition_fn(None, None, failed) is (KeyError in expected)
+
+
+@pytest.mark.parametrize("kinds", [3, "ValueError", BaseException, [int]])
+def test_retry_on_takes_subclasses_of_exception(kinds):
+    with pytest.raises(OptionTypeError, match="an exception class"):
+        make_options({"retry_on": kinds, "retries": 1}, "t")
+
+
+def test_retry_on_without_retries_is_refused():
+    with pytest.raises(OptionValueError, match="without retries"):
+        make_options({"retry_on": ValueError}, "t")
 
 
 def test_a_wrong_list_of_handlers_is_refused_beside_on_failure_too():

@@ -24,7 +24,7 @@ from prefect_dask_core.engine.feeds import (
 )
 from prefect_dask_core.engine.pipeline import Steps, TaskRun, rest_of_body, run_task
 from prefect_dask_core.engine.plan import flattened, items_of
-from prefect_dask_core.engine.quick import QuickStep, is_quick, quick_step
+from prefect_dask_core.engine.quick import NOT_CALLED, QuickStep, is_quick, quick_step
 from prefect_dask_core.states import Failed, State
 from prefect_dask_core.tasks import Task
 
@@ -161,7 +161,7 @@ class _OpenStep:
         }
         self.quick: QuickStep | None = None
         if not step.paused and step.refusal is None and is_quick(task):
-            calls = shell.quick_calls(self.variables, task.name, step.mapped)
+            calls = shell.quick_calls(task, self.variables, step.mapped)
             self.quick = quick_step(
                 task, self.keyed, self.changing, self.base, self.segment, calls
             )
@@ -374,9 +374,10 @@ def _go_quickly(
         quick = step.quick
         if quick is None or not quick.may_run(index):
             return _Child(index, position), now
-        answer = quick.run(index)
+        answer = quick.run(index, now)
         if answer is not None:
-            return _Child(index, position, answer, now), now
+            told = None if answer is NOT_CALLED else answer
+            return _Child(index, position, told, now), now
         segment = quick.segment
         offset = index - segment.start
         segment.begins[offset] = now

@@ -179,7 +179,7 @@ class Driver:
                 self._handle_growth(event)
         if not self.finished:
             self._advance()
-        if self._left == 0 and not self.finished and not self._may_grow():
+        if self._left == 0 and not self._may_grow() and not self.finished:
             self.finished = True
             self._told.append(Finish())
         return self._told

@@ -92,6 +92,7 @@ class QuickCalls(Protocol):
         body: Callable[..., Any],
         inputs: dict[str, Any],
         index: int,
+        begin: float,
         by_keyword: bool,
     ) -> Any:
         """Value of the body, or `Raised`.
@@ -104,6 +105,8 @@ class QuickCalls(Protocol):
             By parameter.
         index : int
             The child.
+        begin : float
+            The time now, in seconds since the epoch.
         by_keyword : bool
             How the body takes them.
         """
@@ -119,16 +122,16 @@ class Shell(Protocol):
         """Call user code; whatever it raises is an answer."""
 
     def quick_calls(
-        self, variables: Mapping[str, Any], name: str, mapped: bool
+        self, task: Any, variables: Mapping[str, Any], mapped: bool
     ) -> QuickCalls | None:
         """What calls bodies that need no more than that; `None` if it cannot.
 
         Parameters
         ----------
+        task : Task
+            The definition.
         variables : mapping
             Context variables of all runs of the step.
-        name : str
-            Name of the task.
         mapped : bool
             Whether the runs are children.
         """

@@ -3,15 +3,16 @@
 Upstream states in, final state out. The rules are functions of `triggers`, `retries`
 and `signals`; this module only says which comes first:
 
-skip propagation → trigger → inputs → name → target or cached value → Running → body
-under its timeout → value stored → signal or exception → retry decision → wait → again
-→ loop → cached → final state; state handlers see every transition.
+skip propagation → trigger → inputs → name → target or cached value → Running, with its
+hooks → body under its timeout → value stored → signal or exception → retry decision →
+wait → again → loop → cached → final state, with its hooks; state handlers see every
+transition.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import AsyncIterable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,10 +27,13 @@ from prefect_dask_core.engine.effects import (
     Returned,
     Wait,
 )
-from prefect_dask_core.errors import TaskTimeoutError
+from prefect_dask_core.errors import InputError, TaskTimeoutError
+from prefect_dask_core.hooks import Hook, ask_condition, call_hook, hooks_at
 from prefect_dask_core.options import TaskOptions
+from prefect_dask_core.records import TaskRun as TaskRunRecord
+from prefect_dask_core.records import task_run_of
 from prefect_dask_core.results.keeping import find_value, keep_value, run_name
-from prefect_dask_core.retries import delay_before_retry
+from prefect_dask_core.retries import delay_before_retry, draw_fraction, jittered
 from prefect_dask_core.signals import ENDRUN, PAUSE, PrefectStateSignal
 from prefect_dask_core.states import (
     AwaitingRetry,
@@ -81,6 +85,10 @@ class TaskRun:
         Whether the run was resumed after a pause.
     attempts, begin, end : int, float, float
         Filled while the run goes on; a begin that is given stands.
+    started : bool
+        Whether the body has started.
+    given : mapping of str to object
+        The arguments of the body, once they are known.
     """
 
     task: Task
@@ -96,6 +104,8 @@ class TaskRun:
     begin: float = 0.0
     end: float = 0.0
     loop: dict[str, Any] = field(default_factory=dict)
+    started: bool = False
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     def all_inputs(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Inputs with the defaults of the body."""
@@ -126,6 +136,9 @@ def run_task(run: TaskRun) -> Steps:
     run.end = run.now()
     if state.timestamp is None:
         state = state.replace(timestamp=run.end)
+    hooks = hooks_at(run.options, state, run.started)
+    if hooks and not state.is_running():
+        yield from _call_hooks(run, hooks, state)
     return state
 
 
@@ -139,7 +152,11 @@ def _run(run: TaskRun) -> Steps:
         failed = Failed(str(run.refusal), data=run.refusal)
         state, _ = yield from _enter(run, pending, failed)
         return state
-    inputs = run.inputs()
+    try:
+        inputs = run.given = run.inputs()
+    except InputError as error:
+        state, _ = yield from _enter(run, pending, Failed(str(error), data=error))
+        return state
     found = yield from _prepare(run, inputs)
     if found is not None:
         state, _ = yield from _enter(run, pending, found)
@@ -147,11 +164,11 @@ def _run(run: TaskRun) -> Steps:
     state, stop = yield from _enter(run, pending, Running(timestamp=run.now()))
     while not stop and state.is_running():
         answer = yield Call(
-            _call_body,
+            call_body,
             (run.task, inputs),
             timeout=run.options.timeout_seconds,
             variables=_variables(run),
-            log_prints=bool(run.options.log_prints),
+            log_prints=_logs_prints(run),
         )
         ended = yield from _kept(run, inputs, _outcome(run, answer))
         state, stop = yield from _enter(run, state, ended)
@@ -267,7 +284,8 @@ def _kept(
 ) -> Generator[Effect, Answer, State]:
     """The state of a body that ended, its value stored if that is asked for."""
     options = run.options
-    if not options.persists or type(state) is not Completed or state.data is None:
+    keeps = isinstance(state, Completed) and not isinstance(state, Skipped | Cached)
+    if not options.persists or not keeps or state.data is None:
         return state
     answer = yield Call(
         keep_value,
@@ -287,17 +305,30 @@ def _kept(
 
 
 def _variables(run: TaskRun) -> Mapping[str, Any]:
-    return {**run.variables, "task_run_count": run.attempts, **run.loop}
+    return {
+        **run.variables,
+        "task_run_count": run.attempts,
+        "_run": run,
+        **run.loop,
+    }
 
 
-def _call_body(task: Task, inputs: Mapping[str, Any]) -> Any:
+def call_body(task: Task, inputs: Mapping[str, Any]) -> Any:
     """Call the body; what it yields is its value as a list (decision C4)."""
     return finish_value(task.call_body(inputs))
 
 
 def finish_value(value: Any) -> Any:
     """A generator's items as a list; a coroutine is for whoever calls to await."""
-    return list(value) if inspect.isgenerator(value) else value
+    if inspect.isgenerator(value):
+        return list(value)
+    if inspect.isasyncgen(value):
+        return _listed(value)
+    return value
+
+
+async def _listed(values: AsyncIterable[Any]) -> list[Any]:
+    return [value async for value in values]
 
 
 # -- after the body ----------------------------------------------------------------
@@ -345,7 +376,7 @@ def _again(run: TaskRun, state: State) -> Transition:
         run.attempts = 1
         return (yield from _enter(run, state, Running(timestamp=run.now())))
     if isinstance(state, Failed):
-        delay = delay_before_retry(run.options, run.attempts, state.data)
+        delay = yield from _delay(run, state)
         if delay is None:
             return state, True
         waiting: State = AwaitingRetry(
@@ -366,11 +397,30 @@ def _again(run: TaskRun, state: State) -> Transition:
     return state, True
 
 
+def _delay(run: TaskRun, failed: State) -> Generator[Effect, Answer, float | None]:
+    """Seconds until the next attempt, `None` if there is none."""
+    options = run.options
+    delay = delay_before_retry(options, run.attempts)
+    if delay is None:
+        return None
+    condition = options.retry_condition_fn
+    if condition is not None:
+        args = (condition, run.task, _record(run, failed), failed)
+        answer = yield Call(ask_condition, args, variables=_variables(run))
+        if not isinstance(answer, Returned) or not answer.value:
+            return None
+    if options.retry_jitter_factor and delay:
+        answer = yield Call(draw_fraction)
+        assert isinstance(answer, Returned)
+        delay = jittered(delay, options.retry_jitter_factor, answer.value)
+    return delay
+
+
 # -- transitions -------------------------------------------------------------------
 
 
 def _enter(run: TaskRun, old: State, new: State) -> Transition:
-    """Put a change of state before the state handlers.
+    """Put a change of state before the state handlers; call hooks of a running one.
 
     Returns
     -------
@@ -406,7 +456,30 @@ def _enter(run: TaskRun, old: State, new: State) -> Transition:
             continue
         message = f"state handler {_name(handler)} raised {_told(answer.error)}"
         return Failed(message, data=answer.error), True
+    if isinstance(new, Running):
+        run.started = True
+        if run.options.on_running:
+            yield from _call_hooks(run, run.options.on_running, new)
     return new, isinstance(new, Paused)
+
+
+def _call_hooks(
+    run: TaskRun, hooks: tuple[Hook, ...], state: State
+) -> Generator[Effect, Answer, None]:
+    """Call the hooks of a state; whatever they raise changes nothing."""
+    for hook in hooks:
+        args = (hook, run.task, _record(run, state), state)
+        yield Call(call_hook, args, variables=_variables(run))
+
+
+def _record(run: TaskRun, state: State) -> TaskRunRecord:
+    return task_run_of(run.task, _variables(run), state, run.begin)
+
+
+def _logs_prints(run: TaskRun) -> bool:
+    """Whether prints are logged, as the task says or else its flow."""
+    own = run.options.log_prints
+    return bool(run.variables.get("log_prints")) if own is None else own
 
 
 def _name(function: Callable[..., Any]) -> str:

@@ -10,10 +10,11 @@ first call: the order of the steps stays written in one place.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import MISSING, fields
-from types import CoroutineType, GeneratorType
+from dataclasses import fields
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Final
 
+from prefect_dask_core.bodies import TaskBody
 from prefect_dask_core.engine.columns import COMPLETED, ONE_COMPLETED, Segment
 from prefect_dask_core.engine.effects import (
     Answer,
@@ -22,6 +23,7 @@ from prefect_dask_core.engine.effects import (
     Returned,
 )
 from prefect_dask_core.engine.feeds import Feed, sum_tallies
+from prefect_dask_core.errors import InputError
 from prefect_dask_core.options import TaskOptions
 from prefect_dask_core.states import State
 from prefect_dask_core.tasks import Task
@@ -40,24 +42,28 @@ HARMLESS: Final = frozenset(
         "group",
         "nout",
         "retries",
-        "retry_on",
+        "retry_condition_fn",
+        "retry_jitter_factor",
+        "annotations",
+        "viz_return_value",
         "retry_delay_seconds",
         "skip_on_upstream_skip",
         "trigger",
     }
 )
 _DECISIVE: Final = tuple(
-    (found.name, found.default)
+    (found.name, getattr(TaskOptions("any"), found.name))
     for found in fields(TaskOptions)
     if found.name not in HARMLESS
 )
-assert all(default is not MISSING for _, default in _DECISIVE)
 
 #: Types of values that are surely no state, generator or coroutine.
 _VALUES: Final = frozenset(
     {type(None), bool, int, float, str, bytes, list, tuple, dict, set}
 )
-_NO_VALUES: Final = (State, GeneratorType, CoroutineType)
+#: The answer where the inputs cannot be had: the pipeline says why.
+NOT_CALLED: Final = Returned(None)
+_NO_VALUES: Final = (State, GeneratorType, CoroutineType, AsyncGeneratorType)
 
 
 def is_quick(task: Task) -> bool:
@@ -108,7 +114,11 @@ class QuickStep:
         segment: Segment,
         calls: QuickCalls,
     ) -> None:
-        by_keyword = task.body_signature.by_keyword
+        # A kind of task may do more around the body than to call it.
+        by_keyword = (
+            task.body_signature.by_keyword
+            and type(task).call_body is TaskBody.call_body
+        )
         self._body = task.fn if by_keyword else task.call_body
         self._by_keyword = by_keyword
         self._keyed = [(key, feed.value) for key, feed in keyed]
@@ -116,21 +126,26 @@ class QuickStep:
         self._call = calls
         self.segment = segment
 
-    def run(self, index: int) -> Answer:
-        """Call the body of a child.
+    def run(self, index: int, now: float) -> Answer:
+        """Call the body of a child, at a time.
 
         Returns
         -------
         Returned or Raised or None
-            `None` if the value was recorded. Else what the pipeline has to judge; the
-            times of the child are for the caller to note.
+            `None` if the value was recorded. Else what the pipeline has to judge, or
+            `NOT_CALLED`. The times of the child are for the caller to note.
         """
-        inputs = {key: value(index) for key, value in self._keyed}
-        value = self._call(self._body, inputs, index, self._by_keyword)
-        if value.__class__ not in _VALUES:
-            if value.__class__ is Raised:
-                return value
-            if isinstance(value, _NO_VALUES):
+        try:
+            inputs = {key: value(index) for key, value in self._keyed}
+        except InputError:
+            return NOT_CALLED
+        value: Any = self._call(self._body, inputs, index, now, self._by_keyword)
+        kind = type(value)  # not __class__, which is user code in a proxy
+        if kind not in _VALUES:
+            if kind is Raised:
+                raised: Raised = value
+                return raised
+            if issubclass(kind, _NO_VALUES):
                 return Returned(value)
         offset = index - self.segment.start
         self.segment.values[offset] = value

@@ -7,7 +7,7 @@ runs a fan-out of unknown length this way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,16 +18,19 @@ from prefect_dask_core.engine.fanout import mapped_length, nothing_to_map
 from prefect_dask_core.engine.feeds import (
     BlockResult,
     Each,
+    Filled,
     Fixed,
     Items,
     Source,
     StepInput,
     Whole,
+    flat_length,
     is_success,
     result_of,
 )
-from prefect_dask_core.engine.plan import Input, Node, items_of
+from prefect_dask_core.engine.plan import Input, Node, flattened, items_of
 from prefect_dask_core.engine.resume import Kept
+from prefect_dask_core.engine.templates import PART, has_template, nodes_of
 from prefect_dask_core.states import Mapped, State
 
 
@@ -68,6 +71,7 @@ def run_node(
     flattened: bool = False,
     paused: Mapping[int, str] = NOT_PAUSED,
     span: tuple[int, int] | None = None,
+    tolerated: Collection[int] = (),
 ) -> Outcome:
     """Run a node.
 
@@ -89,6 +93,8 @@ def run_node(
         Runs that are resumed from a pause, by index: the name of the pause.
     span : tuple of int, optional
         Children to run, where the caller knows the length; all of them otherwise.
+    tolerated : collection of int
+        Nodes above that may have ended in any way.
     """
     refusal: Exception | None = None
     length = 1
@@ -103,14 +109,17 @@ def run_node(
     fanout = node.mapped and refusal is None
     start, stop = span if fanout and span is not None else (0, length)
     arguments: list[BlockResult] = []
+    parts = {item.node for item in node.inputs if item.value is PART}
     inputs = tuple(
         StepInput(
             item.key,
             "" if item.node is None else above[item.node][0].name,
-            _source(item, above, arguments, (start, stop) if fanout else None),
+            _source(item, above, arguments, (start, stop) if fanout else None, parts),
             item.edge,
+            item.node in tolerated,
         )
         for item in node.inputs
+        if item.value is not PART
     )
     step = Step(
         node.index,
@@ -161,12 +170,16 @@ def _source(
     above: Outcomes,
     arguments: list[BlockResult],
     span: tuple[int, int] | None,
+    parts: Collection[int | None] = (),
 ) -> Source:
     if item.node is None:
         items = items_of(item.value) if item.mapped and span is not None else None
-        if items is None or span is None:
-            return Fixed(item.value)
-        return Items(items[span[0] : span[1]], span[0])
+        constant: Fixed | Items = Fixed(item.value)
+        if items is not None and span is not None:
+            constant = Items(items[span[0] : span[1]], span[0])
+        if not parts and not has_template(item.value):
+            return constant
+        return _filled(constant, item.value, above, arguments)
     outcomes = above[item.node]
     fanout = outcomes[0].fanout
     if not fanout:
@@ -178,6 +191,44 @@ def _source(
         each = False  # it cannot be iterated, so it is the same for every child
     kind = Each if each else Whole
     return kind(item.node, positions, fanout, item.flattened)
+
+
+def _filled(
+    constant: Fixed | Items,
+    value: Any,
+    above: Outcomes,
+    arguments: list[BlockResult],
+) -> Source:
+    """A constant with templates, and where what fills them is."""
+    places = []
+    for number in dict.fromkeys(nodes_of(value)):
+        outcomes = above[number]
+        positions = tuple(range(len(arguments), len(arguments) + len(outcomes)))
+        arguments.extend(outcome.result for outcome in outcomes)
+        whole = Whole(number, positions, outcomes[0].fanout)
+        places.append((outcomes[0].name, whole))
+    return Filled(constant, tuple(places))
+
+
+def measure(outcome: Outcome) -> None:
+    """Count what the value of a plain node has to map over, if that was not done yet.
+
+    A function flow says only after a run that another maps over its value.
+    """
+    node, result = outcome.node, outcome.result
+    segment = result.segments[node]
+    if outcome.fanout:
+        if segment.flat_length is None:
+            lengths = (flat_length(segment, n) for n in range(len(segment)))
+            segment.flat_length = sum(lengths)
+    elif node not in result.items and segment.values is not None:
+        if not is_success(segment):
+            return
+        found = items_of(segment.values[0])
+        if found is not None:
+            result.items[node] = found
+            segment.length = len(found)
+            segment.flat_length = len(flattened(found))
 
 
 def kept_outcomes(node: Node, kept: Kept) -> list[Outcome]:

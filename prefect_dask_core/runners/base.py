@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from prefect_dask_core.engine.plan import Plan
 from prefect_dask_core.engine.resume import NOTHING_EARLIER, Earlier
+from prefect_dask_core.engine.session import Session
 from prefect_dask_core.states import State
 
 
@@ -47,4 +48,21 @@ class TaskRunner(Protocol):
         -------
         sequence of State
             One per node of the plan.
+        """
+
+
+class SessionRunner(Protocol):
+    """Runs the nodes of a function flow as they come."""
+
+    def session(self, name: str, variables: Mapping[str, Any], run_id: str) -> Session:
+        """Begin a function flow, or what a task submits.
+
+        Parameters
+        ----------
+        name : str
+            Name of the flow or task.
+        variables : mapping of str to object
+            Context variables that every run sees.
+        run_id : str
+            Hexadecimal id; it is in every key.
         """

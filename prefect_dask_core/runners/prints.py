@@ -89,3 +89,18 @@ def captured(logger: Logger) -> Iterator[None]:
                     sys.stdout = sys.stdout.original
                 if isinstance(sys.stderr, _Split):
                     sys.stderr = sys.stderr.original
+
+
+def are_captured() -> bool:
+    """Whether what the caller prints goes to a logger."""
+    return _lines.get() is not None
+
+
+@contextlib.contextmanager
+def released() -> Iterator[None]:
+    """Let what is printed go where it goes without a logger around."""
+    token = _lines.set(None)
+    try:
+        yield
+    finally:
+        _lines.reset(token)

@@ -5,7 +5,7 @@ It defines what a flow means; every other runner has to agree with it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefect_dask_core.engine.plan import Node
@@ -16,6 +16,7 @@ from prefect_dask_core.engine.whole import (
     state_of,
 )
 from prefect_dask_core.runners.base import FlowRun
+from prefect_dask_core.runners.sequential_session import SequentialSession
 from prefect_dask_core.runners.shell import ThreadShell
 from prefect_dask_core.states import Completed, State
 
@@ -50,6 +51,23 @@ class SequentialTaskRunner:
 
     def __exit__(self, *exception: Any) -> None:
         return None
+
+    def session(
+        self, name: str, variables: Mapping[str, Any], run_id: str
+    ) -> SequentialSession:
+        """Begin a function flow.
+
+        Parameters
+        ----------
+        name : str
+            Name of the flow.
+        variables : mapping of str to object
+            Context variables that every run sees.
+        run_id : str
+            Id of the flow run.
+        """
+        # What a task submits itself runs like this too.
+        return SequentialSession({**variables, "_task_runner": self}, run_id)
 
     def run(self, flow_run: FlowRun) -> Sequence[State]:
         """Run a plan to its end; one state per node."""

@@ -10,9 +10,17 @@ import inspect
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping, MutableMapping, Sequence
+from collections.abc import (
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from typing import TYPE_CHECKING, Any, Final
 
+from prefect_dask_core.calls import SCOPE, BodyScope, abandoned, finished
 from prefect_dask_core.context import (
     RunVariables,
     context,
@@ -20,6 +28,7 @@ from prefect_dask_core.context import (
     set_variables,
     surrounding,
 )
+from prefect_dask_core.engine.columns import ONE_COMPLETED
 from prefect_dask_core.engine.compile import run_work
 from prefect_dask_core.engine.effects import (
     Answer,
@@ -29,8 +38,9 @@ from prefect_dask_core.engine.effects import (
     Raised,
     Returned,
 )
+from prefect_dask_core.engine.pipeline import TaskRun
 from prefect_dask_core.engine.whole import Outcome
-from prefect_dask_core.runners.prints import captured
+from prefect_dask_core.runners.prints import are_captured, captured, released
 
 _LOGGER: Final = logging.getLogger("prefect_dask_core.task_runs")
 
@@ -64,16 +74,17 @@ class ThreadShell:
 
     def call(self, call: Call) -> Answer:
         """Call user code; whatever it raises is an answer."""
-        with context(call.variables, logger=_logger_of(call)), _prints_of(call):
+        # Written out, and not `surroundings`: it runs for each of a million children.
+        with context(call.variables, **_more(call)), _prints_of(call):
             if call.timeout is None and not _loop_is_running():
                 return _invoke(call, None)
             return self._beside(call)
 
     def quick_calls(
-        self, variables: Mapping[str, Any], name: str, mapped: bool
+        self, task: Any, variables: Mapping[str, Any], mapped: bool
     ) -> QuickCalls | None:
         """What calls plain bodies here; `None` in a thread that runs an event loop."""
-        if _loop_is_running():
+        if _loop_is_running() or variables.get("log_prints"):
             return None
         around = surrounding()
         step = {**around, **variables} if around else variables
@@ -82,13 +93,15 @@ class ThreadShell:
             body: Callable[..., Any],
             inputs: dict[str, Any],
             index: int,
+            begin: float,
             by_keyword: bool,
         ) -> Any:
-            token = set_variables(
-                RunVariables(step, name, index if mapped else None, _run_logger)
-            )
+            child = index if mapped else None
+            own = RunVariables(step, task, child, inputs, begin, _MADE_WHEN_READ)
+            token = set_variables(own)
             try:
-                return body(**inputs) if by_keyword else body(inputs)
+                value = body(**inputs) if by_keyword else body(inputs)
+                return value if own.made is None else finished(value)
             except BaseException as error:
                 return _raised(error)
             finally:
@@ -109,6 +122,8 @@ class ThreadShell:
         # that loop would leave it half closed.
         if runner.is_async and runner.done.wait(2 * GRACE):
             return runner.answer
+        # What the code itself submitted is not waited for any longer either.
+        abandoned(f"the task ran longer than {call.timeout:g} s")
         runner.end()
         stopped = runner.done.wait(GRACE)
         return Overran(call.timeout, left_behind=not stopped)
@@ -162,23 +177,30 @@ def _invoke(
         if inspect.iscoroutine(value):
             if on_async is not None:
                 on_async()
-            return asyncio.run(_limited(value, timeout))
-        return Returned(value)
+            return _finished(asyncio.run(limited(value, timeout)))
+        return Returned(finished(value))
     except BaseException as error:
         return _raised(error)
 
 
 def _raised(error: BaseException) -> Raised:
     """The answer that an exception is; inside of ``except`` only."""
-    if (
-        isinstance(error, KeyboardInterrupt)
-        and threading.current_thread() is threading.main_thread()
-    ):
-        raise error  # a person at the keyboard, not the task
+    if isinstance(error, KeyboardInterrupt):
+        abandoned("interrupted")
+        if threading.current_thread() is threading.main_thread():
+            raise error  # a person at the keyboard, not the task
+    else:
+        finished(None)  # nothing that was submitted is dropped
     return Raised(error)
 
 
-async def _limited(body: Coroutine[Any, Any, Any], timeout: float | None) -> Answer:
+def _finished(answer: Answer) -> Answer:
+    if isinstance(answer, Returned):
+        return Returned(finished(answer.value))
+    return answer
+
+
+async def limited(body: Coroutine[Any, Any, Any], timeout: float | None) -> Answer:
     """Await a coroutine; cancel it a little before its thread would be ended."""
     task = asyncio.ensure_future(body)
     done, _ = await asyncio.wait({task}, timeout=timeout)
@@ -220,12 +242,51 @@ class _RunLogger(_Adapter):
         extra = {name: variables.get(name) for name in _RECORDED}
         extra["task_run_count"] = variables.get("task_run_count", 1)
         kwargs["extra"] = {**extra, **(kwargs.get("extra") or {})}
+        if extra["task_full_name"] is None:
+            return f"Flow '{variables.get('flow_name')}': {msg}", kwargs
         return f"Task '{extra['task_full_name']}': {msg}", kwargs
+
+
+@contextlib.contextmanager
+def surroundings(call: Call) -> Iterator[None]:
+    """What code sees around it: context variables, a logger, where prints go."""
+    with context(call.variables, **_more(call)), _prints_of(call):
+        yield
+
+
+def _more(call: Call) -> dict[str, Any]:
+    # The function of a flow brings a scope of its own.
+    scope = call.variables.get(SCOPE) or BodyScope()
+    return {"logger": _logger_of(call), SCOPE: scope}
+
+
+def _run_of(variables: RunVariables) -> TaskRun:
+    """The run that some context variables are of, for those who ask about it."""
+    return TaskRun(
+        task=variables.task,
+        name=variables.name,
+        tally=ONE_COMPLETED,
+        upstream=dict,
+        inputs=lambda: variables.inputs,
+        variables=variables,
+        now=time.time,
+        begin=variables.begin,
+        started=True,
+        given=variables.inputs,
+    )
+
+
+_MADE_WHEN_READ: Final[Mapping[str, Callable[[RunVariables], Any]]] = {
+    "logger": _run_logger,
+    "_run": _run_of,
+    SCOPE: lambda variables: BodyScope(),
+}
 
 
 def _prints_of(call: Call) -> contextlib.AbstractContextManager[None]:
     if not call.log_prints:
-        return contextlib.nullcontext()
+        # A flow around may log its prints, and this task may not.
+        return released() if are_captured() else contextlib.nullcontext()
     return captured(_logger_of(call))
 
 

@@ -35,7 +35,7 @@ from prefect_dask_core.testing import Script
 class SlowShell(ThreadShell):
     """Sends every call through the pipeline."""
 
-    def quick_calls(self, variables: Any, name: str, mapped: bool) -> None:
+    def quick_calls(self, task: Any, variables: Any, mapped: bool) -> None:
         return None
 
 
@@ -230,7 +230,7 @@ def test_a_plain_value_is_left_in_one_piece_and_read_as_completed(value):
     segment = Segment.of_value(value)
     left = leanest(BlockResult({4: segment}, {}), 4)
 
-    # Dask would send a bare collection item by item.
+    # What Dask has a serializer of its own for would not come back as it was.
     wrapped = isinstance(value, list | dict | PlainValue)
     assert left.value is value if wrapped else left is value
     block = plain_block(StepInput("x", "a", Whole(1, (0,), False), None))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from prefect_dask_core import Flow, Parameter, Task, context, execution, task
+from prefect_dask_core import Flow, Parameter, Task, cached_values, context, task
 from prefect_dask_core.cache_validators import (
     all_inputs,
     all_parameters,
@@ -30,7 +30,7 @@ HOUR = timedelta(hours=1)
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch):
     LOG.clear()
-    monkeypatch.setattr(execution, "_CACHES", {})
+    monkeypatch.setattr(cached_values, "_KNOWN", {})
 
 
 @task
@@ -138,7 +138,7 @@ def test_a_value_that_has_expired_is_made_anew(runner):
     for _ in range(2):
         assert flow.run(task_runner=runner)[result].result() == 2
     assert ran() == ["inc 1"] * 2
-    assert execution._CACHES == {}
+    assert cached_values._KNOWN == {}
 
 
 def test_a_failure_is_not_cached(runner):

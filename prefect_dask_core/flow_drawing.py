@@ -1,0 +1,123 @@
+"""Drawing of function flows: the function runs, and calls of tasks are taken down.
+
+A task does not run: its call gives a marker, or what its option `viz_return_value`
+says. An argument that is a marker, or that very value, is an arrow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import warnings
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NoReturn
+
+from prefect_dask_core.calls import SCOPE
+from prefect_dask_core.context import context
+from prefect_dask_core.drawing import DrawnEdge, DrawnNode, Picture
+from prefect_dask_core.engine.templates import rebuild
+from prefect_dask_core.errors import VisualizationUnsupportedError
+from prefect_dask_core.lineage import is_shared
+from prefect_dask_core.tasks import Task
+
+
+class Marker:
+    """Stands for the value of a task that did not run.
+
+    Parameters
+    ----------
+    name : str
+        Name of the box.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return f"<value of {self._name}>"
+
+    def __refuse(self, *args: Any) -> NoReturn:
+        raise VisualizationUnsupportedError(
+            f"the value of {self._name} is used while the flow is drawn, when no task "
+            "runs; give the task viz_return_value=, which then stands for it."
+        )
+
+    __bool__ = __len__ = __iter__ = __getitem__ = __call__ = __refuse
+    __add__ = __radd__ = __sub__ = __mul__ = __truediv__ = __lt__ = __gt__ = __refuse
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self.__refuse()
+
+
+@dataclass(slots=True)
+class Drawing:
+    """What is taken down while the function runs."""
+
+    boxes: list[str] = field(default_factory=list)
+    arrows: list[tuple[str, str]] = field(default_factory=list)
+    _counts: defaultdict[str, itertools.count[int]] = field(
+        default_factory=lambda: defaultdict(itertools.count)
+    )
+    _values: dict[int, tuple[Any, str]] = field(default_factory=dict)
+
+    def draw(self, task: Task, bound: Mapping[str, Any], kind: str) -> Any:
+        """Take down a call, and give what stands for its value."""
+        if kind != "call":
+            raise VisualizationUnsupportedError(
+                f"task {task.name!r} is {kind} while the flow is drawn; only calls of "
+                "tasks can be drawn."
+            )
+        name = f"{task.name}-{next(self._counts[task.name])}"
+        self.boxes.append(name)
+        above: dict[str, None] = {}
+
+        def look(leaf: Any) -> Any:
+            kept = self._values.get(id(leaf))
+            if kept is not None and kept[0] is leaf:
+                above[kept[1]] = None
+            return leaf
+
+        rebuild(dict(bound), look)
+        self.arrows += [(other, name) for other in above]
+        value = task.viz_return_value
+        if value is None:
+            value = Marker(name)
+        if not is_shared(value):
+            self._values[id(value)] = (value, name)
+        return _later(value) if task.isasync else value
+
+
+async def _later(value: Any) -> Any:
+    return value
+
+
+_WARNING: Final = (
+    "while flow {name!r} is drawn its tasks do not run, but everything else in its "
+    "function does."
+)
+
+
+def picture_of_flow(flow: Any, bound: Mapping[str, Any]) -> Picture:
+    """Run the function of a flow without its tasks, and give what it called."""
+    drawing = Drawing()
+    warnings.warn(_WARNING.format(name=flow.name), UserWarning, stacklevel=4)
+    with context({SCOPE: drawing, "flow": None}):
+        found = flow.call_body(bound)
+        if inspect.iscoroutine(found):
+            asyncio.run(_awaited(found))
+        elif inspect.isgenerator(found):
+            list(found)
+    return Picture(
+        flow.name,
+        tuple(DrawnNode(name, (name,), False, None) for name in drawing.boxes),
+        tuple(DrawnEdge(start, end, None, False) for start, end in drawing.arrows),
+    )
+
+
+async def _awaited(found: Any) -> None:
+    await found

@@ -1,0 +1,397 @@
+"""Flow runs: the order of the steps of one run of a function flow.
+
+arguments resolved → validated → named → Running, with its hooks → the function under
+its limit → what it returned, as a state → retry decision → wait → again → everything
+that was submitted is final → final state, with its hooks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from functools import partial
+from typing import Any, Final, Protocol
+
+from prefect_dask_core.calling import inherited_variables, open_session, session_of
+from prefect_dask_core.calls import SCOPE
+from prefect_dask_core.context import current_tags
+from prefect_dask_core.dates import date_variables
+from prefect_dask_core.engine.effects import Call, Overran, Raised, Returned, Wait
+from prefect_dask_core.engine.session import Session
+from prefect_dask_core.errors import FlowTimeoutError, UpstreamTaskError
+from prefect_dask_core.function_options import FlowOptions
+from prefect_dask_core.futures import has_ended
+from prefect_dask_core.hooks import Hook, call_hook
+from prefect_dask_core.naming import format_run_name, template_variables
+from prefect_dask_core.records import FlowRun, at
+from prefect_dask_core.retries import delay_before_retry
+from prefect_dask_core.returns import RunStates, returned_state
+from prefect_dask_core.runners.drive import Blocking, Steps
+from prefect_dask_core.scopes import Above, Scope, holds_future, resolve
+from prefect_dask_core.signals import PrefectStateSignal
+from prefect_dask_core.states import (
+    AwaitingRetry,
+    Cancelled,
+    Completed,
+    Crashed,
+    Failed,
+    Pending,
+    Retrying,
+    Running,
+    State,
+    TimedOut,
+    TriggerFailed,
+)
+from prefect_dask_core.validation import validate, wants_validation
+
+_LOGGER: Final = logging.getLogger("prefect_dask_core.flow_runs")
+
+#: Context variables of the task around a flow, which its function does not see.
+_HIDDEN: Final = (
+    "task_name",
+    "task_slug",
+    "task_full_name",
+    "task_run_name",
+    "task_run_id",
+    "task_inputs",
+    "map_index",
+    "_run",
+)
+
+
+class RunnableFlow(Protocol):
+    """What is needed of a flow to run its function."""
+
+    @property
+    def options(self) -> FlowOptions:
+        """Its options."""
+
+    @property
+    def fn(self) -> Callable[..., Any]:
+        """Its function."""
+
+    def call_body(self, inputs: Mapping[str, Any]) -> Any:
+        """Call the function with arguments by name."""
+
+
+@dataclass(slots=True)
+class FunctionRun:
+    """One run of a function flow, and what came of it so far.
+
+    Parameters
+    ----------
+    flow : FunctionFlow
+        The definition.
+    bound : mapping of str to object
+        Arguments as given, by name, defaults included.
+    wait_for : object
+        What comes first.
+    """
+
+    flow: RunnableFlow
+    bound: Mapping[str, Any]
+    wait_for: Any = None
+    id: uuid.UUID = field(default_factory=uuid.uuid4)
+    name: str = ""
+    attempts: int = 1
+    begin: float = 0.0
+    scope: Scope | None = None
+    parent: Mapping[str, Any] = field(default_factory=dict)
+    state: State = field(default_factory=Pending)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def options(self) -> FlowOptions:
+        """Options of the flow."""
+        return self.flow.options
+
+    def record(self) -> FlowRun:
+        """What is known of the run at this moment."""
+        ended = self.state.timestamp if self.state.is_final() else None
+        return FlowRun(
+            id=self.id,
+            name=self.name,
+            flow_name=self.options.name,
+            flow_version=self.options.version,
+            parameters=self.parameters,
+            tags=self.parent.get("tags", frozenset()),
+            state=self.state,
+            run_count=self.attempts,
+            start_time=at(self.begin or None),
+            end_time=at(ended),
+            parent_flow_run_id=_as_id(self.parent.get("flow_run_id")),
+            parent_task_run_id=self.parent.get("parent_task_run_id"),
+            root_flow_run_id=_as_id(self.parent.get("root_flow_run_id")) or self.id,
+        )
+
+    def enter(self, state: State) -> State:
+        """Take a state, with the time if it has none."""
+        if state.timestamp is None:
+            state = state.replace(timestamp=time.time())
+        self.state = state
+        return state
+
+
+@dataclass(frozen=True, slots=True)
+class FlowPlace:
+    """What stands in the context of a running flow function."""
+
+    flow: Any
+    run: FunctionRun
+    runner: Any
+
+    @property
+    def flow_run(self) -> FlowRun:
+        """What is known of the run at this moment."""
+        return self.run.record()
+
+
+def call_function(flow: RunnableFlow, parameters: Mapping[str, Any]) -> Any:
+    """Call the function of a flow; the effect that the drivers know as its body."""
+    return flow.call_body(parameters)
+
+
+def run_function(run: FunctionRun) -> Steps[State]:
+    """Run a flow to its final state.
+
+    Returns
+    -------
+    State
+        With the states of its runs as ``state.states``, by name.
+    """
+    run.begin = time.time()
+    run.parent = inherited_variables()
+    run.enter(Pending())
+    refused = yield from _prepare(run)
+    if refused is not None:
+        return run.enter(refused)
+    scope, body = _open(run)
+    run.scope = scope
+    try:
+        state = yield from _attempts(run, body)
+    except BaseException as error:  # a person at the keyboard
+        scope.cancel(_told(error))
+        state = run.enter(_state_of_error(error))
+        state = yield from _close(run, body, state)
+        raise
+    return (yield from _close(run, body, state))
+
+
+# -- before the function -----------------------------------------------------------
+
+
+def _prepare(run: FunctionRun) -> Generator[Any, Any, State | None]:
+    """Resolve, validate and name; a state if the function cannot run."""
+    run.parameters = dict(run.bound)
+    run.name = run.options.name
+    if holds_future([*run.bound.values(), run.wait_for]):
+        found, above = yield Blocking(partial(resolve, run.bound, run.wait_for))
+        run.parameters = found
+        refused = _refused(run, above)
+        if refused is not None:
+            return refused
+    try:
+        if wants_validation(run.options.name, run.options.validate_parameters):
+            run.parameters = validate(run.options.name, run.flow.fn, run.parameters)
+        run.name = _run_name(run)
+    except Exception as error:
+        return Failed(_told(error), data=error)
+    return None
+
+
+def _refused(run: FunctionRun, above: list[Above]) -> State | None:
+    for name, state, tolerant in above:
+        if tolerant or state.is_successful():
+            continue
+        message = f"flow {run.options.name!r} did not run: {name} ended as {state!r}"
+        error = UpstreamTaskError(message)
+        if has_ended(state) and not state.is_paused():
+            cause = state.result(raise_on_failure=False)
+            error.__cause__ = cause if isinstance(cause, BaseException) else None
+        return TriggerFailed(message, data=error)
+    return None
+
+
+def _run_name(run: FunctionRun) -> str:
+    option = run.options.flow_run_name
+    if option is None:
+        return f"{run.options.name}-{run.id.hex[:6]}"
+    now = datetime.now(timezone.utc)
+    variables = {
+        "flow_name": run.options.name,
+        "flow_run_id": run.id.hex,
+        "parameters": run.parameters,
+        "date": now,
+    }
+    return format_run_name(option, template_variables(variables, run.parameters))
+
+
+def _open(run: FunctionRun) -> tuple[Scope, dict[str, Any]]:
+    """The scope of a run, and the context variables of its function."""
+    options, parent = run.options, run.parent
+    root = parent.get("root_flow_run_id") or parent.get("flow_run_id") or run.id.hex
+    inherited = parent.get("log_prints")
+    variables = {
+        "flow": None,
+        "flow_name": options.name,
+        "flow_id": options.name,
+        "flow_version": options.version,
+        "flow_run_id": run.id.hex,
+        "flow_run_name": run.name,
+        "parameters": run.parameters,
+        "scheduled_start_time": datetime.fromtimestamp(run.begin, timezone.utc),
+        "parent_flow_run_id": parent.get("flow_run_id"),
+        "parent_task_run_id": parent.get("parent_task_run_id"),
+        "root_flow_run_id": root,
+        "log_prints": inherited if options.log_prints is None else options.log_prints,
+        "tags": current_tags(),
+        **date_variables(run.begin, {}),
+    }
+    runner = options.task_runner
+    scope = Scope(options.name, variables, run.id.hex, _opener(runner))
+    body = {
+        **variables,
+        **dict.fromkeys(_HIDDEN),
+        SCOPE: scope,
+        "_flow_context": FlowPlace(run.flow, run, runner),
+    }
+    if runner is not None:
+        body["_task_runner"] = runner
+    return scope, body
+
+
+def _opener(runner: Any) -> Callable[[str, Mapping[str, Any], str], Session]:
+    return open_session if runner is None else partial(session_of, runner)
+
+
+# -- the function ------------------------------------------------------------------
+
+
+def _attempts(run: FunctionRun, body: dict[str, Any]) -> Steps[State]:
+    """Call the function until it succeeds or has no further attempt."""
+    state: State = Running()
+    while True:
+        state = run.enter(state)
+        body["flow_run_count"] = run.attempts
+        yield from _hooks(run, body, run.options.on_running)
+        answer = yield Call(
+            call_function,
+            (run.flow, run.parameters),
+            timeout=run.options.timeout_seconds,
+            variables=body,
+            log_prints=bool(body["log_prints"]),
+        )
+        state = run.enter((yield from _outcome(run, answer)))
+        if not isinstance(state, Failed):
+            return state
+        delay = delay_before_retry(run.options, run.attempts)
+        if delay is None:
+            return state
+        due = time.time() + delay
+        run.enter(AwaitingRetry(state.message, start_time=due, run_count=run.attempts))
+        _LOGGER.warning(
+            "flow run %r, attempt %d: %r; again in %g s",
+            run.name,
+            run.attempts,
+            state,
+            delay,
+        )
+        yield from _wait(due)
+        run.attempts += 1
+        state = Retrying()
+
+
+def _wait(due: float) -> Generator[Any, Any, None]:
+    if due > time.time():
+        yield Wait(due)
+
+
+def _outcome(run: FunctionRun, answer: Any) -> Steps[State]:
+    """State that the answer of the function means."""
+    assert run.scope is not None
+    if isinstance(answer, Returned):
+        try:
+            state: State = yield Blocking(partial(returned_state, answer.value))
+        except Exception as error:  # of a future that was returned
+            return Failed(_told(error), data=error)
+        return state
+    if isinstance(answer, Overran):
+        left = " Its code could not be stopped and is left behind." * answer.left_behind
+        message = f"flow {run.options.name!r} ran longer than {answer.timeout:g} s."
+        run.scope.cancel(message)
+        return TimedOut(message + left, data=FlowTimeoutError(message))
+    assert isinstance(answer, Raised)
+    state = _state_of_error(answer.error)
+    if not isinstance(state, Failed):
+        run.scope.cancel(_told(answer.error))
+    return state
+
+
+def _state_of_error(error: BaseException) -> State:
+    if isinstance(error, PrefectStateSignal):
+        return error.to_state(time.time())
+    if isinstance(error, Exception):
+        return Failed(_told(error), data=error)
+    if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
+        return Cancelled(f"stopped by {_told(error)}", data=error)
+    return Crashed(_told(error), data=error)
+
+
+# -- after the function ------------------------------------------------------------
+
+
+def _close(run: FunctionRun, body: dict[str, Any], state: State) -> Steps[State]:
+    """Wait for what was submitted, put its states into the state, call the hooks."""
+    scope = run.scope
+    assert scope is not None
+    states = yield Blocking(scope.close)
+    if not state.is_final() and not state.is_paused():
+        # Made by hand, and not by a run; it says so.
+        _LOGGER.warning("flow run %r returned the state %r", run.name, state)
+    for name, bad in scope.unseen().items():
+        _LOGGER.warning(
+            "flow run %r: %s ended as %r, and nobody has asked about it",
+            run.name,
+            name,
+            bad,
+        )
+    state = run.enter(_with_states(state, states, scope))
+    options = run.options
+    hooks: tuple[Hook, ...] = ()
+    if isinstance(state, Completed):
+        hooks = options.on_completion
+    elif isinstance(state, Failed):
+        hooks = options.on_failure
+    elif isinstance(state, Cancelled):
+        hooks = options.on_cancellation
+    elif isinstance(state, Crashed):
+        hooks = options.on_crashed
+    yield from _hooks(run, body, hooks)
+    return state
+
+
+def _with_states(state: State, states: Mapping[str, State], scope: Scope) -> State:
+    return state.replace(states=RunStates(states, tuple(scope.lineage.records)))
+
+
+def _hooks(
+    run: FunctionRun, body: Mapping[str, Any], hooks: tuple[Hook, ...]
+) -> Generator[Any, Any, None]:
+    for hook in hooks:
+        record = replace(run.record(), state=run.state)
+        args = (hook, run.flow, record, run.state)
+        yield Call(call_hook, args, variables=body)
+
+
+def _as_id(given: str | None) -> uuid.UUID | None:
+    return None if given is None else uuid.UUID(given)
+
+
+def _told(error: BaseException) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

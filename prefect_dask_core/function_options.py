@@ -1,0 +1,202 @@
+"""Options of function flows: one frozen record, checked when it is made."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from prefect_dask_core.errors import (
+    InvalidNameError,
+    OptionTypeError,
+    OptionValueError,
+    UnknownOptionError,
+)
+from prefect_dask_core.hooks import Hook
+from prefect_dask_core.naming import Template
+from prefect_dask_core.options import TaskOptions, checked_hooks
+from prefect_dask_core.spellings import nearest
+
+#: Characters that the name of a flow cannot have.
+_REFUSED: Final = frozenset("/%&><")
+
+
+@dataclass(frozen=True, slots=True)
+class FlowOptions:
+    """Options of a function flow.
+
+    Parameters
+    ----------
+    name : str
+        Name of the flow.
+    version : str, optional
+        Version, for people.
+    flow_run_name : str or callable, optional
+        Template of, or callable that gives, the name of a run.
+    retries : int
+        Attempts after the first; each runs the whole function again.
+    retry_delay_seconds : number, sequence of numbers, timedelta or callable
+        Seconds before each further attempt.
+    task_runner : task runner or class of one, optional
+        Where tasks run that are submitted; that of the flow around unless given, else
+        the current `distributed.Client`, else threads.
+    description : str, optional
+        What the flow does; the docstring unless given.
+    timeout_seconds : number or timedelta, optional
+        Longest time of one attempt.
+    validate_parameters : bool, optional
+        Whether arguments are validated and converted as their annotations say, by
+        pydantic. Unless given, if pydantic is installed.
+    log_prints : bool, optional
+        Whether prints of the function, and of tasks that do not say, are logged.
+    on_running, on_completion, on_failure, on_cancellation, on_crashed : iterable
+        Hooks (flow, flow_run, state), called at each attempt and at the end.
+    persist_result, result_storage, result_serializer, cache_result_in_memory
+        Where the value is kept.
+    """
+
+    name: str
+    version: str | None = None
+    flow_run_name: Template | None = None
+    retries: int = 0
+    retry_delay_seconds: float | tuple[float, ...] = 0.0
+    task_runner: Any = None
+    description: str | None = None
+    timeout_seconds: float | None = None
+    validate_parameters: bool | None = None
+    persist_result: bool | None = None
+    result_storage: Any = None
+    result_serializer: Any = None
+    cache_result_in_memory: bool = True
+    log_prints: bool | None = None
+    on_completion: tuple[Hook, ...] = ()
+    on_failure: tuple[Hook, ...] = ()
+    on_cancellation: tuple[Hook, ...] = ()
+    on_crashed: tuple[Hook, ...] = ()
+    on_running: tuple[Hook, ...] = ()
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        _check_name(self.name)
+        shared = self._shared()
+        for name in _SHARED:
+            put(self, name, getattr(shared, name))
+        for name in FLOW_HOOKS:
+            given = getattr(self, name)
+            put(self, name, checked_hooks(f"flow {self.name!r}", name, given))
+        runner = self.task_runner
+        put(self, "task_runner", runner() if inspect.isclass(runner) else runner)
+        if self.task_runner is not None and not hasattr(self.task_runner, "run"):
+            raise OptionTypeError(
+                f"flow {self.name!r}: task_runner={runner!r}, but expected a task "
+                "runner such as DaskTaskRunner(), ThreadPoolTaskRunner() or "
+                "SequentialTaskRunner(), or the class of one."
+            )
+        if self.persist_result:
+            raise OptionValueError(
+                f"flow {self.name!r}: persist_result=True is not supported yet for "
+                "function flows; let a task keep the value."
+            )
+
+    def _shared(self) -> TaskOptions:
+        """Options that tasks have too, checked as theirs."""
+        given = {name: getattr(self, name) for name in _SHARED}
+        try:
+            return TaskOptions(self.name, task_run_name=self.flow_run_name, **{**given})
+        except (OptionTypeError, OptionValueError) as error:
+            told = str(error).replace(f"task {self.name!r}", f"flow {self.name!r}", 1)
+            told = told.replace("task_run_name", "flow_run_name", 1)
+            raise type(error)(told) from None
+
+
+#: Options that mean for a flow what they mean for a task.
+_SHARED: Final = (
+    "version",
+    "retries",
+    "retry_delay_seconds",
+    "description",
+    "timeout_seconds",
+    "persist_result",
+    "result_storage",
+    "result_serializer",
+    "cache_result_in_memory",
+    "log_prints",
+)
+#: Options that are lists of hooks.
+FLOW_HOOKS: Final = (
+    "on_completion",
+    "on_failure",
+    "on_cancellation",
+    "on_crashed",
+    "on_running",
+)
+FLOW_OPTION_NAMES: Final = tuple(field.name for field in fields(FlowOptions))
+
+
+def make_flow_options(fn: Callable[..., Any], given: Mapping[str, Any]) -> FlowOptions:
+    """Options of a new flow.
+
+    Parameters
+    ----------
+    fn : callable
+        Its function, which names and describes it unless the options do.
+    given : mapping of str to object
+        Options as the user wrote them.
+
+    Examples
+    --------
+    >>> def clean_up(): ...
+    >>> make_flow_options(clean_up, {"retries": 2}).name
+    'clean-up'
+    """
+    for name in given:
+        if name not in FLOW_OPTION_NAMES:
+            raise UnknownOptionError(
+                f"a function flow has no option {name!r}; did you mean "
+                f"{nearest(name, FLOW_OPTION_NAMES)!r}?"
+            )
+    changes = {key: value for key, value in given.items() if value is not None}
+    derived = {"name": _derived_name(fn), "description": inspect.getdoc(fn)}
+    return FlowOptions(**{**derived, **changes})
+
+
+def change_flow_options(options: FlowOptions, given: Mapping[str, Any]) -> FlowOptions:
+    """Options with changes; what is `None` stays as it was."""
+    for name in given:
+        if name not in FLOW_OPTION_NAMES:
+            raise UnknownOptionError(
+                f"flow {options.name!r} has no option {name!r}; did you mean "
+                f"{nearest(name, FLOW_OPTION_NAMES)!r}?"
+            )
+    values = {name: getattr(options, name) for name in FLOW_OPTION_NAMES}
+    changes = {
+        key: value
+        for key, value in given.items()
+        if value is not None or key in _CLEARED_BY_NONE
+    }
+    return FlowOptions(**{**values, **changes})
+
+
+#: Options for which `None` is a value of its own in `with_options`.
+_CLEARED_BY_NONE: Final = frozenset(
+    {"flow_run_name", "log_prints", "persist_result", "result_storage"}
+)
+
+
+def _derived_name(fn: Callable[..., Any]) -> str:
+    name = getattr(fn, "__name__", type(fn).__name__)
+    return "unknown-lambda" if name == "<lambda>" else name.replace("_", "-")
+
+
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str) or not name:
+        raise OptionTypeError(
+            f"the name of a flow is a string of at least one character, not {name!r}."
+        )
+    bad = sorted(_REFUSED & set(name))
+    if bad:
+        raise InvalidNameError(
+            f"the name of a flow cannot have {bad[0]!r}, as {name!r} has; use letters, "
+            "digits, spaces, dots, dashes and underscores."
+        )

@@ -1,0 +1,635 @@
+"""Function flows: what a call does, and what a function may be."""
+
+import asyncio
+import logging
+import pickle
+
+import cloudpickle
+import pytest
+
+from prefect_dask_core import (
+    Flow,
+    FunctionFlow,
+    SequentialTaskRunner,
+    flow,
+    task,
+)
+from prefect_dask_core.errors import (
+    FailedRun,
+    FlowTimeoutError,
+    FutureOfAnotherRun,
+    InvalidNameError,
+    OptionTypeError,
+    OptionValueError,
+    ParameterBindError,
+    PausedRun,
+    ReservedArgumentError,
+    UnknownOptionError,
+    UpstreamTaskError,
+)
+from prefect_dask_core.signals import FAIL, SKIP
+from prefect_dask_core.states import (
+    Cancelled,
+    Completed,
+    Crashed,
+    Failed,
+    Paused,
+    Skipped,
+    StateType,
+    TimedOut,
+    TriggerFailed,
+)
+
+
+@task
+def double(x):
+    return 2 * x
+
+
+@task
+def fail(x=None):
+    raise ValueError(f"no {x}")
+
+
+def run(function, runner, *args, **options):
+    return flow(function, task_runner=runner, **options)(*args)
+
+
+def state_of(function, runner, *args, **options):
+    made = flow(function, task_runner=runner, **options)
+    return made(*args, return_state=True)
+
+
+# -- calls -------------------------------------------------------------------------
+
+
+def test_a_flow_is_called_like_its_function():
+    @flow
+    def add(x, y=1, *rest, **more):
+        """Add."""
+        return x, y, rest, more
+
+    assert add(1) == (1, 1, (), {})
+    assert add(1, 2, 3, z=4) == (1, 2, (3,), {"z": 4})
+    assert (add.name, add.description, add.__name__) == ("add", "Add.", "add")
+
+
+def test_a_tasks_value_is_that_of_its_call(flow_runner):
+    assert run(lambda: double(double(3)), flow_runner) == 12
+
+
+def test_submitted_runs_hand_their_values_on(flow_runner):
+    assert run(lambda: double.submit(double.submit(3)).result(), flow_runner) == 12
+
+
+def test_arguments_that_do_not_fit_make_no_run():
+    seen = []
+    made = flow(lambda x: x, on_running=[lambda *_: seen.append(1)])
+    with pytest.raises(ParameterBindError, match="flow 'unknown-lambda': missing a"):
+        made(return_state=True)
+    assert not seen
+
+
+def test_a_flow_of_a_callable_is_a_function_flow():
+    made = Flow(len, name="length")
+    assert isinstance(made, FunctionFlow)
+    assert made([1, 2]) == 2
+    assert isinstance(Flow("graph"), Flow)
+    assert isinstance(Flow(fn=len), FunctionFlow)
+
+
+def test_failures_are_raised_or_returned(flow_runner):
+    with pytest.raises(ValueError, match="no luck"):
+        run(lambda: fail("luck"), flow_runner)
+    state = state_of(lambda: fail("luck"), flow_runner)
+    assert isinstance(state, Failed)
+    assert (state.type, state.message) == (StateType.FAILED, "ValueError: no luck")
+
+
+def test_the_state_of_a_run_has_those_of_its_runs(flow_runner):
+    def body():
+        double(1)
+        double.submit(2)
+        double.map([3, 4])
+
+    states = state_of(body, flow_runner).states
+    assert set(states) == {"double-0", "double-1", "double-2"}
+    assert states["double-0"].result() == 2
+    assert len(states["double-2"]) == 2
+    with pytest.raises(KeyError, match=r"no run of this flow is called 'x', but"):
+        states["x"]
+
+
+def test_an_asynchronous_flow_is_awaited(flow_runner):
+    @task
+    async def wait_a_little(x):
+        await asyncio.sleep(0.001)
+        return x + 1
+
+    @flow(task_runner=flow_runner)
+    async def body():
+        first = await wait_a_little(1)
+        return first, await wait_a_little.submit(first), double(5)
+
+    assert asyncio.run(body()) == (2, 3, 10)
+
+
+def test_many_asynchronous_tasks_run_at_once_where_they_are_called():
+    running = []
+    most = []
+
+    @task
+    async def step():
+        running.append(1)
+        await asyncio.sleep(0.01)
+        most.append(len(running))
+        running.pop()
+
+    @flow
+    async def body():
+        await asyncio.gather(*(step() for _ in range(20)))
+
+    asyncio.run(body())
+    assert max(most) == 20
+
+
+def test_a_generator_flow_hands_out_values_as_they_come(flow_runner):
+    seen = []
+
+    @flow(task_runner=flow_runner, on_completion=[lambda *_: seen.append("end")])
+    def numbers():
+        for n in range(3):
+            seen.append(n)
+            yield double(n)
+
+    found = numbers()
+    assert seen == []
+    assert next(found) == 0
+    assert seen == [0]
+    assert list(found) == [2, 4]
+    assert seen == [0, 1, 2, "end"]
+
+
+def test_a_generator_flow_that_is_closed_completes():
+    seen = []
+
+    @flow(on_completion=[lambda f, r, state: seen.append(state.name)])
+    def numbers():
+        yield from range(3)
+
+    found = numbers()
+    next(found)
+    found.close()
+    assert seen == ["Completed"]
+
+
+def test_a_generator_has_no_state_to_return():
+    with pytest.raises(OptionValueError, match="yields its values"):
+        flow(lambda: (yield 1))(return_state=True)
+
+
+def test_an_asynchronous_generator_flow_is_read():
+    @flow
+    async def numbers():
+        for n in range(3):
+            await asyncio.sleep(0)
+            yield n
+
+    async def read():
+        return [n async for n in numbers()]
+
+    assert asyncio.run(read()) == [0, 1, 2]
+
+
+class Owner:
+    def __init__(self, factor):
+        self.factor = factor
+
+    @flow
+    def method(self, x):
+        return self.factor * x
+
+    @flow
+    @classmethod
+    def on_class(cls, x):
+        return cls.__name__, x
+
+    @classmethod
+    @flow
+    def under_class(cls, x):
+        return cls.__name__, x
+
+    @staticmethod
+    @flow
+    def static(x):
+        return x
+
+    @flow
+    @staticmethod
+    def over_static(x):
+        return x
+
+
+def test_methods_are_flows():
+    owner = Owner(3)
+    assert owner.method(2) == 6
+    assert Owner(5).method(2) == 10
+    assert Owner.on_class(1) == ("Owner", 1)
+    assert Owner.under_class(1) == ("Owner", 1)
+    assert (Owner.static(1), owner.static(2)) == (1, 2)
+    assert (Owner.over_static(1), owner.over_static(2)) == (1, 2)
+    assert Owner.method.ismethod is False
+    assert owner.method.ismethod is True
+
+
+@flow
+def of_module(x):
+    return x + 1
+
+
+@pytest.mark.parametrize("module", [pickle, cloudpickle])
+def test_a_flow_pickles_like_a_function(module):
+    assert pickle.loads(module.dumps(of_module)) is of_module
+    local = flow(lambda x: x + 1, name="local")
+    assert pickle.loads(cloudpickle.dumps(local))(1) == 2
+
+
+# -- options -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["return_state", "wait_for"])
+def test_names_of_call_options_are_no_parameters(name):
+    with pytest.raises(ReservedArgumentError, match=f"flow .* a parameter '{name}'"):
+        exec(f"def body({name}): ...\nflow(body)", {"flow": flow})
+
+
+@pytest.mark.parametrize("name", ["a/b", "a%", "&", "<a", "a>"])
+def test_some_characters_are_no_name(name):
+    with pytest.raises(InvalidNameError, match="cannot have"):
+        flow(len, name=name)
+
+
+def test_unknown_options_are_refused_with_the_nearest():
+    with pytest.raises(UnknownOptionError, match="did you mean 'retries'"):
+        flow(len, retires=1)
+    with pytest.raises(UnknownOptionError, match="did you mean 'retries'"):
+        flow(len).with_options(retires=1)
+
+
+def test_options_of_the_wrong_type_are_refused_as_a_flows():
+    with pytest.raises(OptionTypeError, match="flow 'len': retries='2'"):
+        flow(len, retries="2")
+    with pytest.raises(OptionTypeError, match="flow 'len': flow_run_name=3"):
+        flow(len, flow_run_name=3)
+    with pytest.raises(OptionTypeError, match="flow 'len': on_failure"):
+        flow(len, on_failure=print)
+    with pytest.raises(OptionTypeError, match="task_runner=3"):
+        flow(len, task_runner=3)
+    with pytest.raises(OptionTypeError, match="write @flow\\(name='a'\\)"):
+        flow("a")
+
+
+def test_a_runner_is_given_as_an_object_or_a_class():
+    assert flow(len, task_runner=SequentialTaskRunner).task_runner == (
+        SequentialTaskRunner()
+    )
+
+
+def test_with_options_changes_what_is_given_and_keeps_the_rest():
+    first = flow(len, name="a", retries=2, version="1")
+    second = first.with_options(name="b", retries=None)
+    assert (second.name, second.retries, second.version) == ("b", 2, "1")
+    assert first.name == "a"
+    assert second([1]) == 1
+
+
+def test_a_run_has_a_name_from_a_template_or_a_callable():
+    names = []
+
+    def note(flow, flow_run, state):
+        names.append(flow_run.name)
+
+    options = {"on_completion": [note]}
+    flow(lambda x: x, flow_run_name="run of {x}", **options)(3)
+    flow(lambda x: x, flow_run_name=lambda: "called", **options)(3)
+    flow(lambda x: x, name="plain", **options)(3)
+    assert names[:2] == ["run of 3", "called"]
+    assert names[2].startswith("plain-")
+
+
+def test_a_wrong_name_fails_the_run():
+    state = flow(lambda x: x, flow_run_name="{y}")(3, return_state=True)
+    assert isinstance(state, Failed)
+    assert "names 'y', which is unknown" in state.message
+
+
+# -- what is returned --------------------------------------------------------------
+
+
+def test_returned_futures_are_replaced_by_results(flow_runner):
+    assert run(lambda: double.submit(1), flow_runner) == 2
+    assert run(lambda: [double.submit(1), double.submit(2)], flow_runner) == [2, 4]
+    assert run(lambda: double.map([1, 2]), flow_runner) == [2, 4]
+    assert run(lambda: {"a": [double.submit(1), 7]}, flow_runner) == {"a": [2, 7]}
+
+
+def test_returned_futures_alone_decide_together(flow_runner):
+    def body():
+        return [double.submit(1), fail.submit("x"), fail.submit("y")]
+
+    state = state_of(body, flow_runner)
+    assert state.message == "2 of 3 runs did not succeed: 2 failed."
+    with pytest.raises(ValueError, match="no x"):
+        run(body, flow_runner)
+
+
+def test_in_anything_else_a_failure_is_a_state(flow_runner, caplog):
+    found = run(lambda: {"a": fail.submit("x"), "b": double.submit(1)}, flow_runner)
+    assert found["b"] == 2
+    assert isinstance(found["a"], Failed)
+
+
+def test_a_failure_that_nobody_asks_about_is_told(flow_runner, caplog):
+    def body():
+        fail.submit("x")
+
+    with caplog.at_level(logging.WARNING):
+        assert isinstance(state_of(body, flow_runner), Completed)
+    assert "fail-0 ended as Failed('ValueError: no x'), and nobody" in caplog.text
+    caplog.clear()
+
+    def asks():
+        fail.submit("x").wait()
+        future = fail.submit("y")
+        future.wait()
+        return future.state.is_failed()
+
+    with caplog.at_level(logging.WARNING):
+        assert run(asks, flow_runner) is True
+    assert "fail-0" in caplog.text
+    assert "fail-1" not in caplog.text
+
+
+def test_a_state_is_returned_as_it_is(flow_runner):
+    state = state_of(lambda: Completed("by hand"), flow_runner)
+    assert (state.name, state.message) == ("Completed", "by hand")
+    assert run(lambda: Completed("by hand"), flow_runner) is None
+    with pytest.raises(FailedRun, match="by hand"):
+        run(lambda: Failed("by hand"), flow_runner)
+    with pytest.raises(PausedRun):
+        run(lambda: Paused("by hand"), flow_runner)
+    assert state_of(lambda: Cancelled("by hand"), flow_runner).is_cancelled()
+
+
+def test_none_is_a_success_whatever_failed(flow_runner):
+    def body():
+        fail.submit()
+
+    assert isinstance(state_of(body, flow_runner), Completed)
+
+
+def test_signals_end_a_flow(flow_runner):
+    def skip():
+        raise SKIP("not today")
+
+    def refuse():
+        raise FAIL("never")
+
+    assert isinstance(state_of(skip, flow_runner), Skipped)
+    assert isinstance(state_of(refuse, flow_runner), Failed)
+
+
+def test_an_exit_is_a_crash(flow_runner):
+    def leave():
+        raise SystemExit(3)
+
+    assert isinstance(state_of(leave, flow_runner), Crashed)
+    with pytest.raises(SystemExit):
+        run(leave, flow_runner)
+
+
+# -- retries, limits, hooks --------------------------------------------------------
+
+
+def test_a_failed_flow_is_attempted_again(flow_runner):
+    attempts = []
+    hooks = []
+
+    def body():
+        attempts.append(double(1))
+        if len(attempts) < 3:
+            raise ValueError("again")
+        return len(attempts)
+
+    options = {
+        "on_running": [lambda f, r, s: hooks.append((s.name, r.run_count))],
+        "on_failure": [lambda f, r, s: hooks.append(s.name)],
+        "on_completion": [lambda f, r, s: hooks.append(s.name)],
+    }
+    assert run(body, flow_runner, retries=2, **options) == 3
+    assert hooks == [("Running", 1), ("Retrying", 2), ("Retrying", 3), "Completed"]
+
+
+def test_a_flow_that_fails_for_good_calls_its_hooks_once(flow_runner):
+    hooks = []
+    state = state_of(
+        fail.fn,
+        flow_runner,
+        retries=1,
+        on_failure=[lambda f, r, s: hooks.append((f.name, r.run_count, s.message))],
+    )
+    assert state.is_failed()
+    assert hooks == [("fail", 2, "ValueError: no None")]
+
+
+def test_hooks_are_methods_too_and_their_errors_change_nothing(caplog):
+    seen = []
+
+    @flow
+    def body():
+        return 1
+
+    @body.on_completion
+    def broken(flow, flow_run, state):
+        raise ValueError("broken hook")
+
+    @body.on_completion
+    async def works(flow, flow_run, state):
+        await asyncio.sleep(0)
+        seen.append((flow_run.flow_name, state.name))
+
+    assert body() == 1
+    assert seen == [("body", "Completed")]
+    assert "hook broken raised ValueError('broken hook')" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("end", "hook"),
+    [(SystemExit, "on_crashed"), (KeyboardInterrupt, "on_cancellation")],
+)
+def test_crashes_and_stops_have_their_hooks(end, hook, flow_runner):
+    seen = []
+
+    def body():
+        raise end()
+
+    with pytest.raises(end):
+        run(body, flow_runner, **{hook: [lambda f, r, s: seen.append(s.name)]})
+    assert seen == ["Crashed" if hook == "on_crashed" else "Cancelled"]
+
+
+def test_a_flow_that_takes_too_long_is_ended(flow_runner):
+    def body():
+        while True:
+            pass
+
+    state = state_of(body, flow_runner, timeout_seconds=0.1)
+    assert isinstance(state, TimedOut)
+    with pytest.raises(FlowTimeoutError, match=r"ran longer than 0\.1 s"):
+        state.result()
+
+
+def test_an_asynchronous_flow_that_takes_too_long_is_cancelled():
+    ended = []
+
+    @flow(timeout_seconds=0.05)
+    async def body():
+        try:
+            await asyncio.sleep(30)
+        finally:
+            ended.append(1)
+
+    with pytest.raises(FlowTimeoutError):
+        asyncio.run(body())
+    assert ended == [1]
+
+
+def test_a_cancelled_flow_is_cancelled():
+    seen = []
+
+    @flow(on_cancellation=[lambda f, r, s: seen.append(s.name)])
+    async def body():
+        await asyncio.sleep(30)
+
+    async def stop():
+        running = asyncio.ensure_future(body())
+        await asyncio.sleep(0.05)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    asyncio.run(stop())
+    assert seen == ["Cancelled"]
+
+
+# -- flows in flows ----------------------------------------------------------------
+
+
+def test_a_flow_in_a_flow_has_its_own_run_and_its_parents_runner(flow_runner):
+    records = []
+
+    @flow(on_completion=[lambda f, r, s: records.append(r)])
+    def inner(x):
+        return double.submit(x)
+
+    @flow(task_runner=flow_runner, on_completion=[lambda f, r, s: records.append(r)])
+    def outer():
+        return inner(double.submit(2))
+
+    assert outer() == 8
+    below, above = records
+    assert below.parent_flow_run_id == above.id == below.root_flow_run_id
+    assert below.id != above.id
+    assert below.parameters == {"x": 4}
+    assert above.parent_flow_run_id is None
+    assert above.root_flow_run_id == above.id
+
+
+def test_a_flow_in_a_task_knows_both_its_parents(flow_runner):
+    records = []
+
+    @flow(on_completion=[lambda f, r, s: records.append(r)])
+    def inner(x):
+        return double.submit(x).result()
+
+    @task
+    def middle(x):
+        return inner(x)
+
+    @flow(task_runner=flow_runner)
+    def outer():
+        future = middle.submit(4)
+        return future.task_run_id, future.result()
+
+    run_id, value = outer()
+    assert value == 8
+    assert records[0].parent_task_run_id == run_id
+
+
+def test_a_failure_below_can_be_caught(flow_runner):
+    below = flow(lambda: fail("x"), name="below")
+
+    def body():
+        state = below(return_state=True)
+        try:
+            below()
+        except ValueError as error:
+            return state.name, str(error)
+
+    assert run(body, flow_runner) == ("Failed", "no x")
+
+
+def test_a_flow_below_a_failure_does_not_run(flow_runner):
+    seen = []
+    below = flow(lambda x: seen.append(x), name="below", on_failure=[seen.append])
+
+    def body():
+        state = below(fail.submit("x"), return_state=True)
+        assert isinstance(state, TriggerFailed)
+        below(1, wait_for=[fail.submit("y")])
+
+    with pytest.raises(UpstreamTaskError, match="flow 'below' did not run") as caught:
+        run(body, flow_runner)
+    assert repr(caught.value.__cause__) == "ValueError('no y')"
+    assert not seen
+
+
+def test_a_future_of_another_run_is_refused(flow_runner):
+    kept = []
+
+    def leak():
+        kept.append(double.submit(1))
+
+    run(leak, flow_runner)
+    with pytest.raises(FutureOfAnotherRun, match=r"give its \.result\(\) instead"):
+        run(lambda: double.submit(kept[0]), flow_runner)
+    assert run(lambda: double(kept[0]), flow_runner) == 4
+
+
+def test_a_flow_runs_where_an_event_loop_runs_already():
+    async def notebook():
+        return flow(lambda: double(2))()
+
+    assert asyncio.run(notebook()) == 4
+
+
+def test_prints_are_logged_if_the_flow_says_so(caplog, capsys):
+    @task
+    def loud():
+        print("from the task")
+
+    @task(log_prints=False)
+    def to_the_terminal():
+        print("on the terminal")
+
+    @flow(log_prints=True)
+    def body():
+        print("from the flow")
+        loud()
+        to_the_terminal()
+
+    with caplog.at_level(logging.INFO):
+        body()
+    assert "Flow 'body': from the flow" in caplog.messages
+    assert "Task 'loud-0': from the task" in caplog.messages
+    assert capsys.readouterr().out == "on the terminal\n"

@@ -1,0 +1,71 @@
+"""Validation of arguments: by pydantic where it is installed, else not at all."""
+
+import importlib
+import types
+
+import pytest
+
+from prefect_dask_core import flow, validation
+from prefect_dask_core.errors import OptionValueError, ParameterTypeError
+from prefect_dask_core.states import Failed
+
+
+class Adapter:
+    """Stands for pydantic's: converts to the annotation, or refuses."""
+
+    def __init__(self, kind, config=None):
+        self.kind = kind
+
+    def validate_python(self, value):
+        try:
+            return self.kind(value)
+        except ValueError as error:
+            raise Invalid(str(error)) from error
+
+
+class Invalid(ValueError):
+    pass
+
+
+@pytest.fixture
+def pydantic(monkeypatch):
+    """A stand-in, so that the rule is tested where pydantic is not installed."""
+    fake = types.SimpleNamespace(
+        TypeAdapter=Adapter, ValidationError=Invalid, PydanticUserError=KeyError
+    )
+    real = importlib.import_module
+    monkeypatch.setattr(validation, "has_pydantic", lambda: True)
+    monkeypatch.setattr(
+        validation.importlib,
+        "import_module",
+        lambda name: fake if name == "pydantic" else real(name),
+    )
+
+
+@pytest.fixture
+def no_pydantic(monkeypatch):
+    monkeypatch.setattr(validation, "has_pydantic", lambda: False)
+
+
+def typed(x: int, y="plain"):
+    return x, y
+
+
+def test_arguments_are_converted(pydantic):
+    made = flow(typed)
+    assert made("3", "4") == (3, "4")
+    assert made.validate_parameters({"x": "3"}) == {"x": 3}
+    assert flow(typed, validate_parameters=False)("3") == ("3", "plain")
+
+
+def test_what_cannot_be_converted_fails_the_run(pydantic):
+    made = flow(typed)
+    assert isinstance(made("three", return_state=True), Failed)
+    with pytest.raises(ParameterTypeError, match="flow 'typed': x='three' is not what"):
+        made("three")
+
+
+def test_without_pydantic_arguments_are_only_bound(no_pydantic):
+    assert flow(typed)("3") == ("3", "plain")
+    with pytest.raises(OptionValueError, match="needs pydantic"):
+        flow(typed, validate_parameters=True)
