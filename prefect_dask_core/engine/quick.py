@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import Final
+from typing import Any, Final
 
 from prefect_dask_core.bodies import TaskBody
 from prefect_dask_core.engine.columns import COMPLETED, ONE_COMPLETED, Segment

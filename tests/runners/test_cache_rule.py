@@ -21,8 +21,8 @@ from prefect_dask_core import (
     Task,
     ThreadPoolTaskRunner,
     cache_validators,
+    cached_values,
     context,
-    execution,
     unmapped,
 )
 from tests.engine.random_flows import told_all
@@ -238,7 +238,7 @@ def told_of_runs(runner, specs, sequence):
     """States and values of several runs, each of which was checked."""
     flow, tasks = build(specs)
     kept, told = [], []
-    with patch.object(execution, "_CACHES", {}):
+    with patch.object(cached_values, "_KNOWN", {}):
         for parameters in sequence:
             RAN.clear()
             state = flow.run(parameters, task_runner=runner)
