@@ -11,6 +11,7 @@ import pickle
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any, Final, overload
 
 from prefect_dask_core.errors import UnfinishedRun
@@ -373,6 +374,9 @@ def _segment(
     return segment
 
 
+_start: Final = attrgetter("start")
+
+
 class Children(Sequence[State]):
     """States of all children of a mapped node, made when looked at.
 
@@ -386,11 +390,11 @@ class Children(Sequence[State]):
     An index with no segment yet reads as `Pending`.
     """
 
-    __slots__ = ("_length", "_segments", "_starts")
+    __slots__ = ("_length", "_segments")
 
     def __init__(self, length: int, segments: Sequence[Segment] = ()) -> None:
         self._length = length
-        self._starts: list[int] = []
+        # One list: another thread may read while it grows.
         self._segments: list[Segment] = []
         for segment in segments:
             self.add(segment)
@@ -399,8 +403,10 @@ class Children(Sequence[State]):
         """Take in the segment of a block."""
         if len(segment) == 0:
             return
-        position = bisect_right(self._starts, segment.start)
-        self._starts.insert(position, segment.start)
+        if not self._segments or self._segments[-1].start <= segment.start:
+            self._segments.append(segment)
+            return
+        position = bisect_right(self._segments, segment.start, key=_start)
         self._segments.insert(position, segment)
 
     @property
@@ -433,10 +439,13 @@ class Children(Sequence[State]):
                 f"child {index} of a mapped task that has {self._length} children."
             )
         index %= self._length
-        position = bisect_right(self._starts, index) - 1
-        if position < 0 or index >= self._segments[position].stop:
+        segments = self._segments
+        position = bisect_right(segments, index, key=_start) - 1
+        if position < 0:
             return None
-        segment = self._segments[position]
+        segment = segments[position]
+        if not segment.start <= index < segment.stop:
+            return None
         return segment, index - segment.start
 
     def __iter__(self) -> Iterator[State]:

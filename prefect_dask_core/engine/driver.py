@@ -39,6 +39,7 @@ from prefect_dask_core.engine.fanout import (
 )
 from prefect_dask_core.engine.feeds import (
     Each,
+    Filled,
     Fixed,
     Items,
     Local,
@@ -49,6 +50,7 @@ from prefect_dask_core.engine.feeds import (
 )
 from prefect_dask_core.engine.plan import GrowingPlan, Input, Node, Plan, fuse, items_of
 from prefect_dask_core.engine.resume import NOTHING_EARLIER, Earlier
+from prefect_dask_core.engine.templates import PART, has_template, nodes_of
 from prefect_dask_core.errors import InternalError
 from prefect_dask_core.states import (
     Cancelled,
@@ -204,6 +206,10 @@ class Driver:
         if index in self._plain:
             return self._plain[index].state(0)
         return Pending()
+
+    def children(self, index: int) -> Children | None:
+        """Children of a node as far as they are known; `None` if it has none yet."""
+        return self._children.get(index)
 
     def segments(self, index: int) -> Sequence[Segment]:
         """Segments of a node, in index order."""
@@ -668,7 +674,7 @@ class Driver:
                 known = None if span is None else self._part(step.node, *span)
             if known is None or known.values is None:
                 start, stop = self._spans.get(number, (block.start, block.stop))
-                known = _all_ended(start, stop, Crashed(reason))
+                known = all_ended(start, stop, Crashed(reason))
                 invented.add(step.node)
             given[step.node] = known
         # Nobody can fetch from it what it does not have.
@@ -701,9 +707,9 @@ class Driver:
             if index in self._children:
                 children = self._children[index]
                 for start, stop in _gaps(children):
-                    children.add(_all_ended(start, stop, state))
+                    children.add(all_ended(start, stop, state))
             else:
-                self._plain[index] = _all_ended(0, 1, state)
+                self._plain[index] = all_ended(0, 1, state)
             self._status[index] = FINAL
             self.ended.append(index)
         self._left = 0
@@ -726,12 +732,17 @@ class Driver:
                 if node.constant:
                     self._make_final(index)
                 elif node.mapped:
-                    plain.extend(self._expand(node))
+                    if self._can_expand(node):
+                        plain.extend(self._expand(node))
                 else:
                     plain.append(index)
                     self._now_submitted(index)
             self._submit_plain(plain)
         self._feed_lanes()
+
+    def _can_expand(self, node: Node) -> bool:
+        """Whether the length of a mapped node is known, all above being final."""
+        return True
 
     def _now_submitted(self, index: int) -> None:
         """Mark a plain node; plain nodes that read it may join the graph."""
@@ -987,8 +998,10 @@ class Driver:
                 "" if item.node is None else self.plan.nodes[item.node].name,
                 self._source(item, members, reads, span),
                 item.edge if custom else None,
+                item.node in node.tolerated,
             )
             for item in node.inputs
+            if item.value is not PART
         )
         refusal: Exception | None = None
         if node.mapped and span is None:
@@ -1023,11 +1036,7 @@ class Driver:
         span: tuple[int, int] | None,
     ) -> Source:
         if item.node is None:
-            if item.mapped and span is not None:
-                items = items_of(item.value)
-                if items is not None:
-                    return Items(items[span[0] : span[1]], span[0])
-            return Fixed(item.value)
+            return self._constant(item, reads, span)
         if item.node in members:
             return Local(item.node, item.flattened)
         fanout = item.node in self._children
@@ -1041,6 +1050,32 @@ class Driver:
         spans = tuple(self._spans[n] for n in blocks) if fanout else ()
         kind = Each if each else Whole
         return kind(item.node, positions, fanout, item.flattened, spans)
+
+    def _constant(
+        self, item: Input, reads: dict[int, int], span: tuple[int, int] | None
+    ) -> Source:
+        constant: Fixed | Items = Fixed(item.value)
+        value = item.value
+        if item.mapped and span is not None:
+            items = items_of(item.value)
+            if items is not None:
+                value = items[span[0] : span[1]]
+                constant = Items(value, span[0])
+        if not has_template(value):
+            return constant
+        places = tuple(
+            (self.plan.nodes[node].name, self._whole(node, reads))
+            for node in dict.fromkeys(nodes_of(value))
+        )
+        return Filled(constant, places)
+
+    def _whole(self, node: int, reads: dict[int, int]) -> Whole:
+        """Where all of a node above is."""
+        fanout = node in self._children
+        blocks = self._blocks_of[node]
+        positions = tuple(reads.setdefault(n, len(reads)) for n in blocks)
+        spans = tuple(self._spans[n] for n in blocks) if fanout else ()
+        return Whole(node, positions, fanout, False, spans)
 
 
 def _overlaps(some: tuple[int, int], other: tuple[int, int]) -> bool:
@@ -1060,7 +1095,7 @@ def _gaps(children: Children) -> list[tuple[int, int]]:
     return gaps
 
 
-def _all_ended(start: int, stop: int, state: State) -> Segment:
+def all_ended(start: int, stop: int, state: State) -> Segment:
     """A segment whose children all end in one way, none having run."""
     segment = Segment(start)
     segment.open(stop - start)

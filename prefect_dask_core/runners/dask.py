@@ -7,11 +7,12 @@ import copy
 import importlib
 import pickle
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from dask.highlevelgraph import HighLevelGraph
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from distributed import (
     Client,
     Future,
@@ -22,10 +23,13 @@ from distributed import (
 )
 
 from prefect_dask_core.config import home_bytes
+from prefect_dask_core.engine.block import BlockReport
 from prefect_dask_core.engine.columns import Elsewhere, Segment
 from prefect_dask_core.engine.compile import GraphBuilder, RunRecord
-from prefect_dask_core.engine.driver import Driver
+from prefect_dask_core.engine.driver import Driver, all_ended
 from prefect_dask_core.engine.events import (
+    Added,
+    Assignment,
     BlockAdvanced,
     BlockDone,
     BlockLost,
@@ -40,17 +44,25 @@ from prefect_dask_core.engine.events import (
     Submit,
 )
 from prefect_dask_core.engine.feeds import StaleInput, segment_in
-from prefect_dask_core.errors import InternalError, MissingResult, OptionTypeError
+from prefect_dask_core.engine.growing import GrowingDriver
+from prefect_dask_core.engine.plan import Node
+from prefect_dask_core.errors import (
+    InternalError,
+    MissingResult,
+    OptionTypeError,
+    UnpicklableTaskError,
+)
 from prefect_dask_core.runners._private import (
     find_blamed,
     forget_topic,
     outside_the_pool,
 )
 from prefect_dask_core.runners.base import FlowRun
+from prefect_dask_core.runners.driven import DrivenSession, of_the_session
 from prefect_dask_core.runners.home import PlainReport
 from prefect_dask_core.runners.preflight import check_workers
 from prefect_dask_core.runners.worker import ADVANCED, DONE, PLAIN, run_on_worker
-from prefect_dask_core.states import State
+from prefect_dask_core.states import Failed, State
 
 #: Seconds between two looks at the futures and the size of the cluster.
 LOOK_EVERY: Final = 0.5
@@ -132,6 +144,9 @@ that runs already is not made; give one of them.
         self._open: contextlib.ExitStack | None = None
         self._client: Client | None = None
         self._own_client = False
+        self._lending = threading.Lock()
+        self._borrowers = 0
+        self._lent: DaskTaskRunner | None = None
 
     def _settings(self) -> dict[str, Any]:
         names = (
@@ -260,22 +275,81 @@ that runs already is not made; give one of them.
         if self._open is None:
             with copy.copy(self) as opened:  # several threads may share a runner
                 return opened.run(flow_run)
+        driver = Driver(flow_run.plan, flow_run.wanted, flow_run.earlier)
         with outside_the_pool():  # a flow that runs inside a task
-            return _DaskRun(self.client, flow_run, self._own_client).run()
+            run = _DaskRun(
+                self.client,
+                driver,
+                flow_run.variables,
+                flow_run.run_id,
+                self._own_client,
+            )
+            return run.run()
+
+    def session(
+        self, name: str, variables: Mapping[str, Any], run_id: str
+    ) -> DrivenSession:
+        """Begin a function flow, or what a task submits.
+
+        Unless the runner is open, a cluster that it makes lives as long as its
+        sessions, which share it.
+        """
+        stack = contextlib.ExitStack()
+        client, own_client = stack.enter_context(self._borrowed())
+        driver = GrowingDriver(name)
+        kept = of_the_session(variables)
+        engine = _DaskSession(client, driver, kept, run_id, own_client, stack)
+        return DrivenSession(run_id, driver, engine)
+
+    @contextlib.contextmanager
+    def _borrowed(self) -> Iterator[tuple[Client, bool]]:
+        """The client of the open runner, or one that is shared by all who borrow it."""
+        if self._open is not None:
+            yield self.client, self._own_client
+            return
+        with self._lending:
+            if not self._borrowers:
+                self._lent = copy.copy(self).__enter__()
+            self._borrowers += 1
+            lent = self._lent
+        assert lent is not None
+        try:
+            yield lent.client, lent._own_client
+        finally:
+            with self._lending:
+                self._borrowers -= 1
+                last = not self._borrowers
+                if last:
+                    self._lent = None
+            if last:
+                lent.__exit__(None, None, None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is open stays here; a cluster that is one's own does not travel.
+        closed = {"_open": None, "_client": None, "_lent": None, "_borrowers": 0}
+        own = {k: v for k, v in self.__dict__.items() if k != "_lending"}
+        return {**own, **closed}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lending=threading.Lock())
 
 
 class _DaskRun:
     """One flow run on a client: carries out commands and feeds events."""
 
-    def __init__(self, client: Client, flow_run: FlowRun, own_client: bool) -> None:
+    def __init__(
+        self,
+        client: Client,
+        driver: Driver,
+        variables: Mapping[str, Any],
+        run_id: str,
+        own_client: bool,
+    ) -> None:
         self._client = client
-        self._flow_run = flow_run
         self._own_client = own_client
-        self._driver = Driver(flow_run.plan, flow_run.wanted, flow_run.earlier)
-        self._topic = f"prefect-dask-core-{flow_run.run_id}"
-        record = RunRecord(
-            flow_run.run_id, flow_run.variables, self._topic, home_bytes()
-        )
+        self._driver = driver
+        self._topic = f"prefect-dask-core-{run_id}"
+        record = RunRecord(run_id, variables, self._topic, home_bytes())
         self._builder = GraphBuilder(record, run_on_worker)
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._futures: dict[int, Future[Any]] = {}
@@ -291,7 +365,8 @@ class _DaskRun:
             self._feed(Started(self._threads()))
             while not self._driver.finished:
                 self._step()
-            return self._states()
+            self._bring_home()
+            return [self._driver.state(n.index) for n in self._driver.plan.nodes]
         except KeyboardInterrupt:
             self._driver.handle(StopAsked("interrupted from the keyboard."))
             self._client.cancel(list(self._futures.values()), force=True)
@@ -301,7 +376,7 @@ class _DaskRun:
 
     def _preflight(self) -> None:
         """Pickle every definition, so that a mistake is told before anything runs."""
-        for node in self._flow_run.plan.nodes:
+        for node in self._driver.plan.nodes:
             if not node.constant:
                 self._builder.packer.pack_task(node.task)
 
@@ -330,10 +405,11 @@ class _DaskRun:
             # The client's event loop pays for waking this thread, so not per report.
             rest = self._drained + BREATH - time.monotonic()
             if rest > 0:
-                time.sleep(rest)
+                self._rest(rest)
             message = self._messages.get(timeout=LOOK_EVERY)
             while True:
-                yield _event_of(message)
+                told = isinstance(message, tuple)
+                yield _event_of(message) if told else message
                 message = self._messages.get_nowait()
         except queue.Empty:
             self._drained = time.monotonic()
@@ -381,10 +457,7 @@ class _DaskRun:
     def _carry_out(self, command: Command) -> None:
         match command:
             case Submit(assignments, hold):
-                # As a layer: a bare dict is tokenized first, task by task.
-                graph = HighLevelGraph.from_collections(
-                    self._topic, self._builder.graph(assignments), dependencies=()
-                )
+                graph = self._graph(assignments)
                 for assignment in assignments:
                     number = assignment.block.number
                     self._number_of[self._builder.key(number)] = number
@@ -398,15 +471,36 @@ class _DaskRun:
             case Finish():
                 pass
 
+    def _graph(self, assignments: Sequence[Assignment]) -> HighLevelGraph:
+        """Graph of some blocks: a layer for each kind of annotations.
+
+        Layers also because a bare dict is tokenized first, task by task.
+        """
+        groups: dict[str, tuple[Mapping[str, Any], list[Assignment]]] = {}
+        for assignment in assignments:
+            found = assignment.annotations
+            label = repr(sorted(found.items())) if found else ""
+            groups.setdefault(label, (found, []))[1].append(assignment)
+        layers = {
+            f"{self._topic}-{number}": MaterializedLayer(
+                self._builder.graph(members), annotations=dict(annotations) or None
+            )
+            for number, (annotations, members) in enumerate(groups.values())
+        }
+        return HighLevelGraph(layers, {name: set() for name in layers})
+
+    def _rest(self, seconds: float) -> None:
+        """Let reports gather."""
+        time.sleep(seconds)
+
     # -- the end -----------------------------------------------------------------------
 
-    def _states(self) -> Sequence[State]:
-        nodes = self._flow_run.plan.nodes
-        for node in nodes:
+    def _bring_home(self) -> None:
+        """Values that did not come with their reports, as far as they are kept."""
+        for node in self._driver.plan.nodes:
             for segment in self._driver.segments(node.index):
                 if segment.values is None:
                     segment.values = self._elsewhere(node.index, segment)
-        return [self._driver.state(node.index) for node in nodes]
 
     def _elsewhere(self, node: int, segment: Segment) -> Any:
         """Values that did not come with the report: fetched now, or when asked for."""
@@ -428,6 +522,120 @@ class _DaskRun:
             return
         with contextlib.suppress(Exception):  # the scheduler may be gone by now
             forget_topic(self._client, self._topic)
+
+
+class _DaskSession(_DaskRun):
+    """A function flow on a client; see `driven.Engine`."""
+
+    def __init__(
+        self,
+        client: Client,
+        driver: GrowingDriver,
+        variables: Mapping[str, Any],
+        run_id: str,
+        own_client: bool,
+        stack: contextlib.ExitStack,
+    ) -> None:
+        super().__init__(client, driver, variables, run_id, own_client)
+        self._stack = stack
+        self._hurried = threading.Event()
+
+    def post(self, event: Event) -> None:
+        """Put an event beside the reports of the workers."""
+        self._messages.put(event)
+
+    def hurry(self) -> None:
+        """Gather no more."""
+        self._hurried.set()
+
+    def _rest(self, seconds: float) -> None:
+        self._hurried.wait(seconds)
+        self._hurried.clear()
+
+    def prepare(self, node: Node) -> None:
+        """Pickle the definition."""
+        self._builder.packer.pack_task(node.task)
+
+    def drive(self, told: Callable[[], None]) -> None:
+        """Feed events until the driver has finished."""
+        self._client.subscribe_topic(self._topic, self._messages.put)
+        self._feed(Started(self._threads()))
+        while not self._driver.finished:
+            self._step()
+            told()
+        if self._client.status == "running":
+            self._bring_home()
+
+    def _next_events(self) -> Iterator[Event]:
+        """Events, those of nodes that were added one after the other as one."""
+        added: list[Node] = []
+        for event in super()._next_events():
+            if isinstance(event, Added):
+                added.extend(event.nodes)
+                continue
+            if added:
+                yield Added(tuple(added))
+                added = []
+            yield event
+        if added:
+            yield Added(tuple(added))
+
+    def _graph(self, assignments: Sequence[Assignment]) -> HighLevelGraph:
+        try:
+            return super()._graph(assignments)
+        except UnpicklableTaskError:
+            return super()._graph([self._sendable(one) for one in assignments])
+
+    def _sendable(self, assignment: Assignment) -> Assignment:
+        """A block, or one that has failed in the place of one that cannot travel."""
+        try:
+            self._builder.graph([assignment])
+            return assignment
+        except UnpicklableTaskError as error:
+            block = assignment.block
+            failed = Failed(str(error), data=error, timestamp=time.time())
+            given = {
+                step.node: all_ended(block.start, block.stop, failed)
+                for step in block.steps
+            }
+            done = block.stop - block.start
+            self.post(BlockDone(BlockReport(block.number, given, done, 0.0)))
+            return Assignment(block, (), given)
+
+    def value(self, node: int, index: int | None) -> Any:
+        """Value of a node, or of one child; fetches no more than that."""
+        for segment in self._driver.segments(node):
+            if segment.values is not None:
+                continue
+            if index is None:
+                segment.values = self._elsewhere(node, segment)
+            elif segment.start <= index < segment.stop:
+                return self._value_of_child(node, segment, index)
+        if index is None:
+            return self._driver.state(node).result()
+        children = self._driver.children(node)
+        assert children is not None
+        return children[index].result()
+
+    def _value_of_child(self, node: int, segment: Segment, index: int) -> Any:
+        for number in self._driver.blocks_of(node):
+            future = self._futures.get(number)
+            if future is not None and self._driver.holds(number, node, segment.start):
+                picked = self._client.submit(
+                    _pick, future, node, index - segment.start, pure=False
+                )
+                return picked.result()
+        return segment.state(index - segment.start).result()
+
+    def close(self) -> None:
+        """Forget the run; on a client of the user's what is kept stays readable."""
+        self._clean_up()
+        self._stack.close()
+
+
+def _pick(result: Any, node: int, offset: int) -> Any:
+    """Value of one child; runs where the block's result is."""
+    return segment_in(result, node).value(offset)
 
 
 #: Not "lost": the worker that held the result died, and Dask computes it again.

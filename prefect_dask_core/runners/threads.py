@@ -7,7 +7,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from prefect_dask_core.engine.events import (
     BlockAdvanced,
     BlockDone,
     BlockWaiting,
+    Command,
     Event,
     Release,
     Started,
@@ -26,8 +27,11 @@ from prefect_dask_core.engine.events import (
     Submit,
 )
 from prefect_dask_core.engine.feeds import BlockResult, result_of
+from prefect_dask_core.engine.growing import GrowingDriver
+from prefect_dask_core.engine.plan import Node
 from prefect_dask_core.errors import InternalError
 from prefect_dask_core.runners.base import FlowRun
+from prefect_dask_core.runners.driven import DrivenSession
 from prefect_dask_core.runners.home import trim
 from prefect_dask_core.runners.shell import ThreadShell
 from prefect_dask_core.states import State
@@ -77,15 +81,11 @@ class ThreadPoolTaskRunner:
         """Run a plan to its end; one state per node."""
         threads = self.max_workers or os.cpu_count() or 1
         driver = Driver(flow_run.plan, flow_run.wanted, flow_run.earlier)
-        pool = _Pool(threads, flow_run)
+        pool = _Pool(threads, flow_run.variables, flow_run.wanted)
         try:
             event: Event = Started(threads)
             while True:
-                for command in driver.handle(event):
-                    if isinstance(command, Submit):
-                        pool.submit(command)
-                    elif isinstance(command, Release):
-                        pool.release(command.numbers)
+                pool.carry_out(driver.handle(event))
                 if driver.finished:
                     break
                 event = pool.next_event()
@@ -96,15 +96,75 @@ class ThreadPoolTaskRunner:
             pool.close()
         return [driver.state(node.index) for node in flow_run.plan.nodes]
 
+    def session(
+        self, name: str, variables: Mapping[str, Any], run_id: str
+    ) -> DrivenSession:
+        """Begin a function flow, or what a task submits."""
+        driver = GrowingDriver(name)
+        # What a task submits here runs in threads as well.
+        inherited = {**variables, "_task_runner": self}
+        threads = self.max_workers or os.cpu_count() or 1
+        engine = _PoolSession(threads, driver, inherited)
+        return DrivenSession(run_id, driver, engine)
+
+
+class _PoolSession:
+    """A function flow in threads; see `driven.Engine`."""
+
+    def __init__(
+        self, threads: int, driver: GrowingDriver, variables: Mapping[str, Any]
+    ) -> None:
+        self._threads = threads
+        self._driver = driver
+        self._pool = _Pool(threads, variables, None)
+
+    def post(self, event: Event) -> None:
+        """Put an event beside those of the blocks."""
+        self._pool.post(event)
+
+    def hurry(self) -> None:
+        """Nothing is gathered here."""
+
+    def prepare(self, node: Node) -> None:
+        """Every task can run here."""
+
+    def drive(self, told: Callable[[], None]) -> None:
+        """Feed events until the driver has finished."""
+        event: Event = Started(self._threads)
+        while True:
+            self._pool.carry_out(self._driver.handle(event))
+            told()
+            if self._driver.finished:
+                return
+            event = self._pool.next_event()
+
+    def value(self, node: int, index: int | None) -> Any:
+        """Value of a node, or of one child."""
+        if index is None:
+            return self._driver.state(node).result()
+        children = self._driver.children(node)
+        assert children is not None
+        return children[index].result()
+
+    def close(self) -> None:
+        """Start nothing more."""
+        self._pool.close()
+
 
 class _Pool:
     """Runs blocks as soon as what they read is there and a thread is free."""
 
-    def __init__(self, threads: int, flow_run: FlowRun) -> None:
+    def __init__(
+        self,
+        threads: int,
+        variables: Mapping[str, Any],
+        wanted: frozenset[int] | None,
+    ) -> None:
         self._free = threads
         self._due = 0  # threads whose wait is over, and which have no place yet
-        self._variables = flow_run.variables
-        self._wanted = flow_run.wanted
+        self._variables = variables
+        # Nodes whose large values are kept; `None` is all of them.
+        self._wanted = wanted
         self._limit = home_bytes()
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
@@ -117,6 +177,18 @@ class _Pool:
         self._ready: list[tuple[int, Assignment]] = []
         self._closed = False
         self._shell = _PoolShell(self)
+
+    def carry_out(self, commands: Sequence[Command]) -> None:
+        """Do what the driver says."""
+        for command in commands:
+            if isinstance(command, Submit):
+                self.submit(command)
+            elif isinstance(command, Release):
+                self.release(command.numbers)
+
+    def post(self, event: Event) -> None:
+        """Put an event of the flow's beside those of the blocks."""
+        self._events.put(event)
 
     def submit(self, command: Submit) -> None:
         """Take in blocks; those that can start do."""
@@ -218,7 +290,7 @@ class _Pool:
             if not self._missing[waiting]:
                 heapq.heappush(self._ready, (waiting, reader))
         self._forget_if_unread(number)
-        self._events.put(BlockDone(trim(report, self._wanted, self._limit)))
+        self._events.put(BlockDone(self._trimmed(report)))
         if self._ready and not self._due:
             return heapq.heappop(self._ready)[1]
         self._free += 1
@@ -229,7 +301,12 @@ class _Pool:
         self._events.put(BlockWaiting(number, done, busy))
 
     def _advanced(self, report: BlockReport) -> None:
-        self._events.put(BlockAdvanced(trim(report, self._wanted, self._limit)))
+        self._events.put(BlockAdvanced(self._trimmed(report)))
+
+    def _trimmed(self, report: BlockReport) -> BlockReport:
+        if self._wanted is None:
+            return report
+        return trim(report, self._wanted, self._limit)
 
     def lend(self, until: float) -> None:
         """Let others use this thread's place until a time."""

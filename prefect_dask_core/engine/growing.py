@@ -1,0 +1,193 @@
+"""Growing: the driver of a run whose nodes come while it runs.
+
+A function flow adds nodes as its code goes on. Their values are kept for whoever holds
+their futures, and what is mapped over may have ended long before: it is counted then.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from typing import Final
+
+from prefect_dask_core.engine.block import Block, BlockReport, Step
+from prefect_dask_core.engine.driver import FINAL, WAITING, Driver
+from prefect_dask_core.engine.events import (
+    Added,
+    Assignment,
+    BlockLost,
+    Closed,
+    Dropped,
+    Event,
+    Release,
+)
+from prefect_dask_core.engine.feeds import StepInput, Whole, is_success
+from prefect_dask_core.engine.plan import GrowingPlan, Node
+from prefect_dask_core.tasks import Task
+
+
+def _same(value: object) -> object:
+    """Body of the block that counts: hand on what is given."""
+    return value
+
+
+#: What a block runs that counts the items of a value.
+COUNTING: Final = Task(_same, name="items")
+
+
+class GrowingDriver(Driver):
+    """State machine of a run that is still being described.
+
+    Parameters
+    ----------
+    flow_name : str
+        Name of the flow.
+
+    Notes
+    -----
+    It finishes once it was told `Closed` and every node is final.
+    """
+
+    plan: GrowingPlan
+
+    def __init__(self, flow_name: str) -> None:
+        super().__init__(GrowingPlan(flow_name), frozenset())
+        self._open = True
+        # Plain nodes that were submitted before anybody mapped over them.
+        self._uncounted: set[int] = set()
+        # Mapped nodes that wait for a count, by the node that is being counted.
+        self._counted_for: dict[int, list[int]] = {}
+        self._counting: dict[int, int] = {}
+
+    def _may_grow(self) -> bool:
+        return self._open
+
+    def _handle_growth(self, event: Event) -> None:
+        match event:
+            case Added(nodes):
+                for node in nodes:
+                    self._add(node)
+            case Dropped(nodes):
+                for index in nodes:
+                    self._drop(index)
+            case Closed():
+                self._open = False
+            case _:
+                super()._handle_growth(event)
+
+    def _add(self, node: Node) -> None:
+        self.plan.add(node)
+        index = node.index
+        self._status.append(WAITING)
+        self._open_readers.append(0)
+        self._fans_out.append(int(node.mapped))
+        self._pinned.add(index)
+        self._left += 1
+        missing = 0
+        for above in self.plan.upstream[index]:
+            self._open_readers[above] += 1
+            whole = node.mapped or self._fans_out[above]
+            wanted = FINAL if whole else WAITING + 1
+            missing += self._status[above] < wanted
+        self._missing.append(missing)
+        if not missing:
+            heapq.heappush(self._ready, index)
+
+    def _drop(self, index: int) -> None:
+        self._pinned.discard(index)
+        if self._status[index] == FINAL and not self._open_readers[index]:
+            self._release_blocks_of(index)
+
+    def _fused(self, nodes: Sequence[int]) -> Sequence[tuple[int, ...]]:
+        # Somebody may wait for each of them, so none waits for the end of another.
+        for node in nodes:
+            if node not in self.plan.measured:
+                self._uncounted.add(node)
+        return [(node,) for node in nodes]
+
+    def _release_blocks_of(self, index: int) -> None:
+        super()._release_blocks_of(index)
+        if index in self._pinned or self._open_readers[index]:
+            return
+        if self._status[index] == FINAL:
+            for segment in self.segments(index):
+                segment.values = None
+
+    # -- values that are mapped over after the event ---------------------------------
+
+    def _can_expand(self, node: Node) -> bool:
+        todo = [
+            item.node
+            for item in node.inputs
+            if item.mapped
+            and item.node in self._uncounted
+            and item.node not in self._children
+            and is_success(self._plain[item.node])
+        ]
+        for index in dict.fromkeys(todo):
+            assert index is not None
+            self._missing[node.index] += 1
+            waiting = self._counted_for.get(index)
+            if waiting is None:
+                self._counted_for[index] = [node.index]
+                self._count(index)
+            else:
+                waiting.append(node.index)
+        return not todo
+
+    def _count(self, index: int) -> None:
+        """Submit a block that lists the items of a value, and keeps them."""
+        (above,) = self._blocks_of[index]
+        node = self.plan.nodes[index]
+        number = self._take_number()
+        source = Whole(index, (0,), False)
+        step = Step(
+            index,
+            COUNTING,
+            node.slug,
+            (StepInput("value", node.name, source, None),),
+            mapped=False,
+            measured=True,
+            flattened=True,
+        )
+        block = Block(number, (step,), 0, 1, 0.0, frozenset({index}))
+        self._counting[number] = index
+        self._submit([Assignment(block, (above,), annotations=node.annotations)])
+
+    def _take_plain(self, report: BlockReport) -> None:
+        index = self._counting.pop(report.number, None)
+        if index is None:
+            super()._take_plain(report)
+            return
+        found = report.segments[index]
+        if is_success(found):
+            known = self._plain[index]
+            known.length, known.flat_length = found.length, found.flat_length
+        self._counted(index, report.number)
+
+    def _counted(self, index: int, number: int | None) -> None:
+        """Go on with those who waited for a count; they read the block that counted."""
+        self._uncounted.discard(index)
+        if number is not None:
+            (old,) = self._blocks_of[index]
+            self._blocks_of[index] = [number]
+            if old in self._held:  # kept in mind: it is run again if this one is lost
+                self._held.discard(old)
+                self._told.append(Release((old,)))
+        for reader in self._counted_for.pop(index):
+            self._count_down(reader)
+
+    def _block_lost(self, lost: BlockLost) -> None:
+        index = self._counting.pop(lost.number, None)
+        if index is None:
+            super()._block_lost(lost)
+            return
+        # The value is read as one that cannot be mapped over; its readers say so.
+        self._forget(lost.number)
+        self._counted(index, None)
+
+    def _joins(self, node: Node, lane: dict[int, int]) -> bool:
+        for item in node.inputs:
+            if item.mapped and item.node in self._uncounted:
+                return False
+        return super()._joins(node, lane)

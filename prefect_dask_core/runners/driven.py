@@ -1,0 +1,238 @@
+"""Driven sessions: a running function flow on a runner that has a driver.
+
+The driver runs in a thread of its own, so a flow's code goes on while its tasks run.
+What the code asks (states, ends, values) is answered from what the driver knows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from prefect_dask_core.engine.events import Added, Closed, Dropped, Event, StopAsked
+from prefect_dask_core.engine.growing import COUNTING, GrowingDriver
+from prefect_dask_core.engine.plan import Input, Node
+from prefect_dask_core.engine.session import Request
+from prefect_dask_core.errors import InternalError
+from prefect_dask_core.runners._private import outside_the_pool
+from prefect_dask_core.states import Cancelled, Pending, Running, State
+from prefect_dask_core.triggers import all_finished
+
+#: What a fan-out is read through that is mapped over flattened only after it began.
+_RELISTED: Final = COUNTING.with_options(trigger=all_finished, name="items")
+
+
+class Engine(Protocol):
+    """Carries out what a driver says; one per session."""
+
+    def post(self, event: Event) -> None:
+        """Hand an event to the driver's thread; from any thread, without waiting."""
+
+    def hurry(self) -> None:
+        """Take in what was posted now: somebody waits."""
+
+    def drive(self, told: Callable[[], None]) -> None:
+        """Feed events until the driver has finished; call `told` after each."""
+
+    def prepare(self, node: Node) -> None:
+        """Look at a node before it is added; raises if it can never run."""
+
+    def value(self, node: int, index: int | None) -> Any:
+        """Value of a final node that completed, or of a child."""
+
+    def close(self) -> None:
+        """Clean up once the driver has finished; values that are kept stay readable."""
+
+
+class DrivenSession:
+    """A function flow on a driver; see `engine.session.Session`.
+
+    Parameters
+    ----------
+    run_id : str
+        Id of the flow run.
+    driver : GrowingDriver
+        Its driver.
+    engine : Engine
+        Carries its commands out.
+    """
+
+    def __init__(self, run_id: str, driver: GrowingDriver, engine: Engine) -> None:
+        self.run_id = run_id
+        self._driver = driver
+        self._engine = engine
+        self._lock = threading.RLock()
+        self._ended = threading.Condition(self._lock)
+        self._final: set[int] = set()
+        self._calls: dict[int, list[Callable[[], None]]] = {}
+        self._tasks: list[Node] = []
+        self._failure: BaseException | None = None
+        self._reason: str | None = None
+        self._closed = False
+        self._thread = threading.Thread(
+            target=self._run, daemon=True, name="prefect-dask-core-session"
+        )
+        self._thread.start()
+
+    # -- the driver's thread ----------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._engine.drive(self._take_ended)
+        except BaseException as error:
+            self._failure = error
+            self._driver.handle(StopAsked(f"{type(error).__name__}: {error}", True))
+            self._driver.finished = True
+        self._take_ended()
+        with self._ended:
+            # Nodes that were added after the end, and that the driver never heard of.
+            self._final.update(range(len(self._tasks)))
+            self._ended.notify_all()
+        self._call_back(list(self._calls))
+
+    def _take_ended(self) -> None:
+        ended, self._driver.ended = self._driver.ended, []
+        if not ended:
+            return
+        with self._ended:
+            self._final.update(ended)
+            self._ended.notify_all()
+        self._call_back(ended)
+
+    def _call_back(self, nodes: Sequence[int]) -> None:
+        for node in nodes:
+            for call in self._calls.pop(node, ()):
+                call()
+
+    # -- what the code of the flow asks ----------------------------------------------
+
+    def add(self, request: Request) -> int:
+        """Add a node and return its number."""
+        with self._lock:
+            inputs = tuple(map(self._readable, request.inputs))
+            return self._add(request, inputs)
+
+    def _add(self, request: Request, inputs: tuple[Input, ...]) -> int:
+        number = len(self._tasks)
+        node = Node(
+            number,
+            request.name,
+            request.task,
+            request.task,
+            request.task.identity,
+            inputs,
+            request.mapped,
+            constant=False,
+            variables=request.variables,
+            tolerated=request.tolerated,
+            annotations=request.annotations,
+        )
+        self._engine.prepare(node)
+        self._tasks.append(node)
+        if self._driver.finished or self._reason is not None:
+            self._final.add(number)
+        else:
+            self._engine.post(Added((node,)))
+        return number
+
+    def _readable(self, item: Input) -> Input:
+        """An input of which the driver can know the length, once it has to."""
+        if not item.flattened or item.node is None or not self._tasks[item.node].mapped:
+            return item
+        above = Input("value", item.node, None, True, False, None)
+        relisted = Request(_RELISTED, _RELISTED.name, (above,), mapped=True)
+        number = self._add(relisted, (above,))
+        return Input(item.key, number, None, item.mapped, True, None)
+
+    def state(self, node: int) -> State:
+        """State of a node at this moment."""
+        if node in self._final:
+            return self._final_state(node)
+        found = self._driver.children(node)
+        return Pending() if found is None else Running(states=found)
+
+    def _final_state(self, node: int) -> State:
+        if node >= len(self._driver.plan.nodes):
+            return Cancelled(
+                self._reason or "the run had ended.", timestamp=time.time()
+            )
+        return self._driver.state(node)
+
+    def child_count(self, node: int) -> int | None:
+        """Number of children; `None` while it is not known, or if there are none."""
+        found = self._driver.children(node)
+        return None if found is None else len(found)
+
+    def child_state(self, node: int, index: int) -> State:
+        """State of a child at this moment."""
+        found = self._driver.children(node)
+        return Pending() if found is None else found[index]
+
+    def wait(self, nodes: Collection[int], timeout: float | None = None) -> bool:
+        """Wait until all of some nodes are final; whether they are."""
+        todo = set(nodes)
+        if todo <= self._final:
+            return True
+        if timeout is not None and timeout <= 0:
+            return False
+        self._engine.hurry()
+        with outside_the_pool(), self._ended:
+            return self._ended.wait_for(lambda: todo <= self._final, timeout)
+
+    def on_final(self, node: int, call: Callable[[], None]) -> None:
+        """Call once a node is final; at once if it is."""
+        with self._lock:
+            if node not in self._final:
+                self._calls.setdefault(node, []).append(call)
+                return
+        call()
+
+    def value(self, node: int, index: int | None = None) -> Any:
+        """Value of a final node, or of one child."""
+        state = self.state(node) if index is None else self.child_state(node, index)
+        if not state.is_successful():
+            return state.result()
+        return self._engine.value(node, index)
+
+    def drop(self, node: int) -> None:
+        """Say that nobody holds the future of a node any more; waits for no lock."""
+        if not self._closed:
+            self._engine.post(Dropped((node,)))
+
+    def cancel(self, reason: str) -> None:
+        """Start nothing more; unfinished runs end as `Cancelled`."""
+        with self._lock:
+            self._reason = reason
+        self._engine.post(StopAsked(reason))
+        self._engine.hurry()
+
+    def close(self) -> Sequence[State]:
+        """Wait for everything that was added; one state per node."""
+        self._engine.post(Closed())
+        self._engine.hurry()
+        try:
+            with outside_the_pool():
+                self._thread.join()
+        except KeyboardInterrupt:
+            self.cancel("interrupted from the keyboard.")
+            self._thread.join()
+            raise
+        finally:
+            self._closed = True
+            with contextlib.suppress(Exception):
+                self._engine.close()
+        if isinstance(self._failure, InternalError):
+            raise self._failure
+        return [self.state(node) for node in range(len(self._tasks))]
+
+
+def of_the_session(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Context variables that travel: not those of this process's own making."""
+    return {
+        key: value
+        for key, value in variables.items()
+        if not key.startswith("_") or key == "_id_base"
+    }
