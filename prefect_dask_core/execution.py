@@ -6,7 +6,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any, Final, Protocol
@@ -94,7 +94,7 @@ def run_flow(flow: Graph, options: RunOptions) -> State:
     if before is not None:
         given = {**before.parameters, **given}
     parameters = parameters_of(flow, given)
-    plan = make_plan(flow)
+    plan = _with_contexts(make_plan(flow), options.task_contexts)
     wanted = _wanted(flow, plan, options.return_tasks)
     run_id = uuid.uuid4().hex
     extra = dict(() if options.context is None else options.context)
@@ -102,7 +102,6 @@ def run_flow(flow: Graph, options: RunOptions) -> State:
         extra["flow_run_name"] = options.run_name
     variables = _variables(flow, run_id, parameters, extra)
     variables["caches"] = known_to(node.task.options for node in plan.nodes)
-    variables["task_contexts"] = _contexts_of(plan, options.task_contexts)
     flow_run = FlowRun(
         plan, variables, wanted, _earlier(plan, before, parameters, options), run_id
     )
@@ -126,14 +125,14 @@ def _log_failures(flow_name: str, plan: Plan, states: Sequence[State]) -> None:
             )
 
 
-def _contexts_of(
-    plan: Plan, given: Mapping[Task, Mapping[str, Any]] | None
-) -> dict[str, Mapping[str, Any]]:
-    """Context variables of single tasks, by slug."""
-    slugs = {node.declared: node.slug for node in plan.nodes}
-    found: dict[str, Mapping[str, Any]] = {}
-    for task, variables in (given or {}).items():
-        if task not in slugs:
+def _with_contexts(plan: Plan, given: Mapping[Task, Mapping[str, Any]] | None) -> Plan:
+    """The plan, with context variables of single tasks."""
+    if not given:
+        return plan
+    number = {node.declared: node.index for node in plan.nodes}
+    nodes = list(plan.nodes)
+    for task, variables in given.items():
+        if task not in number:
             raise GraphError(
                 f"task_contexts names {task!r}, which is not a task of flow "
                 f"{plan.flow_name!r}."
@@ -143,8 +142,9 @@ def _contexts_of(
                 f"task_contexts gives {variables!r} for {task!r}, but expected a "
                 "mapping of the names of variables to their values."
             )
-        found[slugs[task]] = dict(variables)
-    return found
+        index = number[task]
+        nodes[index] = replace(nodes[index], variables=dict(variables))
+    return replace(plan, nodes=tuple(nodes))
 
 
 def _run_with_handlers(

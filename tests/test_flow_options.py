@@ -243,6 +243,26 @@ def test_a_task_may_have_context_variables_of_its_own(runner):
     assert state[many].result() == ["blue", "blue"]
 
 
+@task
+def names_of_variables():
+    return sorted(context)
+
+
+def test_own_context_variables_of_one_task_are_not_seen_by_another(runner):
+    with Flow("f") as flow:
+        one, two = color(), names_of_variables()
+    contexts = {one: {"color": "red", "secret": 1}}
+    state = flow.run(task_runner=runner, task_contexts=contexts)
+    assert not {"color", "secret", "task_contexts"} & set(state[two].result())
+
+
+def test_a_context_variable_may_be_called_as_the_option_of_the_run(runner):
+    with Flow("f") as flow:
+        made = Task(lambda: context.task_contexts, name="t")()
+    state = flow.run(task_runner=runner, context={"task_contexts": "my own"})
+    assert state[made].result() == "my own"
+
+
 def needs_a_color(states):
     return context.color == "red"
 
