@@ -16,6 +16,7 @@ from distributed import get_client
 
 from prefect_dask_core.cached_values import known_to, remember
 from prefect_dask_core.config import home_bytes
+from prefect_dask_core.context import mistaken_name
 from prefect_dask_core.dates import date_variables
 from prefect_dask_core.edges import Edge
 from prefect_dask_core.engine.compile import FlowCollection, RunRecord
@@ -23,7 +24,12 @@ from prefect_dask_core.engine.fanout import mapped_length
 from prefect_dask_core.engine.plan import Input, Plan, plan_flow
 from prefect_dask_core.engine.resume import Earlier, given_states, resume_after
 from prefect_dask_core.engine.summary import TaskStates, flow_state, unsuccessful
-from prefect_dask_core.errors import FlowParameterError, GraphError, OptionTypeError
+from prefect_dask_core.errors import (
+    FlowParameterError,
+    GraphError,
+    OptionTypeError,
+    OptionValueError,
+)
 from prefect_dask_core.parameters import NO_DEFAULT, Parameter
 from prefect_dask_core.results.result import Result
 from prefect_dask_core.runners.base import FlowRun, TaskRunner
@@ -125,6 +131,13 @@ def _log_failures(flow_name: str, plan: Plan, states: Sequence[State]) -> None:
             )
 
 
+def _refuse_names(variables: Mapping[str, Any], where: str) -> None:
+    """Refuse context variables that no body could read, before anything runs."""
+    wrong = mistaken_name(variables)
+    if wrong is not None:
+        raise OptionValueError(f"{where}: {wrong}")
+
+
 def _with_contexts(plan: Plan, given: Mapping[Task, Mapping[str, Any]] | None) -> Plan:
     """The plan, with context variables of single tasks."""
     if not given:
@@ -142,6 +155,7 @@ def _with_contexts(plan: Plan, given: Mapping[Task, Mapping[str, Any]] | None) -
                 f"task_contexts gives {variables!r} for {task!r}, but expected a "
                 "mapping of the names of variables to their values."
             )
+        _refuse_names(variables, f"task_contexts for {task!r}")
         index = number[task]
         nodes[index] = replace(nodes[index], variables=dict(variables))
     return replace(plan, nodes=tuple(nodes))
@@ -404,6 +418,7 @@ def _wanted(
 def _variables(
     flow: Graph, run_id: str, parameters: Mapping[str, Any], extra: Mapping[str, Any]
 ) -> dict[str, Any]:
+    _refuse_names(extra, f"context of flow {flow.name!r}")
     now = time.time()
     return {
         "flow": None,

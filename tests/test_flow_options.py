@@ -288,6 +288,27 @@ def test_own_context_variables_are_of_tasks_of_the_flow():
         in_order(flow, task_contexts={made: "red"})
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("get", "cannot be called 'get', which is a method of the context"),
+        ("__iter__", "cannot be called '__iter__'"),
+        (3, "is a string, not 3"),
+    ],
+)
+def test_context_variables_are_named_before_the_run(name, told):
+    calls = []
+    with Flow("f") as flow:
+        made = Task(lambda: calls.append(1), name="t")()
+    with pytest.raises(OptionValueError, match=f"task_contexts for <Task: t>.*{told}"):
+        in_order(flow, task_contexts={made: {name: 1}})
+    with pytest.raises(OptionValueError, match=f"context of flow 'f': .*{told}"):
+        in_order(flow, context={name: 1})
+    with pytest.raises(OptionValueError, match=f"context of flow 'f': .*{told}"):
+        flow.compile(context={name: 1})
+    assert calls == []
+
+
 def test_an_unknown_keyword_is_an_unknown_parameter():
     with pytest.raises(FlowParameterError, match="no parameter 'colour'"):
         in_order(Flow("f"), colour="red")
