@@ -6,7 +6,7 @@ each thread and each asyncio task sees those of its own run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from types import MappingProxyType
@@ -148,12 +148,9 @@ class Context:
             Variables to set; `more` wins where both have a name.
         """
         added = {**variables, **more}
-        hidden = [name for name in added if hasattr(Context, name)]
-        if hidden:
-            raise TypeError(
-                f"a context variable cannot be called {hidden[0]!r}, which is a "
-                "method of the context; choose another name."
-            )
+        wrong = mistaken_name(added)
+        if wrong is not None:
+            raise TypeError(wrong)
         return ContextBlock(added)
 
     def __reduce__(self) -> str:
@@ -230,6 +227,25 @@ class RunVariables(Mapping[str, Any]):
     def _names(self) -> dict[str, None]:
         own = ("map_index", "task_run_count", "task_full_name")
         return dict.fromkeys((*own, *self._make, *self._step))
+
+
+def mistaken_name(names: Iterable[Any]) -> str | None:
+    """What is wrong with names for context variables, `None` if nothing is.
+
+    Examples
+    --------
+    >>> mistaken_name(["color", "get"])  # doctest: +ELLIPSIS
+    "a context variable cannot be called 'get', which is a method of the context; ..."
+    """
+    for name in names:
+        if not isinstance(name, str):
+            return f"the name of a context variable is a string, not {name!r}."
+        if hasattr(Context, name):
+            return (
+                f"a context variable cannot be called {name!r}, which is a method of "
+                "the context; choose another name."
+            )
+    return None
 
 
 def surrounding() -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any, Final, Protocol
@@ -16,6 +16,7 @@ from distributed import get_client
 
 from prefect_dask_core.cached_values import known_to, remember
 from prefect_dask_core.config import home_bytes
+from prefect_dask_core.context import mistaken_name
 from prefect_dask_core.dates import date_variables
 from prefect_dask_core.edges import Edge
 from prefect_dask_core.engine.compile import FlowCollection, RunRecord
@@ -23,7 +24,12 @@ from prefect_dask_core.engine.fanout import mapped_length
 from prefect_dask_core.engine.plan import Input, Plan, plan_flow
 from prefect_dask_core.engine.resume import Earlier, given_states, resume_after
 from prefect_dask_core.engine.summary import TaskStates, flow_state, unsuccessful
-from prefect_dask_core.errors import FlowParameterError, GraphError, OptionTypeError
+from prefect_dask_core.errors import (
+    FlowParameterError,
+    GraphError,
+    OptionTypeError,
+    OptionValueError,
+)
 from prefect_dask_core.parameters import NO_DEFAULT, Parameter
 from prefect_dask_core.results.result import Result
 from prefect_dask_core.runners.base import FlowRun, TaskRunner
@@ -94,7 +100,7 @@ def run_flow(flow: Graph, options: RunOptions) -> State:
     if before is not None:
         given = {**before.parameters, **given}
     parameters = parameters_of(flow, given)
-    plan = make_plan(flow)
+    plan = _with_contexts(make_plan(flow), options.task_contexts)
     wanted = _wanted(flow, plan, options.return_tasks)
     run_id = uuid.uuid4().hex
     extra = dict(() if options.context is None else options.context)
@@ -102,7 +108,6 @@ def run_flow(flow: Graph, options: RunOptions) -> State:
         extra["flow_run_name"] = options.run_name
     variables = _variables(flow, run_id, parameters, extra)
     variables["caches"] = known_to(node.task.options for node in plan.nodes)
-    variables["task_contexts"] = _contexts_of(plan, options.task_contexts)
     flow_run = FlowRun(
         plan, variables, wanted, _earlier(plan, before, parameters, options), run_id
     )
@@ -126,14 +131,21 @@ def _log_failures(flow_name: str, plan: Plan, states: Sequence[State]) -> None:
             )
 
 
-def _contexts_of(
-    plan: Plan, given: Mapping[Task, Mapping[str, Any]] | None
-) -> dict[str, Mapping[str, Any]]:
-    """Context variables of single tasks, by slug."""
-    slugs = {node.declared: node.slug for node in plan.nodes}
-    found: dict[str, Mapping[str, Any]] = {}
-    for task, variables in (given or {}).items():
-        if task not in slugs:
+def _refuse_names(variables: Mapping[str, Any], where: str) -> None:
+    """Refuse context variables that no body could read, before anything runs."""
+    wrong = mistaken_name(variables)
+    if wrong is not None:
+        raise OptionValueError(f"{where}: {wrong}")
+
+
+def _with_contexts(plan: Plan, given: Mapping[Task, Mapping[str, Any]] | None) -> Plan:
+    """The plan, with context variables of single tasks."""
+    if not given:
+        return plan
+    number = {node.declared: node.index for node in plan.nodes}
+    nodes = list(plan.nodes)
+    for task, variables in given.items():
+        if task not in number:
             raise GraphError(
                 f"task_contexts names {task!r}, which is not a task of flow "
                 f"{plan.flow_name!r}."
@@ -143,8 +155,10 @@ def _contexts_of(
                 f"task_contexts gives {variables!r} for {task!r}, but expected a "
                 "mapping of the names of variables to their values."
             )
-        found[slugs[task]] = dict(variables)
-    return found
+        _refuse_names(variables, f"task_contexts for {task!r}")
+        index = number[task]
+        nodes[index] = replace(nodes[index], variables=dict(variables))
+    return replace(plan, nodes=tuple(nodes))
 
 
 def _run_with_handlers(
@@ -404,6 +418,7 @@ def _wanted(
 def _variables(
     flow: Graph, run_id: str, parameters: Mapping[str, Any], extra: Mapping[str, Any]
 ) -> dict[str, Any]:
+    _refuse_names(extra, f"context of flow {flow.name!r}")
     now = time.time()
     return {
         "flow": None,

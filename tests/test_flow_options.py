@@ -243,6 +243,26 @@ def test_a_task_may_have_context_variables_of_its_own(runner):
     assert state[many].result() == ["blue", "blue"]
 
 
+@task
+def names_of_variables():
+    return sorted(context)
+
+
+def test_own_context_variables_of_one_task_are_not_seen_by_another(runner):
+    with Flow("f") as flow:
+        one, two = color(), names_of_variables()
+    contexts = {one: {"color": "red", "secret": 1}}
+    state = flow.run(task_runner=runner, task_contexts=contexts)
+    assert not {"color", "secret", "task_contexts"} & set(state[two].result())
+
+
+def test_a_context_variable_may_be_called_as_the_option_of_the_run(runner):
+    with Flow("f") as flow:
+        made = Task(lambda: context.task_contexts, name="t")()
+    state = flow.run(task_runner=runner, context={"task_contexts": "my own"})
+    assert state[made].result() == "my own"
+
+
 def needs_a_color(states):
     return context.color == "red"
 
@@ -266,6 +286,27 @@ def test_own_context_variables_are_of_tasks_of_the_flow():
         in_order(flow, task_contexts={color: {"color": "red"}})
     with pytest.raises(OptionTypeError, match="expected a mapping of the names"):
         in_order(flow, task_contexts={made: "red"})
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("get", "cannot be called 'get', which is a method of the context"),
+        ("__iter__", "cannot be called '__iter__'"),
+        (3, "is a string, not 3"),
+    ],
+)
+def test_context_variables_are_named_before_the_run(name, told):
+    calls = []
+    with Flow("f") as flow:
+        made = Task(lambda: calls.append(1), name="t")()
+    with pytest.raises(OptionValueError, match=f"task_contexts for <Task: t>.*{told}"):
+        in_order(flow, task_contexts={made: {name: 1}})
+    with pytest.raises(OptionValueError, match=f"context of flow 'f': .*{told}"):
+        in_order(flow, context={name: 1})
+    with pytest.raises(OptionValueError, match=f"context of flow 'f': .*{told}"):
+        flow.compile(context={name: 1})
+    assert calls == []
 
 
 def test_an_unknown_keyword_is_an_unknown_parameter():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from prefect_dask_core.engine.columns import Segment
 from prefect_dask_core.engine.effects import Answer, Call, Returned, Shell, Wait
@@ -28,13 +28,13 @@ from prefect_dask_core.engine.quick import NOT_CALLED, QuickStep, is_quick, quic
 from prefect_dask_core.states import Failed, State
 from prefect_dask_core.tasks import Task
 
+# Of a type that can be pickled, though nobody may add to them.
+NOT_PAUSED: Final[Mapping[int, str]] = {}
+NO_VARIABLES: Final[Mapping[str, Any]] = {}
 #: A block over its aim by this factor hands back what it has not begun.
 FAR_OVER = 4.0
 #: Seconds between two reports of a block that runs several plain nodes.
 REPORT_EVERY = 0.25
-
-
-NOT_PAUSED: Mapping[int, str] = {}
 
 
 class Step(NamedTuple):
@@ -61,6 +61,8 @@ class Step(NamedTuple):
     paused : mapping of int to str
         Runs that are resumed from a pause, by index: the name of the pause. The index
         of a plain node is 0.
+    variables : mapping of str to object
+        Context variables of its runs, over those of the flow run.
     """
 
     node: int
@@ -72,6 +74,7 @@ class Step(NamedTuple):
     flattened: bool = False
     refusal: Exception | None = None
     paused: Mapping[int, str] = NOT_PAUSED
+    variables: Mapping[str, Any] = NO_VARIABLES
 
 
 class Block(NamedTuple):
@@ -154,7 +157,7 @@ class _OpenStep:
         task = step.task
         self.variables: Mapping[str, Any] = {
             **variables,
-            **variables.get("task_contexts", {}).get(step.slug, {}),
+            **step.variables,
             "task_name": task.name,
             "task_slug": step.slug,
             "task_tags": task.tags,

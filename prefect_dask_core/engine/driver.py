@@ -1019,6 +1019,7 @@ class Driver:
             flattened=node.index in self.plan.flattened,
             refusal=refusal,
             paused=self._paused(node.index, span),
+            variables=node.variables,
         )
 
     def _paused(self, index: int, span: tuple[int, int] | None) -> Mapping[int, str]:

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import cloudpickle
 from dask.sizeof import sizeof
 
-from prefect_dask_core.engine.block import Block, Step
+from prefect_dask_core.engine.block import NO_VARIABLES, Block, Step
 from prefect_dask_core.engine.columns import Packed
 from prefect_dask_core.engine.feeds import Fixed, Items, Shared, StepInput, Whole
 from prefect_dask_core.errors import UnpicklableTaskError
@@ -188,6 +188,13 @@ class Packer:
                         return _unpicklable(
                             f"argument {item.key!r} of task {step.task.name!r}", cause
                         )
+            for name, value in step.variables.items():
+                try:
+                    cloudpickle.dumps(value)
+                except Exception as cause:
+                    return _unpicklable(
+                        f"context variable {name!r} of task {step.task.name!r}", cause
+                    )
         return _unpicklable(f"a block of {block.steps[-1].task.name!r}", error)
 
 
@@ -239,6 +246,8 @@ def _short_form(block: Block) -> tuple[Any, ...] | None:
     step = block.steps[0]
     if step.mapped or step.paused or step.refusal is not None:
         return None
+    if step.variables and not _is_short_dict(step.variables):
+        return None
     inputs: list[Any] = []
     for item in step.inputs:
         source = item.source
@@ -261,12 +270,23 @@ def _short_form(block: Block) -> tuple[Any, ...] | None:
         step.measured,
         step.flattened,
         bool(block.keep),
+        dict(step.variables) if step.variables else None,
+    )
+
+
+def _is_short_dict(variables: Mapping[str, Any]) -> bool:
+    """Whether context variables are a small dict of strings and numbers."""
+    return (
+        type(variables) is dict
+        and _PRIMITIVES.issuperset(map(type, variables))
+        and _PRIMITIVES.issuperset(map(type, variables.values()))
+        and not is_large(variables)
     )
 
 
 def _long_form(short: tuple[Any, ...], task: Task) -> Block:
     """The block that was written in its short form."""
-    number, node, slug, inputs, measured, flattened, kept = short
+    number, node, slug, inputs, measured, flattened, kept, variables = short
     step = Step(
         node,
         task,
@@ -285,6 +305,7 @@ def _long_form(short: tuple[Any, ...], task: Task) -> Block:
         False,
         measured,
         flattened,
+        variables=variables or NO_VARIABLES,
     )
     return Block(number, (step,), 0, 1, 0.0, frozenset((node,)) if kept else _NOTHING)
 

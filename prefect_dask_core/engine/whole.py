@@ -131,6 +131,7 @@ def run_node(
         flattened=flattened,
         refusal=refusal,
         paused=paused,
+        variables=node.variables,
     )
     block = Block(node.index, (step,), start, stop, 0.0, frozenset({node.index}))
     result, _ = run_block(block, arguments, variables, shell)

@@ -47,6 +47,18 @@ def test_a_block_travels():
     assert copy[2:] == block[2:]
 
 
+@pytest.mark.parametrize(
+    "variables",
+    [{}, {"color": "red"}, {"text": "x" * OWN_KEY_BYTES}, {"sizes": [1, 2]}],
+    ids=["none", "primitive", "large", "list"],
+)
+def test_context_variables_of_a_step_travel(variables):
+    block = block_of(Task(double), Fixed(3))
+    step = block.steps[0]._replace(variables=variables)
+    copy = travel(Packer().pack(block._replace(steps=(step,)), 0))
+    assert copy.steps[0].variables == variables
+
+
 def test_a_definition_is_pickled_once(monkeypatch):
     pickled = []
     dumps = packing.cloudpickle.dumps
@@ -242,3 +254,11 @@ def test_what_cannot_be_pickled_of_a_task_is_named(make, told):
 def test_an_argument_that_cannot_be_pickled_is_named(source, told):
     with pytest.raises(UnpicklableTaskError, match=f"^{told} cannot be pickled"):
         Packer().pack(block_of(Task(double, name="load"), source), 0)
+
+
+def test_a_context_variable_that_cannot_be_pickled_is_named():
+    block = block_of(Task(double, name="load"), Fixed(1))
+    step = block.steps[0]._replace(variables={"color": "red", "lock": LOCK})
+    told = "^context variable 'lock' of task 'load' cannot be pickled"
+    with pytest.raises(UnpicklableTaskError, match=told):
+        Packer().pack(block._replace(steps=(step,)), 0)
