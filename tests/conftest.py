@@ -114,10 +114,15 @@ def runner(request):
     return DaskTaskRunner(cluster=request.getfixturevalue("client"))
 
 
-FLOW_RUNNERS = {"sequential": SequentialTaskRunner, "lazy": LazyRunner}
+FLOW_RUNNERS = {
+    "sequential": lambda request: SequentialTaskRunner(),
+    "lazy": lambda request: LazyRunner(),
+    "threads": lambda request: ThreadPoolTaskRunner(2),
+    "dask": lambda request: DaskTaskRunner(request.getfixturevalue("client")),
+}
 
 
 @pytest.fixture(params=FLOW_RUNNERS)
 def flow_runner(request):
     """A task runner that function flows can run on."""
-    return FLOW_RUNNERS[request.param]()
+    return FLOW_RUNNERS[request.param](request)

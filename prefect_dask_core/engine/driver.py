@@ -864,7 +864,7 @@ class Driver:
         assert above is not None
         if above in lane:
             return None  # element by element, or the node would not be in the lane
-        name = self.plan.nodes[above].name
+        name = self._told_as(above)
         if above not in self._children:
             return name if self._plain[above].state(0).is_skipped() else None
         whole = not item.mapped
@@ -884,7 +884,7 @@ class Driver:
             return len(children)
         segment = self._plain[above]
         if not is_success(segment):
-            name = self.plan.nodes[above].name
+            name = self._told_as(above)
             return nothing_to_map(node.name, name, segment.state(0))
         return segment.flat_length if item.flattened else segment.length
 
@@ -995,7 +995,7 @@ class Driver:
         inputs = tuple(
             StepInput(
                 item.key,
-                "" if item.node is None else self.plan.nodes[item.node].name,
+                "" if item.node is None else self._told_as(item.node),
                 self._source(item, members, reads, span),
                 item.edge if custom else None,
                 item.node in node.tolerated,
@@ -1021,6 +1021,10 @@ class Driver:
             paused=self._paused(node.index, span),
             variables=node.variables,
         )
+
+    def _told_as(self, index: int) -> str:
+        """Name of a node in messages."""
+        return self.plan.nodes[index].name
 
     def _paused(self, index: int, span: tuple[int, int] | None) -> Mapping[int, str]:
         """Runs of a block that are resumed from a pause."""
@@ -1065,7 +1069,7 @@ class Driver:
         if not has_template(value):
             return constant
         places = tuple(
-            (self.plan.nodes[node].name, self._whole(node, reads))
+            (self._told_as(node), self._whole(node, reads))
             for node in dict.fromkeys(nodes_of(value))
         )
         return Filled(constant, places)

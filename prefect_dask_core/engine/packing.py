@@ -251,7 +251,7 @@ def _short_form(block: Block) -> tuple[Any, ...] | None:
     inputs: list[Any] = []
     for item in step.inputs:
         source = item.source
-        if item.edge is not None:
+        if item.edge is not None or item.tolerated:
             return None
         if type(source) is Whole and len(source.positions) == 1 and not source.fanout:
             place = source.node, source.positions[0], source.flattened
