@@ -25,6 +25,11 @@ def results_dir() -> str:
     return os.path.abspath(os.path.expanduser(found))
 
 
+def most_async_tasks() -> int:
+    """Coroutines of bodies that a process runs at a time."""
+    return int(dask.config.get("prefect-dask-core.async-tasks"))
+
+
 def home_bytes() -> int:
     """Size in bytes up to which the values of a block come home unasked."""
     return int(parse_bytes(dask.config.get("prefect-dask-core.home-bytes")))

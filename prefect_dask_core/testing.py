@@ -190,6 +190,9 @@ class FakeShell:
         self.waits.append(until - self._now)
         self._now = max(self._now, until)
 
+    def async_calls(self) -> None:
+        """None: coroutines take turns, so that the order of `calls` is certain."""
+
     def quick_calls(
         self, task: Task, variables: Mapping[str, Any], mapped: bool
     ) -> None:

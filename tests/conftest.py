@@ -122,6 +122,12 @@ FLOW_RUNNERS = {
 }
 
 
+@pytest.fixture(params=[name for name in FLOW_RUNNERS if name != "dask"])
+def local_flow_runner(request):
+    """A task runner whose bodies see the variables of the test."""
+    return FLOW_RUNNERS[request.param](request)
+
+
 @pytest.fixture(params=FLOW_RUNNERS)
 def flow_runner(request):
     """A task runner that function flows can run on."""

@@ -634,7 +634,7 @@ def test_a_task_can_submit_others_and_return_their_futures(flow_runner):
         assert fan_out(2) == [0, 2]
 
 
-def test_what_a_task_submitted_is_waited_for(flow_runner):
+def test_what_a_task_submitted_is_waited_for(local_flow_runner):
     seen = []
     note = Task(seen.append, name="note")
 
@@ -642,7 +642,7 @@ def test_what_a_task_submitted_is_waited_for(flow_runner):
     def leave_it():
         note.submit(1)
 
-    run(leave_it, flow_runner)
+    run(leave_it, local_flow_runner)
     assert seen == [1]
 
 
@@ -658,7 +658,7 @@ def test_runs_below_a_task_have_ids_of_their_own(flow_runner):
     assert len(set(run(body, flow_runner))) == 4
 
 
-def test_asynchronous_and_generating_bodies_submit_too(flow_runner):
+def test_asynchronous_and_generating_bodies_submit_too(local_flow_runner):
     seen = []
     note = Task(seen.append, name="note")
 
@@ -679,7 +679,7 @@ def test_asynchronous_and_generating_bodies_submit_too(flow_runner):
         note.submit("d")
         yield 1
 
-    @flow(task_runner=flow_runner)
+    @flow(task_runner=local_flow_runner)
     async def body():
         found = [n async for n in both_at_once()]
         return await asynchronous(), list(generating()), found
@@ -802,8 +802,8 @@ class Requests:
         return session
 
 
-def test_annotations_reach_the_runner(flow_runner):
-    runner = Requests(flow_runner)
+def test_annotations_reach_the_runner(local_flow_runner):
+    runner = Requests(local_flow_runner)
     heavy = double.with_options(annotations={"resources": {"GPU": 1}, "priority": 1})
 
     def body():
@@ -834,7 +834,7 @@ def test_a_mapped_list_is_a_list_of_futures(flow_runner):
     assert run(body, flow_runner)
 
 
-def test_values_are_cached_between_runs_and_calls(flow_runner):
+def test_values_are_cached_between_runs_and_calls(local_flow_runner):
     begun = []
 
     @task(cache_for=timedelta(hours=1), cache_key=uuid.uuid4().hex)
@@ -845,10 +845,10 @@ def test_values_are_cached_between_runs_and_calls(flow_runner):
     def body():
         return costly.submit(1), costly.map([2, 3])
 
-    assert run(lambda: [*body()], flow_runner) == [2, [3, 4]]
+    assert run(lambda: [*body()], local_flow_runner) == [2, [3, 4]]
     validated = costly.with_options(cache_validator=all_inputs)
     assert validated(1) == 2
-    assert run(lambda: validated.submit(3), flow_runner) == 4
+    assert run(lambda: validated.submit(3), local_flow_runner) == 4
     assert validated(9) == 10
     assert validated(9) == 10
     assert begun == [1, 2, 3, 9]

@@ -74,13 +74,13 @@ def test_a_task_has_tags_and_a_description():
     assert documented.description == "What it does."
 
 
-def test_tags_of_the_block_join_those_of_the_task(flow_runner):
+def test_tags_of_the_block_join_those_of_the_task(local_flow_runner):
     seen = []
 
     @task(tags=["a"], on_completion=[lambda t, run, s: seen.append(run.tags)])
     def first(): ...
 
-    @flow(task_runner=flow_runner)
+    @flow(task_runner=local_flow_runner)
     def body():
         with tags("b"):
             first.submit()
@@ -158,13 +158,13 @@ def test_prints_are_logged_as_the_task_says(caplog):
         lambda parameters: "{x} of {y}".format(**parameters),
     ],
 )
-def test_a_run_has_a_name_in_three_ways(name, flow_runner):
+def test_a_run_has_a_name_in_three_ways(name, local_flow_runner):
     seen = []
 
     @task(task_run_name=name, on_completion=[lambda t, r, s: seen.append(r.name)])
     def named(x, y=2): ...
 
-    @flow(task_runner=flow_runner)
+    @flow(task_runner=local_flow_runner)
     def body():
         named.submit(1)
 
@@ -244,7 +244,7 @@ def test_tasks_of_both_kinds_are_submitted_in_an_asynchronous_flow(flow_runner):
     assert asyncio.run(my_flow()) == ("hello", "bye")
 
 
-def test_order_without_data(flow_runner):
+def test_order_without_data(local_flow_runner):
     seen = []
 
     @task
@@ -255,7 +255,7 @@ def test_order_without_data(flow_runner):
     def task_2():
         seen.append(2)
 
-    @flow(task_runner=flow_runner)
+    @flow(task_runner=local_flow_runner)
     def my_flow():
         x = task_1.submit()
         task_2.submit(wait_for=[x])
@@ -311,7 +311,7 @@ def test_the_values_of_a_mapped_task_are_used(flow_runner, capsys):
     assert capsys.readouterr().out == "2\n3\n4\n"
 
 
-def test_order_without_data_for_all_children(flow_runner):
+def test_order_without_data_for_all_children(local_flow_runner):
     seen = []
 
     @task
@@ -322,7 +322,7 @@ def test_order_without_data_for_all_children(flow_runner):
     def task_2(y):
         seen.append(y)
 
-    @flow(task_runner=flow_runner)
+    @flow(task_runner=local_flow_runner)
     def my_flow():
         x = task_1.submit()
         return task_2.map([1, 2, 3], wait_for=[x])

@@ -545,7 +545,7 @@ def test_a_flow_in_a_flow_has_its_own_run_and_its_parents_runner(flow_runner):
     assert above.root_flow_run_id == above.id
 
 
-def test_a_flow_in_a_task_knows_both_its_parents(flow_runner):
+def test_a_flow_in_a_task_knows_both_its_parents(local_flow_runner):
     records = []
 
     @flow(on_completion=[lambda f, r, s: records.append(r)])
@@ -556,7 +556,7 @@ def test_a_flow_in_a_task_knows_both_its_parents(flow_runner):
     def middle(x):
         return inner(x)
 
-    @flow(task_runner=flow_runner)
+    @flow(task_runner=local_flow_runner)
     def outer():
         future = middle.submit(4)
         return future.task_run_id, future.result()

@@ -13,7 +13,14 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from prefect_dask_core.engine.columns import Segment
-from prefect_dask_core.engine.effects import Answer, Call, Returned, Shell, Wait
+from prefect_dask_core.engine.effects import (
+    Answer,
+    AsyncCalls,
+    Call,
+    Returned,
+    Shell,
+    Wait,
+)
 from prefect_dask_core.engine.feeds import (
     BlockResult,
     StepInput,
@@ -289,9 +296,8 @@ def run_block(
         _OpenStep(step, block, arguments, segments, variables, shell)
         for step in block.steps
     ]
-    parked: list[tuple[float, int, _Child]] = []
+    waiting = _Waiting(steps, shell, on_wait)
     started = shell.now()
-    waited = 0.0
     limit = started + FAR_OVER * block.aim if block.aim else float("inf")
     tell = _Teller(block, steps, shell, on_advance) if on_advance else None
     done = 0
@@ -301,28 +307,77 @@ def run_block(
             break
         child, now = _go_quickly(index, steps, shell, tell, now)
         if child is not None:
-            due = _advance(child, steps, shell, tell)
-            if due is not None:
-                heapq.heappush(parked, (due, index, child))
+            waiting.go_on(child, tell)
             now = shell.now()
         done += 1
-    while parked:
-        due, index, child = heapq.heappop(parked)
-        before = shell.now()
-        if due > before:
-            if on_wait is not None:
-                on_wait(done, before - started - waited)
-            shell.wait(due)
-            waited += shell.now() - before
-        again = _advance(child, steps, shell, tell)
-        if again is not None:
-            heapq.heappush(parked, (again, index, child))
+        if waiting.is_full():
+            waiting.take_answers(done, started, tell)
+            now = shell.now()
+    while waiting.is_open():
+        waiting.take_answers(done, started, tell)
     for step in steps:
         step.segment.cut(done)
-    busy = shell.now() - started - waited
+    busy = shell.now() - started - waiting.seconds
     result = _result(block, segments)
     report = BlockReport(block.number, segments, done, busy)
     return result, report
+
+
+class _Waiting:
+    """Children that wait: for their next attempt, or for the end of a coroutine."""
+
+    def __init__(
+        self,
+        steps: Sequence[_OpenStep],
+        shell: Shell,
+        on_wait: Callable[[int, float], None] | None,
+    ) -> None:
+        self._steps = steps
+        self._shell = shell
+        self._on_wait = on_wait
+        self._parked: list[tuple[float, int, _Child]] = []
+        self._begun: dict[int, _Child] = {}
+        self._calls: AsyncCalls | None = None
+        if any(step.step.task.isasync for step in steps):
+            self._calls = shell.async_calls()
+        #: Seconds that were spent waiting.
+        self.seconds = 0.0
+
+    def is_open(self) -> bool:
+        """Whether a child waits."""
+        return bool(self._parked or self._begun)
+
+    def is_full(self) -> bool:
+        """Whether so many coroutines run that one has to end first."""
+        return self._calls is not None and len(self._begun) >= self._calls.most
+
+    def go_on(self, child: _Child, tell: _Teller | None, answer: Answer = None) -> None:
+        """Take a child as far as it goes, and keep it where it has to wait."""
+        found = _advance(child, self._steps, self._shell, tell, self._calls, answer)
+        if isinstance(found, Wait):
+            heapq.heappush(self._parked, (found.until, child.index, child))
+        elif found is not None:
+            self._begun[found] = child
+
+    def take_answers(self, done: int, started: float, tell: _Teller | None) -> None:
+        """Wait for what comes first, and go on with whom it was for."""
+        now = self._shell.now()
+        due = self._parked[0][0] if self._parked else None
+        if self._on_wait is not None and (due is None or due > now):
+            self._on_wait(done, now - started - self.seconds)
+        if self._begun:
+            assert self._calls is not None
+            answers = self._calls.ended(due)
+            self.seconds += self._shell.now() - now
+            for number, answer in answers:
+                self.go_on(self._begun.pop(number), tell, answer)
+        elif due is not None and due > now:
+            self._shell.wait(due)
+            self.seconds += self._shell.now() - now
+        now = self._shell.now()
+        while self._parked and self._parked[0][0] <= now:
+            _, _, child = heapq.heappop(self._parked)
+            self.go_on(child, tell)
 
 
 class _Teller:
@@ -391,12 +446,31 @@ def _go_quickly(
 
 
 def _advance(
-    child: _Child, steps: Sequence[_OpenStep], shell: Shell, tell: _Teller | None
-) -> float | None:
-    """Take a child as far as it goes; the time at which a wait ends, or `None`."""
+    child: _Child,
+    steps: Sequence[_OpenStep],
+    shell: Shell,
+    tell: _Teller | None,
+    calls: AsyncCalls | None,
+    answer: Answer,
+) -> Wait | int | None:
+    """Take a child as far as it goes.
+
+    Parameters
+    ----------
+    child, steps, shell, tell
+        The child, the steps of its block, what carries them out and tells of them.
+    calls : AsyncCalls, optional
+        Begins coroutines.
+    answer : Returned, Raised, Overran or None
+        What the child has waited for, if it was a coroutine.
+
+    Returns
+    -------
+    Wait or int or None
+        What it waits for: a time, or a call that was begun; `None` if it has ended.
+    """
     while child.position < len(steps):
         step = steps[child.position]
-        answer: Answer = None
         if child.steps is None:
             child.run = step.begin(child.index)
             child.steps = run_task(child.run)
@@ -405,14 +479,15 @@ def _advance(
         try:
             while True:
                 effect = child.steps.send(answer)
-                if isinstance(effect, Call):
-                    answer = shell.call(effect)
-                    continue
-                assert isinstance(effect, Wait)
-                return effect.until
+                if isinstance(effect, Wait):
+                    return effect
+                if effect.isasync and calls is not None:
+                    return calls.begin(effect)
+                answer = shell.call(effect)
         except StopIteration as stop:
             assert child.run is not None
             step.put(child.run, child.index, stop.value)
+            answer = None
         if tell is not None:
             tell.step_ended(child.position)
         child.steps = None

@@ -27,6 +27,8 @@ class Call:
         Context variables visible to the code.
     log_prints : bool
         Whether what the code prints goes to the logger of its run.
+    isasync : bool
+        Whether it is a coroutine function, so that others may run meanwhile.
     """
 
     function: Callable[..., Any]
@@ -35,6 +37,7 @@ class Call:
     timeout: float | None = None
     variables: Mapping[str, Any] = field(default_factory=dict)
     log_prints: bool = False
+    isasync: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,19 @@ class QuickCalls(Protocol):
         """
 
 
+class AsyncCalls(Protocol):
+    """Calls of coroutine functions that run at the same time, for one block."""
+
+    #: Most that are begun before one has to end.
+    most: int
+
+    def begin(self, call: Call) -> int:
+        """Begin a call; the number under which its answer will come."""
+
+    def ended(self, until: float | None) -> list[tuple[int, Answer]]:
+        """Answers that have come; waits for one, at longest until a time."""
+
+
 class Shell(Protocol):
     """What a runner offers to the blocks it runs."""
 
@@ -120,6 +136,12 @@ class Shell(Protocol):
 
     def call(self, call: Call) -> Answer:
         """Call user code; whatever it raises is an answer."""
+
+    def async_calls(self) -> AsyncCalls | None:
+        """What runs coroutines of a block side by side; `None` where they take turns.
+
+        Whoever waits there lends its thread to others.
+        """
 
     def quick_calls(
         self, task: Any, variables: Mapping[str, Any], mapped: bool

@@ -169,6 +169,7 @@ def _run(run: TaskRun) -> Steps:
             timeout=run.options.timeout_seconds,
             variables=_variables(run),
             log_prints=_logs_prints(run),
+            isasync=run.task.isasync,
         )
         ended = yield from _kept(run, inputs, _outcome(run, answer))
         state, stop = yield from _enter(run, state, ended)

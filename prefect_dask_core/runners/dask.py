@@ -63,6 +63,7 @@ from prefect_dask_core.runners.home import PlainReport
 from prefect_dask_core.runners.preflight import check_workers
 from prefect_dask_core.runners.worker import ADVANCED, DONE, PLAIN, run_on_worker
 from prefect_dask_core.states import Failed, State
+from prefect_dask_core.tasks import Task
 
 #: Seconds between two looks at the futures and the size of the cluster.
 LOOK_EVERY: Final = 0.5
@@ -552,9 +553,9 @@ class _DaskSession(_DaskRun):
         self._hurried.wait(seconds)
         self._hurried.clear()
 
-    def prepare(self, node: Node) -> None:
+    def prepare(self, task: Task[..., Any]) -> None:
         """Pickle the definition."""
-        self._builder.packer.pack_task(node.task)
+        self._builder.packer.pack_task(task)
 
     def drive(self, told: Callable[[], None]) -> None:
         """Feed events until the driver has finished."""

@@ -80,13 +80,13 @@ async def drive_async(steps: Steps[EndT]) -> EndT:
                 answer = None
                 await asyncio.sleep(max(0.0, effect.until - time.time()))
             else:
-                answer = await _call_async(effect)
+                answer = await call_async(effect)
     except StopIteration as stop:
         end: EndT = stop.value
         return end
 
 
-async def _call_async(call: Call) -> Answer:
+async def call_async(call: Call) -> Answer:
     """Call code that may be asynchronous; whatever it raises is an answer."""
     task = asyncio.ensure_future(_inside(call))
     try:
@@ -229,4 +229,4 @@ async def drive_async_generator(
             answer = None
             await asyncio.sleep(max(0.0, effect.until - time.time()))
         else:
-            answer = await _call_async(effect)
+            answer = await call_async(effect)

@@ -19,6 +19,7 @@ from prefect_dask_core.engine.session import Request
 from prefect_dask_core.errors import InternalError
 from prefect_dask_core.runners._private import outside_the_pool
 from prefect_dask_core.states import Cancelled, Pending, Running, State
+from prefect_dask_core.tasks import Task
 from prefect_dask_core.triggers import all_finished
 
 #: What a fan-out is read through that is mapped over flattened only after it began.
@@ -37,8 +38,8 @@ class Engine(Protocol):
     def drive(self, told: Callable[[], None]) -> None:
         """Feed events until the driver has finished; call `told` after each."""
 
-    def prepare(self, node: Node) -> None:
-        """Look at a node before it is added; raises if it can never run."""
+    def prepare(self, task: Task[..., Any]) -> None:
+        """Look at a task before it is added; raises if it can never run."""
 
     def value(self, node: int, index: int | None) -> Any:
         """Value of a final node that completed, or of a child."""
@@ -112,10 +113,18 @@ class DrivenSession:
     def add(self, request: Request) -> int:
         """Add a node and return its number."""
         with self._lock:
-            inputs = tuple(map(self._readable, request.inputs))
-            return self._add(request, inputs)
+            self._engine.prepare(request.task)
+            fresh: list[Node] = []
+            inputs = tuple(self._readable(item, fresh) for item in request.inputs)
+            fresh.append(self._node(request, inputs))
+            if self._driver.finished or self._reason is not None:
+                self._final.update(node.index for node in fresh)
+            else:
+                # In one piece: the first has to know how the second reads it.
+                self._engine.post(Added(tuple(fresh)))
+            return fresh[-1].index
 
-    def _add(self, request: Request, inputs: tuple[Input, ...]) -> int:
+    def _node(self, request: Request, inputs: tuple[Input, ...]) -> Node:
         number = len(self._tasks)
         node = Node(
             number,
@@ -130,22 +139,17 @@ class DrivenSession:
             tolerated=request.tolerated,
             annotations=request.annotations,
         )
-        self._engine.prepare(node)
         self._tasks.append(node)
-        if self._driver.finished or self._reason is not None:
-            self._final.add(number)
-        else:
-            self._engine.post(Added((node,)))
-        return number
+        return node
 
-    def _readable(self, item: Input) -> Input:
+    def _readable(self, item: Input, fresh: list[Node]) -> Input:
         """An input of which the driver can know the length, once it has to."""
         if not item.flattened or item.node is None or not self._tasks[item.node].mapped:
             return item
         above = Input("value", item.node, None, True, False, None)
         relisted = Request(_RELISTED, _RELISTED.name, (above,), mapped=True)
-        number = self._add(relisted, (above,))
-        return Input(item.key, number, None, item.mapped, True, None)
+        fresh.append(self._node(relisted, (above,)))
+        return Input(item.key, fresh[-1].index, None, item.mapped, True, None)
 
     def state(self, node: int) -> State:
         """State of a node at this moment."""

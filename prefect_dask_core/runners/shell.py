@@ -32,6 +32,7 @@ from prefect_dask_core.engine.columns import ONE_COMPLETED
 from prefect_dask_core.engine.compile import run_work
 from prefect_dask_core.engine.effects import (
     Answer,
+    AsyncCalls,
     Call,
     Overran,
     QuickCalls,
@@ -79,6 +80,10 @@ class ThreadShell:
             if call.timeout is None and not _loop_is_running():
                 return _invoke(call, None)
             return self._beside(call)
+
+    def async_calls(self) -> AsyncCalls | None:
+        """None: coroutines take turns."""
+        return None
 
     def quick_calls(
         self, task: Any, variables: Mapping[str, Any], mapped: bool

@@ -14,6 +14,7 @@ from typing import Any
 from prefect_dask_core.config import home_bytes
 from prefect_dask_core.engine.block import BlockReport, run_block
 from prefect_dask_core.engine.driver import Driver
+from prefect_dask_core.engine.effects import AsyncCalls
 from prefect_dask_core.engine.events import (
     Assignment,
     BlockAdvanced,
@@ -28,13 +29,14 @@ from prefect_dask_core.engine.events import (
 )
 from prefect_dask_core.engine.feeds import BlockResult, result_of
 from prefect_dask_core.engine.growing import GrowingDriver
-from prefect_dask_core.engine.plan import Node
 from prefect_dask_core.errors import InternalError
 from prefect_dask_core.runners.base import FlowRun
+from prefect_dask_core.runners.coroutines import Coroutines
 from prefect_dask_core.runners.driven import DrivenSession
 from prefect_dask_core.runners.home import trim
 from prefect_dask_core.runners.shell import ThreadShell
 from prefect_dask_core.states import State
+from prefect_dask_core.tasks import Task
 
 
 class ThreadPoolTaskRunner:
@@ -125,7 +127,7 @@ class _PoolSession:
     def hurry(self) -> None:
         """Nothing is gathered here."""
 
-    def prepare(self, node: Node) -> None:
+    def prepare(self, task: Task[..., Any]) -> None:
         """Every task can run here."""
 
     def drive(self, told: Callable[[], None]) -> None:
@@ -176,7 +178,6 @@ class _Pool:
         self._held: set[int] = set()
         self._ready: list[tuple[int, Assignment]] = []
         self._closed = False
-        self._shell = _PoolShell(self)
 
     def carry_out(self, commands: Sequence[Command]) -> None:
         """Do what the driver says."""
@@ -256,18 +257,22 @@ class _Pool:
         """Run a block, then the next ones that are ready, in one thread."""
         while True:
             block = assignment.block
+            shell = _PoolShell(self)
             try:
                 result, report = run_block(
                     block,
                     [self._results[number] for number in assignment.reads],
                     self._variables,
-                    self._shell,
+                    shell,
                     partial(self._waiting, block.number),
                     self._advanced,
                 )
             except BaseException as error:
                 self._events.put(error)
                 return
+            if shell.has_lent:
+                with self._lock:
+                    self._free -= 1
             with self._lock:
                 following = self._finished(assignment, result, report)
             if following is None:
@@ -308,6 +313,12 @@ class _Pool:
             return report
         return trim(report, self._wanted, self._limit)
 
+    def give_away(self) -> None:
+        """Let others use this thread's place until its block has ended."""
+        with self._lock:
+            self._free += 1
+            self._start_ready()
+
     def lend(self, until: float) -> None:
         """Let others use this thread's place until a time."""
         with self._lock:
@@ -328,7 +339,24 @@ class _PoolShell(ThreadShell):
 
     def __init__(self, pool: _Pool) -> None:
         self._pool = pool
+        #: Whether the place is another's until the block has ended.
+        self.has_lent = False
+
+    def async_calls(self) -> AsyncCalls:
+        """Coroutines side by side; the thread's place is given away meanwhile."""
+        return Coroutines(self._give_away, _nothing)
+
+    def _give_away(self) -> None:
+        self.has_lent = True
+        self._pool.give_away()
 
     def wait(self, until: float) -> None:
         """Wait, and let other blocks run meanwhile."""
-        self._pool.lend(until)
+        if self.has_lent:
+            super().wait(until)
+        else:
+            self._pool.lend(until)
+
+
+def _nothing() -> None:
+    """The event loop needs no preparation here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,10 +10,12 @@ from distributed import Worker, get_worker, rejoin, secede
 
 from prefect_dask_core.engine.block import Block, BlockReport, run_block
 from prefect_dask_core.engine.compile import RunRecord
+from prefect_dask_core.engine.effects import AsyncCalls
 from prefect_dask_core.engine.feeds import Items, StaleInput, is_success, leanest
 from prefect_dask_core.engine.packing import load_small, unpack
 from prefect_dask_core.errors import InternalError, PrefectDaskCoreError
 from prefect_dask_core.runners._private import carry_thread_state
+from prefect_dask_core.runners.coroutines import Coroutines
 from prefect_dask_core.runners.home import (
     PlainReport,
     make_portable,
@@ -33,11 +36,27 @@ class CannotLoad(PrefectDaskCoreError):
 class WorkerShell(ThreadShell):
     """Gives the worker's thread back while it waits."""
 
+    def __init__(self) -> None:
+        self._has_left = False
+
     def wait(self, until: float) -> None:
         """Wait outside of the worker's thread pool."""
+        if self._has_left:
+            super().wait(until)
+            return
         secede()
         super().wait(until)
         rejoin()
+
+    def async_calls(self) -> AsyncCalls:
+        """Coroutines side by side; the worker's thread is given back meanwhile."""
+        return Coroutines(self._leave_pool, carry_thread_state())
+
+    def _leave_pool(self) -> None:
+        """Let the worker start something else, although this block has not ended."""
+        with contextlib.suppress(Exception):  # a thread that is not of the pool
+            secede()
+            self._has_left = True
 
     def prepare_thread(self) -> Callable[[], None]:
         """Let the thread of a limited body stand for the worker's."""
