@@ -340,18 +340,25 @@ class Segment:
         return copy
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Written out: a plain node's block is a segment of one, and there are many.
-        return _segment, (
+        # As bytes: an array pickles itself by way of a slow reconstructor, and a plain
+        # node's block is a segment of one, of which there are many.
+        return _unpacked, (
             self.start,
-            self.codes,
-            self.begins,
-            self.ends,
+            bytes(self.codes),
+            self.begins.tobytes(),
+            self.ends.tobytes(),
             self.attempts,
             self.details,
             self.values,
             self.length,
             self.flat_length,
         )
+
+
+def _unpacked(start: int, codes: bytes, begins: bytes, ends: bytes, *rest: Any) -> Any:
+    """Make a segment of what it was pickled as."""
+    times = array("d", begins), array("d", ends)
+    return _segment(start, bytearray(codes), *times, *rest)
 
 
 def _segment(

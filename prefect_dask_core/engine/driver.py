@@ -734,7 +734,7 @@ class Driver:
                 elif node.mapped:
                     if self._can_expand(node):
                         plain.extend(self._expand(node))
-                else:
+                elif self._may_submit(node):
                     plain.append(index)
                     self._now_submitted(index)
             self._submit_plain(plain)
@@ -742,6 +742,10 @@ class Driver:
 
     def _can_expand(self, node: Node) -> bool:
         """Whether the length of a mapped node is known, all above being final."""
+        return True
+
+    def _may_submit(self, node: Node) -> bool:
+        """Whether a plain node that is ready goes out now."""
         return True
 
     def _now_submitted(self, index: int) -> None:
