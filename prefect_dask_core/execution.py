@@ -24,7 +24,7 @@ from prefect_dask_core.engine.plan import Input, Plan, plan_flow
 from prefect_dask_core.engine.resume import Earlier, given_states, resume_after
 from prefect_dask_core.engine.summary import TaskStates, flow_state, unsuccessful
 from prefect_dask_core.errors import FlowParameterError, GraphError, OptionTypeError
-from prefect_dask_core.parameters import NO_DEFAULT, Parameter
+from prefect_dask_core.parameters import Parameter
 from prefect_dask_core.results.result import Result
 from prefect_dask_core.runners.base import FlowRun, TaskRunner
 from prefect_dask_core.runners.dask import DaskTaskRunner
@@ -370,7 +370,8 @@ def parameters_of(flow: Graph, given: Mapping[str, Any]) -> dict[str, Any]:
     FlowParameterError
         If an unknown parameter was given or a required one was not.
     """
-    declared = {parameter.name: parameter for parameter in flow.parameters()}
+    found = sorted(flow.parameters(), key=lambda parameter: parameter.name)
+    declared = {parameter.name: parameter for parameter in found}
     known = ", ".join(sorted(declared)) or "none"
     unknown = sorted(set(given) - set(declared))
     if unknown:
@@ -389,9 +390,9 @@ def parameters_of(flow: Graph, given: Mapping[str, Any]) -> dict[str, Any]:
             f"parameters={{{missing[0]!r}: ...}}."
         )
     defaults = {
-        name: parameter.default
+        name: parameter.value_unless_given
         for name, parameter in declared.items()
-        if parameter.default is not NO_DEFAULT
+        if not parameter.required
     }
     return {**defaults, **given}
 
