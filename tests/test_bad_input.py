@@ -140,6 +140,45 @@ def test_an_unexpected_parameter_is_named_with_those_there_are(flow, how):
         getattr(flow, how)({"x": 1, "z": 2})
 
 
+@pytest.mark.parametrize("how", ["run", "compile"])
+def test_a_parameter_that_is_given_twice_is_named(flow, how):
+    with pytest.raises(TypeError, match="the parameter 'x' twice"):
+        getattr(flow, how)({"x": 1}, x=2)
+
+
+@pytest.mark.parametrize("how", ["run", "compile"])
+@pytest.mark.parametrize("given", ["x", 5, [1]])
+def test_parameters_that_are_no_mapping_are_refused(flow, how, given):
+    with pytest.raises(OptionTypeError, match=r"parameters=.*expected a mapping.*x=1"):
+        getattr(flow, how)(given)
+
+
+@pytest.mark.parametrize("option", ["context", "task_states", "task_contexts"])
+def test_an_option_of_a_run_that_is_no_mapping_is_refused(flow, option):
+    with pytest.raises(OptionTypeError, match=rf"{option}=5, but expected a mapping"):
+        flow.run(x=1, **{option: 5})
+    if option == "context":
+        with pytest.raises(OptionTypeError, match="context=5"):
+            flow.compile(x=1, context=5)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("task_runer", "task_runner"), ("return_task", "return_tasks")],
+)
+def test_an_option_of_a_run_that_is_written_wrongly_is_recognised(flow, written, meant):
+    with pytest.raises(
+        FlowParameterError, match=rf"{written!r}.*the option {meant}=\?"
+    ):
+        flow.run(x=1, **{written: 1})
+
+
+def test_a_parameter_may_be_called_nearly_as_an_option():
+    with Flow("names") as flow:
+        found = inc(Parameter("contexts"))
+    assert flow.run(contexts=1, task_runner=SequentialTaskRunner())[found].result() == 2
+
+
 def test_a_flow_does_not_run_inside_its_own_block():
     with Flow("open") as flow:
         inc(1)
@@ -203,7 +242,7 @@ def with_parameter():
         (with_task, "closure variable 'lock' of task 'bad' cannot be pickled"),
         (with_argument, "argument 'x' of task 'bad' cannot be pickled"),
         (with_item, "item 1 of argument 'x' of task 'bad' cannot be pickled"),
-        (with_parameter, "cannot be pickled"),
+        (with_parameter, "parameter 'p' of the run cannot be pickled"),
     ],
 )
 def test_what_cannot_be_pickled_is_named(client, build, told):
@@ -213,6 +252,14 @@ def test_what_cannot_be_pickled_is_named(client, build, told):
         flow.run(task_runner=DaskTaskRunner(cluster=client))
     # Nothing has to travel within a process.
     assert flow.run(task_runner=ThreadPoolTaskRunner(1)).is_successful()
+
+
+def test_a_context_variable_that_cannot_be_pickled_is_named(client):
+    with Flow("pickles") as flow:
+        inc(1)
+    runner = DaskTaskRunner(cluster=client)
+    with pytest.raises(UnpicklableTaskError, match="context variable 'c' of the run"):
+        flow.run(context={"c": LOCK}, task_runner=runner)
 
 
 @pytest.mark.slow
