@@ -23,7 +23,12 @@ from prefect_dask_core.engine.fanout import mapped_length
 from prefect_dask_core.engine.plan import Input, Plan, plan_flow
 from prefect_dask_core.engine.resume import Earlier, given_states, resume_after
 from prefect_dask_core.engine.summary import TaskStates, flow_state, unsuccessful
-from prefect_dask_core.errors import FlowParameterError, GraphError, OptionTypeError
+from prefect_dask_core.errors import (
+    FlowParameterError,
+    GraphError,
+    OptionTypeError,
+    ParameterBindError,
+)
 from prefect_dask_core.parameters import Parameter
 from prefect_dask_core.results.result import Result
 from prefect_dask_core.runners.base import FlowRun, TaskRunner
@@ -95,6 +100,7 @@ def run_flow(flow: Graph, options: RunOptions) -> State:
         given = {**before.parameters, **given}
     parameters = parameters_of(flow, given)
     plan = make_plan(flow)
+    _require_inputs(plan, options.task_states or {})
     wanted = _wanted(flow, plan, options.return_tasks)
     run_id = uuid.uuid4().hex
     extra = dict(() if options.context is None else options.context)
@@ -259,6 +265,15 @@ def _states_of(flow: Graph, resume: State | None) -> TaskStates | None:
             f"flow {flow.name!r} cannot resume {resume!r}; give the state that an "
             "earlier flow.run(...) of this flow returned."
         )
+    tasks = flow.sorted_tasks()
+    if tasks and not any(task in states for task in tasks):
+        theirs = ", ".join(repr(task.name) for task in [*states][:3])
+        raise GraphError(
+            f"flow {flow.name!r} cannot resume the run of another flow, and that is "
+            f"what the state is of: the flows have no task in common (its tasks: "
+            f"{theirs or 'none'}). Give the state that an earlier run of this very "
+            "Flow object returned, or of a pickled copy of it."
+        )
     return states
 
 
@@ -278,11 +293,6 @@ def _earlier(
         states = {
             n.index: before[n.declared] for n in plan.nodes if n.declared in before
         }
-        if not states and plan.nodes:
-            raise GraphError(
-                f"flow {plan.flow_name!r} cannot resume the run of another flow: they "
-                "have no task in common."
-            )
         changed = frozenset(
             node.index
             for node in plan.nodes
@@ -321,7 +331,40 @@ def compile_flow(
     run_id = uuid.uuid4().hex
     variables = _variables(flow, run_id, parameters, extra)
     record = RunRecord(run_id, variables, "", home_bytes())
-    return FlowCollection(make_plan(flow), record, run_compiled)
+    plan = make_plan(flow)
+    _require_inputs(plan, {})
+    return FlowCollection(plan, record, run_compiled)
+
+
+def _require_inputs(plan: Plan, given: Mapping[Task, State]) -> None:
+    """Raise if a body lacks an argument: most likely a call was forgotten.
+
+    Parameters
+    ----------
+    plan : Plan
+        The plan.
+    given : mapping of Task to State
+        Tasks that do not run.
+    """
+    for node in plan.nodes:
+        bound = {item.key for item in node.inputs if item.key is not None}
+        # Most have all that their body takes, and its defaults need no look then.
+        if node.constant or bound >= node.task.body_signature.names:
+            continue
+        missing = sorted(node.task.body_signature.required - bound)
+        if not missing or node.declared in given:
+            continue
+        advice = f"bind it, for example {node.name}({missing[0]}=...)"
+        if not bound:
+            advice = (
+                "no call in this flow gives it any. Calling a task inside the flow's "
+                "block binds a copy: use what the call returned, not the task itself, "
+                "nor what a call in another flow returned"
+            )
+        raise ParameterBindError(
+            f"task {node.slug!r} of flow {plan.flow_name!r} has no value for its "
+            f"parameter {missing[0]!r}: {advice}."
+        )
 
 
 def make_plan(flow: Graph) -> Plan:

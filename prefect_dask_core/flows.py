@@ -197,6 +197,9 @@ class Flow(FlowGraph):
         GraphError
             If `return_tasks`, `task_states` or `task_contexts` names what is no task of
             the flow, or `resume` is no state of a run of it; also a `ValueError`.
+        ParameterBindError
+            If an argument that the body of a task requires is not bound; also a
+            `TypeError`.
         CycleError
             If the edges form a cycle; also a `ValueError`.
         MappingLengthMismatch, MappingMissingIterable

@@ -24,7 +24,12 @@ from prefect_dask_core.naming import Template, check_template
 from prefect_dask_core.results.result import Result
 from prefect_dask_core.retries import MOST_DELAYS
 from prefect_dask_core.states import State
-from prefect_dask_core.triggers import Trigger, all_successful
+from prefect_dask_core.triggers import (
+    Trigger,
+    all_successful,
+    some_failed,
+    some_successful,
+)
 
 #: A user's trigger: upstream states by edge, or by edge and index for a child.
 TriggerFunction = Callable[[Mapping[Any, State]], bool]
@@ -296,6 +301,14 @@ def _trigger(options: TaskOptions, option: str, value: Any) -> Any:
             value,
             "a trigger such as triggers.all_finished, or a callable that takes the "
             "upstream states and returns a bool",
+        )
+    if value is some_failed or value is some_successful:
+        raise wrong_type(
+            options.name,
+            option,
+            value,
+            f"a trigger, which {value.__name__} gives if it is called: "
+            f"{value.__name__}(at_least=1)",
         )
     return value
 

@@ -12,6 +12,7 @@ from prefect_dask_core import (
     SequentialTaskRunner,
     Task,
     ThreadPoolTaskRunner,
+    switch,
     task,
 )
 from prefect_dask_core.errors import (
@@ -22,10 +23,13 @@ from prefect_dask_core.errors import (
     MappingLengthMismatch,
     MappingMissingIterable,
     OptionTypeError,
+    ParameterBindError,
     UnknownOptionError,
     UnpicklableTaskError,
 )
-from prefect_dask_core.triggers import all_finished
+from prefect_dask_core.signals import PAUSE, WAIT
+from prefect_dask_core.states import Completed
+from prefect_dask_core.triggers import all_finished, some_failed, some_successful
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -62,6 +66,24 @@ def test_two_spellings_that_disagree_are_both_named():
 def test_a_trigger_that_cannot_be_called_is_refused():
     with pytest.raises(OptionTypeError, match=r"trigger='all_done'.*all_finished"):
         Task(lambda: 1, trigger="all_done")
+
+
+@pytest.mark.parametrize("trigger", [some_failed, some_successful])
+def test_a_trigger_that_has_to_be_called_first_is_refused(trigger):
+    with pytest.raises(OptionTypeError, match=rf"{trigger.__name__}\(at_least=1\)"):
+        Task(lambda: 1, trigger=trigger)
+
+
+@pytest.mark.parametrize("cases", [[1], inc, None])
+def test_switch_refuses_cases_that_are_no_mapping(cases):
+    with Flow("f"), pytest.raises(OptionTypeError, match=r"switch\(.*a mapping of"):
+        switch(Parameter("x")(), cases)
+
+
+@pytest.mark.parametrize("signal", [PAUSE, WAIT])
+def test_a_pause_with_a_duration_points_to_pause_task(signal):
+    with pytest.raises(TypeError, match=r"pause_task\(message, duration=\.\.\.\)"):
+        signal("later", duration=5)
 
 
 def test_a_cycle_is_told_when_the_block_ends():
@@ -179,6 +201,42 @@ def test_a_parameter_may_be_called_nearly_as_an_option():
     assert flow.run(contexts=1, task_runner=SequentialTaskRunner())[found].result() == 2
 
 
+@pytest.mark.parametrize("how", ["run", "compile"])
+def test_a_task_whose_call_was_forgotten_is_named(how):
+    with Flow("etl") as flow:
+        pair(inc, 1)
+    with pytest.raises(TypeError, match=r"'inc-1'.*'x': no call in this flow.*copy"):
+        getattr(flow, how)()
+
+
+def test_a_task_that_was_called_in_another_flow_is_named():
+    with Flow("first"):
+        early = inc(1)
+    with Flow("etl") as flow:
+        late = inc(early)
+    with pytest.raises(ParameterBindError, match="nor what a call in another flow"):
+        flow.run()
+    given = flow.run(
+        task_states={early: Completed(data=2)}, task_runner=SequentialTaskRunner()
+    )
+    assert given[late].result() == 3
+
+
+def test_an_argument_that_was_not_bound_is_named():
+    flow = Flow("etl")
+    flow.add_edge(Task(lambda: 1), pair, key="y")
+    with pytest.raises(ParameterBindError, match=r"'x': bind it.*pair\(x=\.\.\.\)"):
+        flow.run()
+
+
+def test_a_state_of_another_flow_is_not_resumed(flow):
+    with Flow("other") as other:
+        inc(Parameter("z"))
+    state = other.run(z=1, task_runner=SequentialTaskRunner())
+    with pytest.raises(GraphError, match=r"another flow.*its tasks: 'z', 'inc'"):
+        flow.run(resume=state)
+
+
 def test_a_flow_does_not_run_inside_its_own_block():
     with Flow("open") as flow:
         inc(1)
@@ -214,6 +272,17 @@ def test_lengths_that_only_the_run_tells_fail_the_task(runner):
 def test_a_runner_without_threads_is_refused():
     with pytest.raises(ValueError, match="max_workers=0 leaves no thread"):
         ThreadPoolTaskRunner(max_workers=0)
+
+
+@pytest.mark.parametrize("given", ["2", 2.0, True])
+def test_a_number_of_threads_that_is_no_int_is_refused(given):
+    with pytest.raises(OptionTypeError, match="expected an int, the number of threads"):
+        ThreadPoolTaskRunner(given)
+
+
+def test_an_argument_of_the_cluster_is_shown_its_place():
+    with pytest.raises(TypeError, match=r"cluster_kwargs=\{'n_workers': 2\}"):
+        DaskTaskRunner(n_workers=2)
 
 
 # -- what cannot travel ------------------------------------------------------------
