@@ -22,7 +22,12 @@ from prefect_dask_core.engine.compile import FlowCollection, RunRecord
 from prefect_dask_core.engine.fanout import mapped_length
 from prefect_dask_core.engine.plan import Input, Plan, plan_flow
 from prefect_dask_core.engine.resume import Earlier, given_states, resume_after
-from prefect_dask_core.engine.summary import TaskStates, flow_state, unsuccessful
+from prefect_dask_core.engine.summary import (
+    TaskStates,
+    failures_of,
+    flow_state,
+    labels_of,
+)
 from prefect_dask_core.errors import (
     FlowParameterError,
     GraphError,
@@ -36,7 +41,14 @@ from prefect_dask_core.runners.dask import DaskTaskRunner
 from prefect_dask_core.runners.shell import run_compiled
 from prefect_dask_core.runners.threads import ThreadPoolTaskRunner
 from prefect_dask_core.signals import ENDRUN, PAUSE, PrefectStateSignal
-from prefect_dask_core.states import Cached, Failed, Pending, Running, State
+from prefect_dask_core.states import (
+    Cached,
+    Failed,
+    Pending,
+    Running,
+    State,
+    TriggerFailed,
+)
 from prefect_dask_core.tasks import Task
 
 
@@ -123,13 +135,15 @@ _LOGGER: Final = logging.getLogger(__name__)
 
 def _log_failures(flow_name: str, plan: Plan, states: Sequence[State]) -> None:
     """One warning for each task that did not succeed: nobody may look at its state."""
-    for node, state in zip(plan.nodes, states, strict=True):
-        bad = unsuccessful(state)
+    for name, state in zip(labels_of(plan), states, strict=True):
+        bad = [
+            (run, failed)
+            for run, failed in failures_of(name, state)
+            if not isinstance(failed, TriggerFailed)  # what it tells of is logged
+        ]
         if bad:
-            more = f" (and {len(bad) - 1} more children)" if len(bad) > 1 else ""
-            _LOGGER.warning(
-                "flow %r, task %r: %r%s", flow_name, node.slug, bad[0], more
-            )
+            more = f" (and {len(bad) - 1} more of its children)" if bad[1:] else ""
+            _LOGGER.warning("flow %r, task %r: %r%s", flow_name, *bad[0], more)
 
 
 #: Values of earlier runs in this process, by cache key (decision C21).
