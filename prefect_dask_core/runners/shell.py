@@ -7,11 +7,10 @@ import contextlib
 import contextvars
 import ctypes
 import inspect
-import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping, MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final
 
 from prefect_dask_core.context import (
     RunVariables,
@@ -31,8 +30,7 @@ from prefect_dask_core.engine.effects import (
 )
 from prefect_dask_core.engine.whole import Outcome
 from prefect_dask_core.runners.prints import captured
-
-_LOGGER: Final = logging.getLogger("prefect_dask_core.task_runs")
+from prefect_dask_core.runners.run_logger import run_logger
 
 #: Seconds that code is given to end after it was asked to.
 GRACE: Final = 0.5
@@ -64,7 +62,10 @@ class ThreadShell:
 
     def call(self, call: Call) -> Answer:
         """Call user code; whatever it raises is an answer."""
-        with context(call.variables, logger=_logger_of(call)), _prints_of(call):
+        with (
+            context(call.variables, logger=run_logger(call.variables)),
+            _prints_of(call),
+        ):
             if call.timeout is None and not _loop_is_running():
                 return _invoke(call, None)
             return self._beside(call)
@@ -85,7 +86,7 @@ class ThreadShell:
             by_keyword: bool,
         ) -> Any:
             token = set_variables(
-                RunVariables(step, name, index if mapped else None, _run_logger)
+                RunVariables(step, name, index if mapped else None, run_logger)
             )
             try:
                 return body(**inputs) if by_keyword else body(inputs)
@@ -190,43 +191,10 @@ async def _limited(body: Coroutine[Any, Any, Any], timeout: float | None) -> Ans
     return Overran(timeout, left_behind=not stopped)
 
 
-#: Context variables that a record of a run carries.
-_RECORDED: Final = ("flow_run_id", "task_name", "task_full_name", "map_index")
-
-
-def _logger_of(call: Call) -> logging.LoggerAdapter[logging.Logger]:
-    """Logger of a run; its records carry which run they are of."""
-    return _run_logger(call.variables)
-
-
-def _run_logger(variables: Mapping[str, Any]) -> logging.LoggerAdapter[logging.Logger]:
-    return _RunLogger(_LOGGER, variables)
-
-
-if TYPE_CHECKING:
-    _Adapter = logging.LoggerAdapter[logging.Logger]
-else:
-    _Adapter = logging.LoggerAdapter  # Python 3.10 cannot subscript it
-
-
-class _RunLogger(_Adapter):
-    """Puts the name of the run before each message."""
-
-    def process(
-        self, msg: Any, kwargs: MutableMapping[str, Any]
-    ) -> tuple[Any, MutableMapping[str, Any]]:
-        # Looked up here: few bodies log, and each of a million would pay.
-        variables = self.extra or {}
-        extra = {name: variables.get(name) for name in _RECORDED}
-        extra["task_run_count"] = variables.get("task_run_count", 1)
-        kwargs["extra"] = {**extra, **(kwargs.get("extra") or {})}
-        return f"Task '{extra['task_full_name']}': {msg}", kwargs
-
-
 def _prints_of(call: Call) -> contextlib.AbstractContextManager[None]:
     if not call.log_prints:
         return contextlib.nullcontext()
-    return captured(_logger_of(call))
+    return captured(run_logger(call.variables))
 
 
 def _loop_is_running() -> bool:
