@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -20,7 +21,7 @@ from prefect_dask_core.edges import Edge
 from prefect_dask_core.engine.caching import cache_name, cached_among, merge_caches
 from prefect_dask_core.engine.compile import FlowCollection, RunRecord
 from prefect_dask_core.engine.fanout import mapped_length
-from prefect_dask_core.engine.plan import Input, Plan, plan_flow
+from prefect_dask_core.engine.plan import Input, Node, Plan, plan_flow
 from prefect_dask_core.engine.resume import Earlier, given_states, resume_after
 from prefect_dask_core.engine.summary import (
     TaskStates,
@@ -407,7 +408,33 @@ def make_plan(flow: Graph) -> Plan:
             found = mapped_length(node, _never, _never_skipped)
             if isinstance(found, Exception):
                 raise found
+        if node.mapped:
+            _warn_of_sharing(node)
     return plan
+
+
+def _warn_of_sharing(node: Node) -> None:
+    """Warn if all children of a mapped node would take one another's values."""
+    options = node.task.options
+    said = []
+    if options.cache_for is not None and options.cache_validator is None:
+        said.append(
+            "with cache_for and no cache_validator, so a later run takes any value "
+            "that has not expired for each child, whatever its inputs; give "
+            "cache_validator=cache_validators.all_inputs (or duration_only, if all "
+            "children have one value)"
+        )
+    if isinstance(options.target, str) and "{" not in options.target:
+        said.append(
+            f"with target={options.target!r}, the same for each child, so all take the "
+            "value of the first that is written; add what differs, as {map_index} or "
+            "the name of an input"
+        )
+    for text in said:
+        # The line that runs or compiles the flow.
+        warnings.warn(
+            f"task {node.slug!r} is mapped {text}.", UserWarning, stacklevel=5
+        )
 
 
 def _never_skipped(item: Input) -> str | None:

@@ -78,10 +78,12 @@ class TaskOptions:
         later run; a bare number is in seconds. Nothing is cached without it.
     cache_validator : callable (state, inputs, parameters) -> bool, optional
         Whether a `Cached` state may be used. With `cache_for` any that has not
-        expired unless given, without it none; see `cache_validators`.
+        expired unless given, **whatever its inputs were** (`duration_only`); give
+        `cache_validators.all_inputs` for a task whose value depends on its inputs.
     cache_key : str, optional
-        Name under which cached states are shared between tasks; the task's name
-        unless given.
+        Name under which cached states are kept, and which all tasks with one key
+        share; the task's name unless given, so tasks of one name share it too, in
+        whichever flow of the process they are.
     persist_result : bool, optional
         Whether the value is written. Unless given, if there is a `target`, or a
         `result` that can store it.
@@ -92,10 +94,12 @@ class TaskOptions:
         there it is taken and the body does not run, else the value is written there.
         Without a `result` it stands in a folder of the flow's name in the default one,
         so that flows do not take one another's values; with one, where that says.
+        A mapped task needs what differs in it, as ``{map_index}`` or an input: all
+        children share one without.
     task_run_name : str or callable, optional
         Template of, or callable that gives, the name of a run; see `naming`.
     log_prints : bool, optional
-        Whether what the body prints goes to the logger of its run.
+        Whether what the body prints goes to the logger of its run, at level INFO.
 
     Raises
     ------

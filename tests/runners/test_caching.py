@@ -133,6 +133,39 @@ def test_a_value_stands_for_later_runs(runner):
     assert flow.run(task_runner=runner).is_successful()
 
 
+@pytest.mark.parametrize("how", ["run", "compile"])
+def test_a_mapped_task_whose_cache_ignores_its_inputs_is_warned_about(how):
+    with Flow("cached") as flow:
+        inc.with_options(cache_for=HOUR).map([1, 2])
+    with pytest.warns(UserWarning, match=r"'inc-1' is mapped with cache.*all_inputs"):
+        getattr(flow, how)()
+
+
+@pytest.mark.parametrize("validator", [all_inputs, duration_only])
+def test_a_validator_that_was_chosen_is_not_warned_about(validator):
+    with Flow("cached") as flow:
+        inc.with_options(cache_for=HOUR, cache_validator=validator).map([1, 2])
+        inc.with_options(cache_for=HOUR)(1)
+    assert flow.run(task_runner=SequentialTaskRunner()).is_successful()
+
+
+def test_a_target_that_is_the_same_for_all_children_is_warned_about(tmp_path):
+    place = LocalResult(str(tmp_path))
+    with Flow("targets") as flow:
+        many = inc.with_options(target="one.pickle", result=place).map([1, 2])
+    with pytest.warns(UserWarning, match=r"'inc-1' .* target='one.pickle', the same"):
+        state = flow.run(task_runner=SequentialTaskRunner())
+    assert state[many].result() == [2, 2]
+
+
+@pytest.mark.parametrize("target", ["{map_index}", "{x}", lambda **given: given["x"]])
+def test_a_target_that_may_differ_is_not_warned_about(target, tmp_path):
+    place = LocalResult(str(tmp_path))
+    with Flow("targets") as flow:
+        many = inc.with_options(target=target, result=place).map(["1", "2"])
+    assert len(flow.run(task_runner=SequentialTaskRunner())[many]) == 2
+
+
 def test_nothing_is_cached_without_cache_for(runner):
     flow, result = cached_flow(inc, 1)
     for _ in range(2):
