@@ -1,9 +1,10 @@
-"""Write the tables of the documentation from the rows beside this file.
+"""Write the tables of the documentation: of the API, and of the options of tasks.
 
-Each row of ``declarative_rows.csv`` is one option, method or statement of the reference
+The options are those of the docstring of `TaskOptions`. Of the table of the API, each
+row of ``declarative_rows.csv`` is one option, method or statement of the reference
 pages: its name; the generations that document it ("later" for an option that only later
 ones had); its kind; and the test that proves it, as ``module::test`` below ``tests``.
-Run it without arguments after a change of the rows::
+Run it without arguments after a change of the rows or of the docstring::
 
     python docs/make_tables.py
 """
@@ -11,12 +12,18 @@ Run it without arguments after a change of the rows::
 from __future__ import annotations
 
 import csv
+import inspect
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from prefect_dask_core import TaskOptions
+from prefect_dask_core.spellings import OLDER
 
 HERE = Path(__file__).parent
 ROWS = HERE / "declarative_rows.csv"
 TABLE = HERE / "declarative_api.md"
+OPTIONS = HERE / "task_options.md"
 
 HEAD = """\
 # The API of the graph generations
@@ -29,6 +36,31 @@ that proves it here; "later" is what only later generations had. Written by
 | name | generation | kind | test |
 | --- | --- | --- | --- |
 """
+
+OPTIONS_HEAD = """\
+# Options of tasks
+
+All that `@task(...)`, `Task(...)`, `with_options(...)` and `task_args={...}` take, by
+the name of today and by older ones. Written by `make_tables.py` from the docstring of
+`TaskOptions`; [graph_flows.md](graph_flows.md) shows them at work.
+
+| option | takes | meaning | older names |
+| --- | --- | --- | --- |
+"""
+#: One parameter of a docstring: its name, what it takes, and the lines about it.
+PARAMETER = re.compile(r"^(\w+) : (.*)\n((?:    .*\n)+)", re.MULTILINE)
+
+
+def make_options_table() -> str:
+    """Text of the page of the options of tasks."""
+    section = (inspect.getdoc(TaskOptions) or "").partition("Raises\n")[0]
+    lines = []
+    for name, takes, text in PARAMETER.findall(section):
+        older = [old for old, found in OLDER.items() if found.canonical == name]
+        meaning = " ".join(text.split()).replace("``", "`")
+        names = ", ".join(f"`{old}`" for old in older)
+        lines.append(f"| `{name}` | {takes} | {meaning} | {names} |\n")
+    return OPTIONS_HEAD + "".join(lines)
 
 
 def load_rows() -> list[dict[str, str]]:
@@ -58,5 +90,6 @@ def _shown(name: str) -> str:
 
 
 if __name__ == "__main__":
+    OPTIONS.write_text(make_options_table(), encoding="utf-8")
     TABLE.write_text(make_table(load_rows()), encoding="utf-8")
     print(f"{TABLE} has {len(load_rows())} rows")

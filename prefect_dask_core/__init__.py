@@ -22,6 +22,7 @@ from prefect_dask_core.control_flow import (
 from prefect_dask_core.edges import Edge, flatten, mapped, unmapped
 from prefect_dask_core.flows import Flow
 from prefect_dask_core.mapping import apply_map
+from prefect_dask_core.options import TaskOptions
 from prefect_dask_core.parameters import DateTimeParameter, Parameter
 from prefect_dask_core.resources import resource_manager
 from prefect_dask_core.retries import exponential_backoff
@@ -43,6 +44,7 @@ __all__ = [
     "State",
     "StateType",
     "Task",
+    "TaskOptions",
     "ThreadPoolTaskRunner",
     "__version__",
     "apply_map",

@@ -17,6 +17,7 @@ from prefect_dask_core import (
     triggers,
 )
 from prefect_dask_core.flow_options import OLDER_FLOW_OPTIONS
+from prefect_dask_core.options import OPTION_NAMES
 from prefect_dask_core.spellings import ALL_NAMES
 
 ROOT = Path(__file__).parent.parent
@@ -44,6 +45,14 @@ def functions_of(module):
 def test_the_page_is_what_the_rows_say():
     written = (ROOT / "docs" / "declarative_api.md").read_text("utf-8")
     assert written == MAKE["make_table"](ROWS), "run: python docs/make_tables.py"
+
+
+def test_the_page_of_options_has_each_of_them():
+    written = (ROOT / "docs" / "task_options.md").read_text("utf-8")
+    assert written == MAKE["make_options_table"](), "run: python docs/make_tables.py"
+    for name in ALL_NAMES:
+        assert f"`{name}`" in written
+    assert all(f"| `{name}` |" in written for name in OPTION_NAMES)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["name"])
