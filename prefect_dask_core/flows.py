@@ -182,7 +182,8 @@ class Flow(FlowGraph):
         State
             State of the run. ``state[task]`` is a task's state, ``state[task][i]`` a
             child's; ``state.result()`` the values of the reference tasks, by task.
-            A task that fails raises nothing here.
+            A task that fails raises nothing here: ``state.states.failures()`` lists
+            what failed, ``state.states.counts()`` counts all task runs.
 
         Raises
         ------
