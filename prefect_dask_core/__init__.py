@@ -36,6 +36,7 @@ from prefect_dask_core.futures import (
 )
 from prefect_dask_core.mapping import apply_map
 from prefect_dask_core.materializing import MaterializingTask, materialize
+from prefect_dask_core.options import TaskOptions
 from prefect_dask_core.parameters import DateTimeParameter, Parameter
 from prefect_dask_core.records import FlowRun, TaskRun
 from prefect_dask_core.resources import resource_manager
@@ -73,6 +74,7 @@ __all__ = [
     "State",
     "StateType",
     "Task",
+    "TaskOptions",
     "TaskRun",
     "TaskRunContext",
     "ThreadPoolTaskRunner",

@@ -127,7 +127,8 @@ def switch(condition: Any, cases: Mapping[Any, Any], mapped: bool = False) -> No
     Raises
     ------
     OptionTypeError
-        If a branch is no task: a constant never runs, so it cannot be skipped.
+        If `cases` is no mapping, or a branch is no task: a constant never runs, so it
+        cannot be skipped.
 
     Examples
     --------
@@ -146,6 +147,11 @@ def switch(condition: Any, cases: Mapping[Any, Any], mapped: bool = False) -> No
     ('a picture', True)
     """
     flow = _active_flow("switch")
+    if not isinstance(cases, Mapping):
+        raise OptionTypeError(
+            f"switch(..., {cases!r}): expected a mapping of the values of the "
+            "condition to the tasks that run with them, such as {'a': first}."
+        )
     for value, branch in cases.items():
         if _is_constant(branch):
             raise OptionTypeError(
@@ -326,7 +332,10 @@ def pause_task(
     message : str, optional
         Message of the state.
     duration : timedelta or number, optional
-        Time after which the task may go on by itself; a bare number is in seconds.
+        Time after which the task is meant to go on, for whoever resumes it; a bare
+        number is in seconds. It is added to now and kept as ``state[task].start_time``,
+        and is all that it changes: nothing waits for it, and ``flow.run(resume=state)``
+        goes on at any time.
 
     Raises
     ------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -21,23 +22,29 @@ from prefect_dask_core.dates import date_variables
 from prefect_dask_core.edges import Edge
 from prefect_dask_core.engine.compile import FlowCollection, RunRecord
 from prefect_dask_core.engine.fanout import mapped_length
-from prefect_dask_core.engine.plan import Input, Plan, plan_flow
+from prefect_dask_core.engine.plan import Input, Node, Plan, plan_flow
 from prefect_dask_core.engine.resume import Earlier, given_states, resume_after
-from prefect_dask_core.engine.summary import TaskStates, flow_state, unsuccessful
+from prefect_dask_core.engine.summary import (
+    TaskStates,
+    failures_of,
+    flow_state,
+    labels_of,
+)
 from prefect_dask_core.errors import (
     FlowParameterError,
     GraphError,
     OptionTypeError,
     OptionValueError,
+    ParameterBindError,
 )
-from prefect_dask_core.parameters import NO_DEFAULT, Parameter
+from prefect_dask_core.parameters import Parameter
 from prefect_dask_core.results.result import Result
 from prefect_dask_core.runners.base import FlowRun, TaskRunner
 from prefect_dask_core.runners.dask import DaskTaskRunner
 from prefect_dask_core.runners.shell import run_compiled
 from prefect_dask_core.runners.threads import ThreadPoolTaskRunner
 from prefect_dask_core.signals import ENDRUN, PAUSE, PrefectStateSignal
-from prefect_dask_core.states import Failed, Pending, Running, State
+from prefect_dask_core.states import Failed, Pending, Running, State, TriggerFailed
 from prefect_dask_core.tasks import Task
 
 
@@ -101,6 +108,7 @@ def run_flow(flow: Graph, options: RunOptions) -> State:
         given = {**before.parameters, **given}
     parameters = parameters_of(flow, given)
     plan = _with_contexts(make_plan(flow), options.task_contexts)
+    _require_inputs(plan, options.task_states or {})
     wanted = _wanted(flow, plan, options.return_tasks)
     run_id = uuid.uuid4().hex
     extra = dict(() if options.context is None else options.context)
@@ -122,13 +130,15 @@ _LOGGER: Final = logging.getLogger(__name__)
 
 def _log_failures(flow_name: str, plan: Plan, states: Sequence[State]) -> None:
     """One warning for each task that did not succeed: nobody may look at its state."""
-    for node, state in zip(plan.nodes, states, strict=True):
-        bad = unsuccessful(state)
+    for name, state in zip(labels_of(plan), states, strict=True):
+        bad = [
+            (run, failed)
+            for run, failed in failures_of(name, state)
+            if not isinstance(failed, TriggerFailed)  # what it tells of is logged
+        ]
         if bad:
-            more = f" (and {len(bad) - 1} more children)" if len(bad) > 1 else ""
-            _LOGGER.warning(
-                "flow %r, task %r: %r%s", flow_name, node.slug, bad[0], more
-            )
+            more = f" (and {len(bad) - 1} more of its children)" if bad[1:] else ""
+            _LOGGER.warning("flow %r, task %r: %r%s", flow_name, *bad[0], more)
 
 
 def _refuse_names(variables: Mapping[str, Any], where: str) -> None:
@@ -248,6 +258,15 @@ def _states_of(flow: Graph, resume: State | None) -> TaskStates | None:
             f"flow {flow.name!r} cannot resume {resume!r}; give the state that an "
             "earlier flow.run(...) of this flow returned."
         )
+    tasks = flow.sorted_tasks()
+    if tasks and not any(task in states for task in tasks):
+        theirs = ", ".join(repr(task.name) for task in [*states][:3])
+        raise GraphError(
+            f"flow {flow.name!r} cannot resume the run of another flow, and that is "
+            f"what the state is of: the flows have no task in common (its tasks: "
+            f"{theirs or 'none'}). Give the state that an earlier run of this very "
+            "Flow object returned, or of a pickled copy of it."
+        )
     return states
 
 
@@ -267,11 +286,6 @@ def _earlier(
         states = {
             n.index: before[n.declared] for n in plan.nodes if n.declared in before
         }
-        if not states and plan.nodes:
-            raise GraphError(
-                f"flow {plan.flow_name!r} cannot resume the run of another flow: they "
-                "have no task in common."
-            )
         changed = frozenset(
             node.index
             for node in plan.nodes
@@ -310,7 +324,40 @@ def compile_flow(
     run_id = uuid.uuid4().hex
     variables = _variables(flow, run_id, parameters, extra)
     record = RunRecord(run_id, variables, "", home_bytes())
-    return FlowCollection(make_plan(flow), record, run_compiled)
+    plan = make_plan(flow)
+    _require_inputs(plan, {})
+    return FlowCollection(plan, record, run_compiled)
+
+
+def _require_inputs(plan: Plan, given: Mapping[Task, State]) -> None:
+    """Raise if a body lacks an argument: most likely a call was forgotten.
+
+    Parameters
+    ----------
+    plan : Plan
+        The plan.
+    given : mapping of Task to State
+        Tasks that do not run.
+    """
+    for node in plan.nodes:
+        bound = {item.key for item in node.inputs if item.key is not None}
+        # Most have all that their body takes, and its defaults need no look then.
+        if node.constant or bound >= node.task.body_signature.names:
+            continue
+        missing = sorted(node.task.body_signature.required - bound)
+        if not missing or node.declared in given:
+            continue
+        advice = f"bind it, for example {node.name}({missing[0]}=...)"
+        if not bound:
+            advice = (
+                "no call in this flow gives it any. Calling a task inside the flow's "
+                "block binds a copy: use what the call returned, not the task itself, "
+                "nor what a call in another flow returned"
+            )
+        raise ParameterBindError(
+            f"task {node.slug!r} of flow {plan.flow_name!r} has no value for its "
+            f"parameter {missing[0]!r}: {advice}."
+        )
 
 
 def make_plan(flow: Graph) -> Plan:
@@ -339,7 +386,33 @@ def make_plan(flow: Graph) -> Plan:
             found = mapped_length(node, _never, _never_skipped)
             if isinstance(found, Exception):
                 raise found
+        if node.mapped:
+            _warn_of_sharing(node)
     return plan
+
+
+def _warn_of_sharing(node: Node) -> None:
+    """Warn if all children of a mapped node would take one another's values."""
+    options = node.task.options
+    said = []
+    if options.cache_for is not None and options.cache_validator is None:
+        said.append(
+            "with cache_for and no cache_validator, so a later run takes any value "
+            "that has not expired for each child, whatever its inputs; give "
+            "cache_validator=cache_validators.all_inputs (or duration_only, if all "
+            "children have one value)"
+        )
+    if isinstance(options.target, str) and "{" not in options.target:
+        said.append(
+            f"with target={options.target!r}, the same for each child, so all take the "
+            "value of the first that is written; add what differs, as {map_index} or "
+            "the name of an input"
+        )
+    for text in said:
+        # The line that runs or compiles the flow.
+        warnings.warn(
+            f"task {node.slug!r} is mapped {text}.", UserWarning, stacklevel=5
+        )
 
 
 def _never_skipped(item: Input) -> str | None:
@@ -359,7 +432,8 @@ def parameters_of(flow: Graph, given: Mapping[str, Any]) -> dict[str, Any]:
     FlowParameterError
         If an unknown parameter was given or a required one was not.
     """
-    declared = {parameter.name: parameter for parameter in flow.parameters()}
+    found = sorted(flow.parameters(), key=lambda parameter: parameter.name)
+    declared = {parameter.name: parameter for parameter in found}
     known = ", ".join(sorted(declared)) or "none"
     unknown = sorted(set(given) - set(declared))
     if unknown:
@@ -378,9 +452,9 @@ def parameters_of(flow: Graph, given: Mapping[str, Any]) -> dict[str, Any]:
             f"parameters={{{missing[0]!r}: ...}}."
         )
     defaults = {
-        name: parameter.default
+        name: parameter.value_unless_given
         for name, parameter in declared.items()
-        if parameter.default is not NO_DEFAULT
+        if not parameter.required
     }
     return {**defaults, **given}
 

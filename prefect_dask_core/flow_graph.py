@@ -415,7 +415,7 @@ class FlowGraph:
         references = [*self.reference_tasks(), *flow.reference_tasks()]
         if merge_parameters:
             own = {parameter.name: parameter for parameter in self.parameters()}
-            for parameter in flow.parameters():
+            for parameter in sorted(flow.parameters(), key=lambda found: found.name):
                 if parameter.name in own and parameter not in self:
                     self.replace(own[parameter.name], parameter, validate=False)
                     references = [
@@ -553,10 +553,9 @@ class FlowGraph:
             and (task_type is None or isinstance(task, task_type))
         ]
 
-    def parameters(self) -> AbstractSet[Parameter]:
-        """The parameters."""
-        found = (task for task in self._tasks if isinstance(task, Parameter))
-        return dict.fromkeys(found).keys()
+    def parameters(self) -> set[Parameter]:
+        """The parameters, which are tasks like others."""
+        return {task for task in self._tasks if isinstance(task, Parameter)}
 
     def root_tasks(self) -> AbstractSet[Task]:
         """Tasks that come after no other."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from prefect_dask_core.errors import (
+    FlowParameterError,
     OptionTypeError,
     OptionValueError,
     UnknownOptionError,
@@ -80,36 +82,80 @@ you mean 'tasks'?
             raise OptionValueError(f"flow {flow!r} was given {name}={value!r}: {told}.")
 
 
-def without_older_run_options(
-    flow: str, given: Mapping[str, Any], parameters: Collection[str]
+def parameters_given(
+    flow: str,
+    given: Any,
+    more: Mapping[str, Any],
+    declared: Collection[str],
+    options: Collection[str],
 ) -> dict[str, Any]:
-    """Keywords of a run that are parameters, for all that is known of them.
+    """Values of parameters, as a mapping and as keywords, in one.
 
     Parameters
     ----------
     flow : str
         Name of the flow.
-    given : mapping of str to object
+    given : mapping of str to object or None
+        What was given as ``parameters=``.
+    more : mapping of str to object
         Keywords that are no options of a run today.
-    parameters : collection of str
+    declared : collection of str
         Names of the flow's parameters, which may be called as they like.
+    options : collection of str
+        Names of the options of a run.
 
     Raises
     ------
+    OptionTypeError
+        If `given` is no mapping, or a parameter is given twice; also a `TypeError`.
     OptionValueError
         If an option of older generations asks for something; `None` and `False` do
         not.
+    FlowParameterError
+        If a keyword is no parameter, but nearly an option; also a `ValueError`.
+
+    Examples
+    --------
+    >>> parameters_given("etl", {"x": 1}, {"y": 2}, ["x", "y"], ["task_runner"])
+    {'x': 1, 'y': 2}
+    >>> parameters_given("etl", None, {"task_runer": 1}, ["x"], ["task_runner"])
+    Traceback (most recent call last):
+    prefect_dask_core.errors.FlowParameterError: flow 'etl' has no parameter \
+'task_runer'; did you mean the option task_runner=?
     """
-    found = {}
-    for name, value in given.items():
-        if name in parameters or name not in OLDER_RUN_OPTIONS:
-            found[name] = value
-        elif value is not None and value is not False:
-            raise OptionValueError(
-                f"flow {flow!r} was run with {name}={value!r}: "
-                f"{OLDER_RUN_OPTIONS[name]}."
+    found = dict(one_mapping(flow, "parameters", given) or {})
+    for name, value in more.items():
+        if name not in declared and name in OLDER_RUN_OPTIONS:
+            if value is not None and value is not False:
+                raise OptionValueError(
+                    f"flow {flow!r} was run with {name}={value!r}: "
+                    f"{OLDER_RUN_OPTIONS[name]}."
+                )
+            continue
+        meant = difflib.get_close_matches(name, options, n=1, cutoff=0.8)
+        if name not in declared and meant:
+            raise FlowParameterError(
+                f"flow {flow!r} has no parameter {name!r}; did you mean the option "
+                f"{meant[0]}=?"
             )
+        if name in found:
+            raise OptionTypeError(
+                f"flow {flow!r} was given the parameter {name!r} twice, in parameters= "
+                "and as a keyword; give it once."
+            )
+        found[name] = value
     return found
+
+
+def one_mapping(flow: str, option: str, value: Any) -> Mapping[Any, Any] | None:
+    """An option of a run that is a mapping; `None` stays."""
+    if value is None or isinstance(value, Mapping):
+        return value
+    hint = "; a parameter is also given as a keyword, flow.run(x=1)"
+    raise OptionTypeError(
+        f"flow {flow!r}: {option}={value!r}, but expected a mapping, such as a dict"
+        f"{hint if option == 'parameters' else ''}."
+    )
 
 
 def flow_result(flow: str, result: Any, result_handler: Any) -> Result | None:

@@ -24,9 +24,10 @@ from prefect_dask_core.flow_options import (
     TerminalHandler,
     flow_handlers,
     flow_result,
+    one_mapping,
     one_runner,
+    parameters_given,
     refuse_older_flow_options,
-    without_older_run_options,
 )
 from prefect_dask_core.function_flows import FunctionFlow
 from prefect_dask_core.results.result import Result
@@ -188,15 +189,36 @@ class Flow(FlowGraph):
         State
             State of the run. ``state[task]`` is a task's state, ``state[task][i]`` a
             child's; ``state.result()`` the values of the reference tasks, by task.
+            A task that fails raises nothing here: ``state.states.failures()`` lists
+            what failed, ``state.states.counts()`` counts all task runs.
 
         Raises
         ------
         FlowParameterError
-            If an unknown parameter is given, or a required one is not.
+            If an unknown parameter is given, or a required one is not; also a
+            `ValueError`.
+        OptionTypeError
+            If an option has the wrong type, or a parameter is given twice; also a
+            `TypeError`.
+        OptionValueError
+            If an option asks for what only a server could do; also a `ValueError`.
+        GraphError
+            If `return_tasks`, `task_states` or `task_contexts` names what is no task of
+            the flow, or `resume` is no state of a run of it; also a `ValueError`.
+        ParameterBindError
+            If an argument that the body of a task requires is not bound; also a
+            `TypeError`.
         CycleError
-            If the edges form a cycle.
+            If the edges form a cycle; also a `ValueError`.
+        MappingLengthMismatch, MappingMissingIterable
+            If constants that a task is mapped over have different lengths, or none;
+            also a `ValueError`. Lengths that only the run tells fail the task instead.
         UnpicklableTaskError
-            If a task cannot travel to the workers of the runner.
+            If a task, an argument, a parameter or a context variable cannot travel to
+            the workers of the runner; also a `TypeError`.
+        ClusterMismatchError
+            If a worker lacks this package, or has another version of it or of Python;
+            also a `RuntimeError`.
         RuntimeError
             Inside the flow's own ``with`` block.
 
@@ -213,9 +235,13 @@ class Flow(FlowGraph):
         (Completed('all reference tasks succeeded.'), 8)
         """
         self._require_closed("run")
-        names = {parameter.name for parameter in self.parameters()}
-        more = without_older_run_options(self.name, more_parameters, names)
-        given = {**(parameters or {}), **more}
+        given = self._parameters_given(parameters, more_parameters)
+        for option, value in (
+            ("context", context),
+            ("task_states", task_states),
+            ("task_contexts", task_contexts),
+        ):
+            one_mapping(self.name, option, value)
         runner = one_runner(self.name, task_runner, executor)
         if runner is None:
             runner = self.task_runner
@@ -265,8 +291,16 @@ class Flow(FlowGraph):
         [2, 4]
         """
         self._require_closed("compile")
-        given = {**(parameters or {}), **more_parameters}
-        return compile_flow(self, given, context or {})
+        given = self._parameters_given(parameters, more_parameters)
+        variables = one_mapping(self.name, "context", context)
+        return compile_flow(self, given, variables or {})
+
+    def _parameters_given(
+        self, parameters: Mapping[str, Any] | None, more: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        declared = {parameter.name for parameter in self.parameters()}
+        options = [*inspect.signature(Flow.run).parameters][1:-1] if more else []
+        return parameters_given(self.name, parameters, more, declared, options)
 
     # -- looking at it ----------------------------------------------------------
 

@@ -26,7 +26,12 @@ from prefect_dask_core.naming import Template, check_template
 from prefect_dask_core.results.result import Result
 from prefect_dask_core.retries import MOST_DELAYS
 from prefect_dask_core.states import State
-from prefect_dask_core.triggers import Trigger, all_successful
+from prefect_dask_core.triggers import (
+    Trigger,
+    all_successful,
+    some_failed,
+    some_successful,
+)
 
 #: A user's trigger: upstream states by edge, or by edge and index for a child.
 TriggerFunction = Callable[[Mapping[Any, State]], bool]
@@ -72,10 +77,12 @@ class TaskOptions:
         later run; a bare number is in seconds. Nothing is cached without it.
     cache_validator : callable (state, inputs, parameters) -> bool, optional
         Whether a `Cached` state may be used. With `cache_for` any that has not
-        expired unless given, without it none; see `cache_validators`.
+        expired unless given, **whatever its inputs were** (`duration_only`); give
+        `cache_validators.all_inputs` for a task whose value depends on its inputs.
     cache_key : str, optional
-        Name under which cached states are shared between tasks; the task's name
-        unless given.
+        Name under which cached states are kept, and which all tasks with one key
+        share; the task's name unless given, so tasks of one name share it too, in
+        whichever flow of the process they are.
     persist_result : bool, optional
         Whether the value is written. Unless given, if there is a `target`, or a
         `result` that can store it.
@@ -86,11 +93,13 @@ class TaskOptions:
         there it is taken and the body does not run, else the value is written there.
         Without a `result` it stands in a folder of the flow's name in the default one,
         so that flows do not take one another's values; with one, where that says.
+        A mapped task needs what differs in it, as ``{map_index}`` or an input: all
+        children share one without.
     task_run_name : str or callable, optional
         Template of, or callable that gives, the name of a run; see `naming`.
     log_prints : bool, optional
-        Whether what the body prints goes to the logger of its run; as its flow says
-        unless given.
+        Whether what the body prints goes to the logger of its run, at level INFO; as
+        its flow says unless given.
     retry_jitter_factor : float, optional
         By how much of itself a delay may grow at random; see `retries.jittered`.
     retry_condition_fn : callable (task, task_run, state) -> bool, optional
@@ -108,8 +117,10 @@ class TaskOptions:
         ``retries``, ``allow_other_workers``.
     asset_deps : iterable of Asset or str
         Assets that the task reads, besides those of the tasks above it.
-    cache_policy, cache_key_fn, result_storage, result_storage_key, result_serializer
-        Where values are kept, and when one stands for a later run.
+    cache_policy, cache_key_fn : object, optional
+        When a kept value stands for that of a later run.
+    result_storage, result_storage_key, result_serializer : object, optional
+        Where and how values are kept.
     cache_expiration : timedelta, optional
         How long a kept value may stand for that of a later run.
     refresh_cache : bool, optional
@@ -320,6 +331,14 @@ def _trigger(options: TaskOptions, option: str, value: Any) -> Any:
             value,
             "a trigger such as triggers.all_finished, or a callable that takes the "
             "upstream states and returns a bool",
+        )
+    if value is some_failed or value is some_successful:
+        raise wrong_type(
+            options.name,
+            option,
+            value,
+            f"a trigger, which {value.__name__} gives if it is called: "
+            f"{value.__name__}(at_least=1)",
         )
     return value
 

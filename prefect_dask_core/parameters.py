@@ -35,7 +35,8 @@ class Parameter(Task):
     name : str
         Name of the parameter, and its slug.
     default : object, optional
-        Value where a run gives none.
+        Value where a run gives none; `None` for a parameter that has no default and
+        is not required.
     required : bool, optional
         Whether each run must give a value; by default, if there is no default.
         A default of a parameter that is required nevertheless is never used.
@@ -76,12 +77,17 @@ class Parameter(Task):
         given = context.get("parameters") or {}
         if self.name in given:
             return given[self.name]
-        if self.required or self.default is NO_DEFAULT:
+        if self.required:
             raise FAIL(
                 f"the parameter {self.name!r} is required and was not given; run the "
                 f"flow with parameters={{{self.name!r}: ...}}."
             )
-        return self.default
+        return self.value_unless_given
+
+    @property
+    def value_unless_given(self) -> Any:
+        """The default; `None` without one."""
+        return None if self.default is NO_DEFAULT else self.default
 
     def __call__(  # type: ignore[override]
         self: ParameterT, flow: GraphBuilder | None = None
@@ -119,8 +125,11 @@ class Parameter(Task):
         >>> Parameter("size", default=3).info()
         {'name': 'size', 'required': False, 'default': 3}
         """
-        default = None if self.default is NO_DEFAULT else self.default
-        return {"name": self.name, "required": self.required, "default": default}
+        return {
+            "name": self.name,
+            "required": self.required,
+            "default": self.value_unless_given,
+        }
 
     def __repr__(self) -> str:
         return f"<Parameter: {self.name}>"

@@ -75,7 +75,12 @@ class PrefectStateSignal(BaseException):
             # Made at once, so that a wrong field is reported where it was written.
             self._state = self.state_class(message, data, result=result, **fields)
         except TypeError as error:
-            raise TypeError(f"the signal {kind} cannot be made: {error}") from None
+            hint = ""
+            if "duration" in fields and issubclass(self.state_class, Paused):
+                hint = "; pause_task(message, duration=...) pauses for a time"
+            raise TypeError(
+                f"the signal {kind} cannot be made: {error}{hint}"
+            ) from None
 
     @property
     def message(self) -> str | None:
@@ -175,7 +180,10 @@ class LOOP(PrefectStateSignal):
 
 
 class PAUSE(PrefectStateSignal):
-    """Pause until somebody resumes the run, or until ``start_time=``."""
+    """Pause until somebody resumes the run.
+
+    A ``start_time=`` is a note in the state, of when that is meant to be.
+    """
 
     state_class = Paused
 

@@ -124,8 +124,13 @@ class BodySignature:
         try:
             inputs: dict[str, Any] = self.signature.bind(*args, **kwargs).arguments
         except TypeError as error:
+            # Python tells first what is missing, and that may be misspelt.
+            unknown = [name for name in kwargs if not self.accepts(name)]
+            told = str(error)
+            if unknown:
+                told = f"got an unexpected keyword argument {unknown[0]!r}"
             raise ParameterBindError(
-                f"{kind} {task!r}: {error}; its signature is {task}{self._shown()}."
+                f"{kind} {task!r}: {told}; its signature is {task}{self._shown()}."
             ) from None
         if self.var_keyword is None or self.var_keyword not in inputs:
             return inputs
@@ -147,6 +152,11 @@ class BodySignature:
             for name, parameter in self.signature.parameters.items()
             if parameter.default is not inspect.Parameter.empty
         }
+
+    @property
+    def required(self) -> frozenset[str]:
+        """Parameters that take one argument each and have no default."""
+        return self.names - self.defaults.keys()
 
     def accepts(self, name: str) -> bool:
         """Whether an input of this name can be given to the body."""

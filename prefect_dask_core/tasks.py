@@ -99,7 +99,9 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
     fn : callable or str, optional
         The function; a string is the name of the task.
     **options
-        Options by any of their spellings, see `TaskOptions`.
+        Options by any of their spellings: `name`, `retries`, `timeout_seconds`,
+        `trigger`, `cache_for`, `target`, ... ``help(TaskOptions)`` tells of each, as
+        does ``docs/task_options.md``.
 
     Notes
     -----
@@ -810,7 +812,7 @@ def task(fn: Callable[..., Any] | None = None, **options: Any) -> Any:
     fn : callable, optional
         The function.
     **options
-        Options by any of their spellings, see `TaskOptions`.
+        Options by any of their spellings; ``help(TaskOptions)`` tells of each.
 
     Examples
     --------

@@ -12,6 +12,7 @@ from prefect_dask_core import (
     SequentialTaskRunner,
     Task,
     ThreadPoolTaskRunner,
+    switch,
     task,
 )
 from prefect_dask_core.errors import (
@@ -22,10 +23,13 @@ from prefect_dask_core.errors import (
     MappingLengthMismatch,
     MappingMissingIterable,
     OptionTypeError,
+    ParameterBindError,
     UnknownOptionError,
     UnpicklableTaskError,
 )
-from prefect_dask_core.triggers import all_finished
+from prefect_dask_core.signals import PAUSE, WAIT
+from prefect_dask_core.states import Completed
+from prefect_dask_core.triggers import all_finished, some_failed, some_successful
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -62,6 +66,24 @@ def test_two_spellings_that_disagree_are_both_named():
 def test_a_trigger_that_cannot_be_called_is_refused():
     with pytest.raises(OptionTypeError, match=r"trigger='all_done'.*all_finished"):
         Task(lambda: 1, trigger="all_done")
+
+
+@pytest.mark.parametrize("trigger", [some_failed, some_successful])
+def test_a_trigger_that_has_to_be_called_first_is_refused(trigger):
+    with pytest.raises(OptionTypeError, match=rf"{trigger.__name__}\(at_least=1\)"):
+        Task(lambda: 1, trigger=trigger)
+
+
+@pytest.mark.parametrize("cases", [[1], inc, None])
+def test_switch_refuses_cases_that_are_no_mapping(cases):
+    with Flow("f"), pytest.raises(OptionTypeError, match=r"switch\(.*a mapping of"):
+        switch(Parameter("x")(), cases)
+
+
+@pytest.mark.parametrize("signal", [PAUSE, WAIT])
+def test_a_pause_with_a_duration_points_to_pause_task(signal):
+    with pytest.raises(TypeError, match=r"pause_task\(message, duration=\.\.\.\)"):
+        signal("later", duration=5)
 
 
 def test_a_cycle_is_told_when_the_block_ends():
@@ -140,6 +162,81 @@ def test_an_unexpected_parameter_is_named_with_those_there_are(flow, how):
         getattr(flow, how)({"x": 1, "z": 2})
 
 
+@pytest.mark.parametrize("how", ["run", "compile"])
+def test_a_parameter_that_is_given_twice_is_named(flow, how):
+    with pytest.raises(TypeError, match="the parameter 'x' twice"):
+        getattr(flow, how)({"x": 1}, x=2)
+
+
+@pytest.mark.parametrize("how", ["run", "compile"])
+@pytest.mark.parametrize("given", ["x", 5, [1]])
+def test_parameters_that_are_no_mapping_are_refused(flow, how, given):
+    with pytest.raises(OptionTypeError, match=r"parameters=.*expected a mapping.*x=1"):
+        getattr(flow, how)(given)
+
+
+@pytest.mark.parametrize("option", ["context", "task_states", "task_contexts"])
+def test_an_option_of_a_run_that_is_no_mapping_is_refused(flow, option):
+    with pytest.raises(OptionTypeError, match=rf"{option}=5, but expected a mapping"):
+        flow.run(x=1, **{option: 5})
+    if option == "context":
+        with pytest.raises(OptionTypeError, match="context=5"):
+            flow.compile(x=1, context=5)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("task_runer", "task_runner"), ("return_task", "return_tasks")],
+)
+def test_an_option_of_a_run_that_is_written_wrongly_is_recognised(flow, written, meant):
+    with pytest.raises(
+        FlowParameterError, match=rf"{written!r}.*the option {meant}=\?"
+    ):
+        flow.run(x=1, **{written: 1})
+
+
+def test_a_parameter_may_be_called_nearly_as_an_option():
+    with Flow("names") as flow:
+        found = inc(Parameter("contexts"))
+    assert flow.run(contexts=1, task_runner=SequentialTaskRunner())[found].result() == 2
+
+
+@pytest.mark.parametrize("how", ["run", "compile"])
+def test_a_task_whose_call_was_forgotten_is_named(how):
+    with Flow("etl") as flow:
+        pair(inc, 1)
+    with pytest.raises(TypeError, match=r"'inc-1'.*'x': no call in this flow.*copy"):
+        getattr(flow, how)()
+
+
+def test_a_task_that_was_called_in_another_flow_is_named():
+    with Flow("first"):
+        early = inc(1)
+    with Flow("etl") as flow:
+        late = inc(early)
+    with pytest.raises(ParameterBindError, match="nor what a call in another flow"):
+        flow.run()
+    given = flow.run(
+        task_states={early: Completed(data=2)}, task_runner=SequentialTaskRunner()
+    )
+    assert given[late].result() == 3
+
+
+def test_an_argument_that_was_not_bound_is_named():
+    flow = Flow("etl")
+    flow.add_edge(Task(lambda: 1), pair, key="y")
+    with pytest.raises(ParameterBindError, match=r"'x': bind it.*pair\(x=\.\.\.\)"):
+        flow.run()
+
+
+def test_a_state_of_another_flow_is_not_resumed(flow):
+    with Flow("other") as other:
+        inc(Parameter("z"))
+    state = other.run(z=1, task_runner=SequentialTaskRunner())
+    with pytest.raises(GraphError, match=r"another flow.*its tasks: 'z', 'inc'"):
+        flow.run(resume=state)
+
+
 def test_a_flow_does_not_run_inside_its_own_block():
     with Flow("open") as flow:
         inc(1)
@@ -177,6 +274,17 @@ def test_a_runner_without_threads_is_refused():
         ThreadPoolTaskRunner(max_workers=0)
 
 
+@pytest.mark.parametrize("given", ["2", 2.0, True])
+def test_a_number_of_threads_that_is_no_int_is_refused(given):
+    with pytest.raises(OptionTypeError, match="expected an int, the number of threads"):
+        ThreadPoolTaskRunner(given)
+
+
+def test_an_argument_of_the_cluster_is_shown_its_place():
+    with pytest.raises(TypeError, match=r"cluster_kwargs=\{'n_workers': 2\}"):
+        DaskTaskRunner(n_workers=2)
+
+
 # -- what cannot travel ------------------------------------------------------------
 
 
@@ -203,7 +311,7 @@ def with_parameter():
         (with_task, "closure variable 'lock' of task 'bad' cannot be pickled"),
         (with_argument, "argument 'x' of task 'bad' cannot be pickled"),
         (with_item, "item 1 of argument 'x' of task 'bad' cannot be pickled"),
-        (with_parameter, "cannot be pickled"),
+        (with_parameter, "parameter 'p' of the run cannot be pickled"),
     ],
 )
 def test_what_cannot_be_pickled_is_named(client, build, told):
@@ -213,6 +321,14 @@ def test_what_cannot_be_pickled_is_named(client, build, told):
         flow.run(task_runner=DaskTaskRunner(cluster=client))
     # Nothing has to travel within a process.
     assert flow.run(task_runner=ThreadPoolTaskRunner(1)).is_successful()
+
+
+def test_a_context_variable_that_cannot_be_pickled_is_named(client):
+    with Flow("pickles") as flow:
+        inc(1)
+    runner = DaskTaskRunner(cluster=client)
+    with pytest.raises(UnpicklableTaskError, match="context variable 'c' of the run"):
+        flow.run(context={"c": LOCK}, task_runner=runner)
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from prefect_dask_core import (
     triggers,
 )
 from prefect_dask_core.flow_options import OLDER_FLOW_OPTIONS
+from prefect_dask_core.options import OPTION_NAMES
 from prefect_dask_core.spellings import ALL_NAMES
 
 ROOT = Path(__file__).parent.parent
@@ -47,6 +48,14 @@ def test_the_page_is_what_the_rows_say(table):
     written = MAKE["page_of"](table).read_text("utf-8")
     expected = MAKE["make_table"](table, TABLES[table])
     assert written == expected, "run: python docs/make_tables.py"
+
+
+def test_the_page_of_options_has_each_of_them():
+    written = (ROOT / "docs" / "task_options.md").read_text("utf-8")
+    assert written == MAKE["make_options_table"](), "run: python docs/make_tables.py"
+    for name in ALL_NAMES:
+        assert f"`{name}`" in written
+    assert all(f"| `{name}` |" in written for name in OPTION_NAMES)
 
 
 KINDS = {"option", "method", "behaviour", "function", "class", "to come"}

@@ -567,6 +567,7 @@ def test_parameters_are_the_tasks_that_are_parameters():
         parameter = Parameter("x")
         plus(parameter)
     assert flow.parameters() == {parameter}
+    assert isinstance(flow.parameters(), set)
 
 
 def test_sorted_tasks_can_be_limited_to_what_comes_after_some():

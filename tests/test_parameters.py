@@ -7,8 +7,9 @@ from prefect_dask_core.context import context
 from prefect_dask_core.errors import DuplicateSlugError, GraphError, OptionTypeError
 from prefect_dask_core.flows import Flow
 from prefect_dask_core.parameters import NO_DEFAULT, DateTimeParameter, Parameter
+from prefect_dask_core.runners.sequential import SequentialTaskRunner
 from prefect_dask_core.signals import FAIL
-from prefect_dask_core.tasks import task
+from prefect_dask_core.tasks import Task, task
 
 
 @task
@@ -51,9 +52,25 @@ def test_a_required_parameter_that_was_not_given_fails(options):
         Parameter("x", **options).run()
 
 
-def test_a_parameter_without_default_that_need_not_be_given_fails_if_it_is_read():
-    with pytest.raises(FAIL, match="parameter 'x'"):
-        Parameter("x", required=False).run()
+@pytest.mark.parametrize("kind", [Parameter, DateTimeParameter])
+def test_a_parameter_that_need_not_be_given_is_none_without_default(kind, run):
+    assert kind("x", required=False).run() is None
+    with Flow("f") as flow:
+        read = Task(lambda x: (x, context.parameters), name="read")(
+            kind("x", required=False)
+        )
+    assert run(flow)[read].result() == (None, {"x": None})
+
+
+@pytest.mark.parametrize("kind", [Parameter, DateTimeParameter])
+def test_a_missing_parameter_is_told_before_anything_runs(kind):
+    seen = []
+    with Flow("f") as flow:
+        Task(lambda: seen.append(1), name="first")()
+        kind("x", default="2024-03-01", required=True)()
+    with pytest.raises(ValueError, match="needs the parameter 'x'"):
+        flow.run(task_runner=SequentialTaskRunner())
+    assert not seen
 
 
 def test_a_call_adds_the_very_parameter():

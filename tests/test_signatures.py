@@ -82,6 +82,17 @@ def test_a_usual_function_is_called_by_keyword():
     assert not BodySignature.of(variadic, "t").by_keyword
 
 
+def test_an_argument_that_is_misspelt_is_named_rather_than_the_missing_one():
+    signature = BodySignature.of(lambda x: x, "kind")
+    with pytest.raises(ParameterBindError, match=r"unexpected keyword argument 'y'.*x"):
+        signature.bind((), {"y": 1}, "kind")
+
+
+def test_what_a_body_requires_has_no_default():
+    signature = BodySignature.of(lambda a, /, b, c=1, *d, e, f=2, **g: 1, "body")
+    assert signature.required == {"a", "b", "e"}
+
+
 def test_a_missing_argument_names_the_task_and_its_signature():
     said = r"task 'load': missing a required .*'x'; its signature is load\(x, y=2"
     with pytest.raises(ParameterBindError, match=said):

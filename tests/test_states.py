@@ -117,6 +117,7 @@ TRUE_OF = {
     "Completed": "completed final finished successful",
     "Cached": "cached completed final finished successful",
     "Mapped": "completed final finished mapped successful",
+    "Materialized": "completed final finished successful",
     "Skipped": "completed final finished skipped successful",
     "Failed": "failed final finished",
     "TimedOut": "failed final finished",

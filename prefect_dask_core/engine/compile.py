@@ -76,7 +76,7 @@ class GraphBuilder:
         self._target = target
         self._keys: dict[int, Key] = {}
         self._shared: dict[bytes, tuple[str, int]] = {}
-        self._record = self.packer.pack_value(record, lambda: "the run's parameters")
+        self._record = _pack_record(self.packer, record)
 
     def key(self, number: int) -> Key:
         """Key of a block that is in some graph of the run."""
@@ -119,6 +119,16 @@ class GraphBuilder:
             key = self._shared[blob] = (f"payload-{self._suffix}", len(self._shared))
         graph[key] = GraphTask(key, load_shared, blob)
         return TaskRef(key)
+
+
+def _pack_record(packer: Packer, record: RunRecord) -> bytes:
+    """Pickle what all blocks of a run share, naming what in it cannot be pickled."""
+    given = record.variables.get("parameters", {})
+    parts = {
+        **{f"context variable {name!r}": v for name, v in record.variables.items()},
+        **{f"parameter {name!r}": value for name, value in given.items()},
+    }
+    return packer.pack_value(record, lambda: "the run", parts)
 
 
 def block_name(names: Sequence[str]) -> str:
@@ -226,7 +236,7 @@ def _collection_graph(
     graph: Graph = {}
     packer = Packer()
     suffix = record.run_id[:8]
-    blob = packer.pack_value(record, lambda: "the run's parameters")
+    blob = _pack_record(packer, record)
     spans: dict[int, list[tuple[int, int]]] = {}
     keys: list[tuple[Key, ...]] = []
 

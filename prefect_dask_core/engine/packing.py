@@ -12,6 +12,7 @@ import io
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import cloudpickle
@@ -27,6 +28,8 @@ from prefect_dask_core.tasks import Task
 #: edges cost more than the bytes: on a tree of 5,000 nodes a key shared by all nodes
 #: took 1.7 times as long as 300 bytes in each message.
 OWN_KEY_BYTES: Final = 4_096
+
+_NO_PARTS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 def is_large(value: Any) -> bool:
@@ -86,12 +89,27 @@ class Packer:
             self._alive.append(task)
         return blob
 
-    def pack_value(self, value: Any, told: Callable[[], str]) -> bytes:
-        """Pickle a large value, once as long as it is the same object."""
+    def pack_value(
+        self,
+        value: Any,
+        told: Callable[[], str],
+        parts: Mapping[str, Any] = _NO_PARTS,
+    ) -> bytes:
+        """Pickle a large value, once as long as it is the same object.
+
+        Parameters
+        ----------
+        value : object
+            The value.
+        told : callable
+            Says what it is, for the message of an error.
+        parts : mapping of str to object, optional
+            What it is made of, by a name people know.
+        """
         key = id(value)
         blob = self._blobs.get(key)
         if blob is None:
-            blob = self._blobs[key] = _dump(value, told, {})
+            blob = self._blobs[key] = _dump(value, told, parts)
             self._alive.append(value)
         return blob
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import pickle
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import cloudpickle
 
-from prefect_dask_core.engine.columns import Children, tally_of, tally_of_state
+from prefect_dask_core.engine.columns import (
+    STATE_BY_CODE,
+    Children,
+    code_of,
+    tally_of,
+    tally_of_state,
+)
 from prefect_dask_core.engine.plan import Plan
 from prefect_dask_core.states import (
     Cancelled,
@@ -19,16 +26,17 @@ from prefect_dask_core.states import (
     Paused,
     Pending,
     State,
-    TriggerFailed,
+    counts_as_failure,
 )
-from prefect_dask_core.tasks import Task
+from prefect_dask_core.tasks import Constant, Task
 from prefect_dask_core.triggers import Tally
 
 
 class TaskStates(Mapping[Task, State]):
     """States of the tasks of a flow run, by task.
 
-    A task's name or slug finds its state too, as long as only one task has it.
+    A task's name or slug finds its state too, as long as only one task has it. The
+    state of a flow run has them as ``state.states``.
 
     Parameters
     ----------
@@ -38,9 +46,23 @@ class TaskStates(Mapping[Task, State]):
         One per node.
     parameters : mapping, optional
         Parameters of the run.
+
+    Examples
+    --------
+    >>> from prefect_dask_core import Flow, SequentialTaskRunner, task
+    >>> @task
+    ... def invert(x):
+    ...     return 1 / x
+    >>> with Flow("inverses") as flow:
+    ...     inverses = invert.map([1, 0, 2])
+    >>> state = flow.run(task_runner=SequentialTaskRunner())
+    >>> state.states.counts()
+    {'Completed': 2, 'Failed': 1}
+    >>> state.states.failures()
+    [('invert[1]', Failed('ZeroDivisionError: division by zero'))]
     """
 
-    __slots__ = ("_by_identity", "_by_name", "parameters")
+    __slots__ = ("_by_identity", "_by_name", "_labels", "parameters")
 
     def __init__(
         self,
@@ -53,6 +75,7 @@ class TaskStates(Mapping[Task, State]):
         self._by_identity = {
             node.identity: (node.declared, state) for node, state in pairs
         }
+        self._labels = labels_of(plan)
         self._by_name: dict[str, list[State]] = {}
         for node, state in pairs:
             for name in {node.slug, node.name}:
@@ -81,9 +104,32 @@ class TaskStates(Mapping[Task, State]):
             f"({name}-1, {name}-2, ...) or the task itself."
         )
 
+    def counts(self) -> dict[str, int]:
+        """Number of task runs by the class of their state; each child is one."""
+        counts: dict[str, int] = {}
+        for task, state in self._by_identity.values():
+            if isinstance(task, Constant):
+                continue
+            found = {STATE_BY_CODE[code_of(state)].__name__: 1}
+            if isinstance(state.states, Children):
+                found = state.states.counts()
+            for name, number in found.items():
+                counts[name] = counts.get(name, 0) + number
+        return counts
+
+    def failures(self) -> list[tuple[str, State]]:
+        """Name and state of each task run that failed or crashed, in order.
+
+        A child is named as ``"load[3]"``, and a task by its slug if another one has
+        its name. Those whose trigger refused them are among them, after what failed
+        above.
+        """
+        pairs = zip(self._labels, self._by_identity.values(), strict=True)
+        return [pair for name, (_, state) in pairs for pair in failures_of(name, state)]
+
     def __reduce__(self) -> tuple[Any, ...]:
         # The function of a task cannot be pickled by its name, which is the task's.
-        fields = (self._by_identity, self._by_name, self.parameters)
+        fields = (self._by_identity, self._by_name, self._labels, self.parameters)
         return _restored, (cloudpickle.dumps(fields),)
 
     def __contains__(self, key: object) -> bool:
@@ -100,8 +146,15 @@ class TaskStates(Mapping[Task, State]):
 
 def _restored(blob: bytes) -> TaskStates:
     states = object.__new__(TaskStates)
-    states._by_identity, states._by_name, states.parameters = pickle.loads(blob)
+    fields = pickle.loads(blob)
+    states._by_identity, states._by_name, states._labels, states.parameters = fields
     return states
+
+
+def labels_of(plan: Plan) -> list[str]:
+    """What each node is called: its task's name, its slug if several have that."""
+    times = Counter(node.name for node in plan.nodes)
+    return [node.name if times[node.name] == 1 else node.slug for node in plan.nodes]
 
 
 class ReferenceValues(DataReference):
@@ -200,19 +253,23 @@ def _unfinished(plan: Plan, states: Sequence[State], by_task: TaskStates) -> Sta
 
 def _some(state: State) -> Iterator[State]:
     """Children whose state is not a plain success."""
+    return (child for _, child in _numbered(state))
+
+
+def _numbered(state: State) -> Iterator[tuple[int, State]]:
+    """Index and state of the children whose state is not a plain success."""
     if isinstance(state, Mapped) and isinstance(state.states, Children):
         for segment in state.states.segments:
-            yield from segment.details.values()
+            for offset in sorted(segment.details):
+                yield segment.start + offset, segment.details[offset]
 
 
-def unsuccessful(state: State) -> list[State]:
-    """States that failed or crashed by themselves, of a node or of its children."""
-    found = [*_some(state)] if state.is_mapped() else [state]
-    return [
-        one
-        for one in found
-        if (one.is_failed() or one.is_crashed()) and not isinstance(one, TriggerFailed)
-    ]
+def failures_of(name: str, state: State) -> list[tuple[str, State]]:
+    """Name and state of what failed or crashed: a node, or children of it."""
+    found = [(f"{name}[{index}]", child) for index, child in _numbered(state)]
+    if not state.is_mapped():
+        found = [(name, state)]
+    return [(name, one) for name, one in found if counts_as_failure(one)]
 
 
 def _is_cancelled(state: State) -> bool:

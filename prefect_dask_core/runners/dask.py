@@ -50,6 +50,7 @@ from prefect_dask_core.errors import (
     InternalError,
     MissingResult,
     OptionTypeError,
+    UnknownOptionError,
     UnpicklableTaskError,
 )
 from prefect_dask_core.runners._private import (
@@ -102,12 +103,15 @@ class DaskTaskRunner:
         is asked to be asynchronous.
     OptionTypeError
         If a str or a class is given as the cluster; also a `TypeError`.
+    UnknownOptionError
+        If an argument of the cluster is given to the runner; also a `TypeError`.
 
     Notes
     -----
     Without arguments: the current `distributed.Client` if there is one, else a
     temporary `LocalCluster`. Only what the runner opened is closed. Used as a context
-    manager, one cluster serves many runs.
+    manager, one cluster serves many runs; each of them is told so,
+    ``flow.run(task_runner=runner)``, as the block by itself changes no flow.
 
     Values of the last tasks come home when a run ends, except on a client that the
     user opened: there the large ones stay on the cluster until somebody asks.
@@ -133,7 +137,14 @@ that runs already is not made; give one of them.
         adapt_kwargs: Mapping[str, Any] | None = None,
         client_kwargs: Mapping[str, Any] | None = None,
         performance_report_path: str | None = None,
+        **misplaced: Any,
     ) -> None:
+        if misplaced:
+            raise UnknownOptionError(
+                f"DaskTaskRunner has no option {next(iter(misplaced))!r}; what the "
+                f"cluster is made with goes into cluster_kwargs={misplaced!r}, what "
+                "the client is made with into client_kwargs."
+            )
         self.cluster = cluster
         self.address = address
         self.cluster_class = cluster_class

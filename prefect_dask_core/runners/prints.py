@@ -25,14 +25,21 @@ class _Lines:
     def add(self, text: str) -> None:
         """Take in text; a `print` comes in several pieces."""
         *lines, self._rest = (self._rest + text).split("\n")
-        for line in lines:
-            self._logger.info("%s", line)
+        self._log(lines)
 
     def close(self) -> None:
         """Log what has no end of line yet."""
-        if self._rest:
-            self._logger.info("%s", self._rest)
+        self._log([self._rest] if self._rest else [])
         self._rest = ""
+
+    def _log(self, lines: list[str]) -> None:
+        # A handler that writes to the captured stream would log without an end.
+        token = _lines.set(None)
+        try:
+            for line in lines:
+                self._logger.info("%s", line)
+        finally:
+            _lines.reset(token)
 
 
 _lines: ContextVar[_Lines | None] = ContextVar("prefect_dask_core.prints", default=None)
@@ -58,6 +65,12 @@ class _Split(io.TextIOBase):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.original, name)
+
+
+def real_stderr() -> TextIO | None:
+    """The stderr of the process, also while what is written to it is captured."""
+    stream: Any = sys.stderr
+    return stream.original if isinstance(stream, _Split) else stream
 
 
 @contextlib.contextmanager

@@ -7,18 +7,10 @@ import contextlib
 import contextvars
 import ctypes
 import inspect
-import logging
 import threading
 import time
-from collections.abc import (
-    Callable,
-    Coroutine,
-    Iterator,
-    Mapping,
-    MutableMapping,
-    Sequence,
-)
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from prefect_dask_core.calls import SCOPE, BodyScope, abandoned, finished
 from prefect_dask_core.context import (
@@ -42,8 +34,7 @@ from prefect_dask_core.engine.effects import (
 from prefect_dask_core.engine.pipeline import TaskRun
 from prefect_dask_core.engine.whole import Outcome
 from prefect_dask_core.runners.prints import are_captured, captured, released
-
-_LOGGER: Final = logging.getLogger("prefect_dask_core.task_runs")
+from prefect_dask_core.runners.run_logger import run_logger
 
 #: Seconds that code is given to end after it was asked to.
 GRACE: Final = 0.5
@@ -217,41 +208,6 @@ async def limited(body: Coroutine[Any, Any, Any], timeout: float | None) -> Answ
     return Overran(timeout, left_behind=not stopped)
 
 
-#: Context variables that a record of a run carries.
-_RECORDED: Final = ("flow_run_id", "task_name", "task_full_name", "map_index")
-
-
-def _logger_of(call: Call) -> logging.LoggerAdapter[logging.Logger]:
-    """Logger of a run; its records carry which run they are of."""
-    return _run_logger(call.variables)
-
-
-def _run_logger(variables: Mapping[str, Any]) -> logging.LoggerAdapter[logging.Logger]:
-    return _RunLogger(_LOGGER, variables)
-
-
-if TYPE_CHECKING:
-    _Adapter = logging.LoggerAdapter[logging.Logger]
-else:
-    _Adapter = logging.LoggerAdapter  # Python 3.10 cannot subscript it
-
-
-class _RunLogger(_Adapter):
-    """Puts the name of the run before each message."""
-
-    def process(
-        self, msg: Any, kwargs: MutableMapping[str, Any]
-    ) -> tuple[Any, MutableMapping[str, Any]]:
-        # Looked up here: few bodies log, and each of a million would pay.
-        variables = self.extra or {}
-        extra = {name: variables.get(name) for name in _RECORDED}
-        extra["task_run_count"] = variables.get("task_run_count", 1)
-        kwargs["extra"] = {**extra, **(kwargs.get("extra") or {})}
-        if extra["task_full_name"] is None:
-            return f"Flow '{variables.get('flow_name')}': {msg}", kwargs
-        return f"Task '{extra['task_full_name']}': {msg}", kwargs
-
-
 @contextlib.contextmanager
 def surroundings(call: Call) -> Iterator[None]:
     """What code sees around it: context variables, a logger, where prints go."""
@@ -262,7 +218,7 @@ def surroundings(call: Call) -> Iterator[None]:
 def _more(call: Call) -> dict[str, Any]:
     # The function of a flow brings a scope of its own.
     scope = call.variables.get(SCOPE) or BodyScope()
-    return {"logger": _logger_of(call), SCOPE: scope}
+    return {"logger": run_logger(call.variables), SCOPE: scope}
 
 
 def _run_of(variables: RunVariables) -> TaskRun:
@@ -282,7 +238,7 @@ def _run_of(variables: RunVariables) -> TaskRun:
 
 
 _MADE_WHEN_READ: Final[Mapping[str, Callable[[RunVariables], Any]]] = {
-    "logger": _run_logger,
+    "logger": run_logger,
     "_run": _run_of,
     SCOPE: lambda variables: BodyScope(),
 }
@@ -292,7 +248,7 @@ def _prints_of(call: Call) -> contextlib.AbstractContextManager[None]:
     if not call.log_prints:
         # A flow around may log its prints, and this task may not.
         return released() if are_captured() else contextlib.nullcontext()
-    return captured(_logger_of(call))
+    return captured(run_logger(call.variables))
 
 
 def _loop_is_running() -> bool:

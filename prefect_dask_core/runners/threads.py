@@ -29,7 +29,7 @@ from prefect_dask_core.engine.events import (
 )
 from prefect_dask_core.engine.feeds import BlockResult, result_of
 from prefect_dask_core.engine.growing import GrowingDriver
-from prefect_dask_core.errors import InternalError
+from prefect_dask_core.errors import InternalError, OptionTypeError
 from prefect_dask_core.runners.base import FlowRun
 from prefect_dask_core.runners.coroutines import Coroutines
 from prefect_dask_core.runners.driven import DrivenSession
@@ -49,11 +49,19 @@ class ThreadPoolTaskRunner:
 
     Raises
     ------
+    OptionTypeError
+        If `max_workers` is no int; also a `TypeError`.
     ValueError
         If `max_workers` is less than 1.
     """
 
     def __init__(self, max_workers: int | None = None) -> None:
+        is_int = isinstance(max_workers, int) and not isinstance(max_workers, bool)
+        if max_workers is not None and not is_int:
+            raise OptionTypeError(
+                f"max_workers={max_workers!r}, but expected an int, the number of "
+                "threads, or None for the number of CPUs."
+            )
         if max_workers is not None and max_workers < 1:
             raise ValueError(
                 f"max_workers={max_workers} leaves no thread to run a task; give 1 "

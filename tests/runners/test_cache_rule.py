@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import NamedTuple
 from unittest.mock import patch
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -248,6 +249,7 @@ def told_of_runs(runner, specs, sequence):
     return told
 
 
+@pytest.mark.filterwarnings("ignore:task .* is mapped with cache_for")
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     deadline=None,

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from prefect_dask_core import Flow, Parameter, Task, cached_values, context, task
+from prefect_dask_core import (
+    Flow,
+    Parameter,
+    SequentialTaskRunner,
+    Task,
+    cached_values,
+    context,
+    task,
+)
 from prefect_dask_core.cache_validators import (
     all_inputs,
     all_parameters,
@@ -123,6 +131,39 @@ def test_a_value_stands_for_later_runs(runner):
     assert first.result() == second.result() == 2
     assert second.message == "taken from an earlier run."
     assert flow.run(task_runner=runner).is_successful()
+
+
+@pytest.mark.parametrize("how", ["run", "compile"])
+def test_a_mapped_task_whose_cache_ignores_its_inputs_is_warned_about(how):
+    with Flow("cached") as flow:
+        inc.with_options(cache_for=HOUR).map([1, 2])
+    with pytest.warns(UserWarning, match=r"'inc-1' is mapped with cache.*all_inputs"):
+        getattr(flow, how)()
+
+
+@pytest.mark.parametrize("validator", [all_inputs, duration_only])
+def test_a_validator_that_was_chosen_is_not_warned_about(validator):
+    with Flow("cached") as flow:
+        inc.with_options(cache_for=HOUR, cache_validator=validator).map([1, 2])
+        inc.with_options(cache_for=HOUR)(1)
+    assert flow.run(task_runner=SequentialTaskRunner()).is_successful()
+
+
+def test_a_target_that_is_the_same_for_all_children_is_warned_about(tmp_path):
+    place = LocalResult(str(tmp_path))
+    with Flow("targets") as flow:
+        many = inc.with_options(target="one.pickle", result=place).map([1, 2])
+    with pytest.warns(UserWarning, match=r"'inc-1' .* target='one.pickle', the same"):
+        state = flow.run(task_runner=SequentialTaskRunner())
+    assert state[many].result() == [2, 2]
+
+
+@pytest.mark.parametrize("target", ["{map_index}", "{x}", lambda **given: given["x"]])
+def test_a_target_that_may_differ_is_not_warned_about(target, tmp_path):
+    place = LocalResult(str(tmp_path))
+    with Flow("targets") as flow:
+        many = inc.with_options(target=target, result=place).map(["1", "2"])
+    assert len(flow.run(task_runner=SequentialTaskRunner())[many]) == 2
 
 
 def test_nothing_is_cached_without_cache_for(runner):
@@ -517,6 +558,65 @@ def test_prints_go_to_the_log_as_whole_lines(runner, caplog, capsys):
         assert lines(caplog, f"talk[{i}]") == [f"first {i} line", "second line", "rest"]
         assert lines(caplog, f"talk_later[{i}]") == [f"{i}:{n}" for n in range(3)]
     assert capsys.readouterr().out == ""
+
+
+def run_unheard(flow, runner):
+    """Run where nobody configured logging; pytest itself listens."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logging.root, "handlers", [])
+        return flow.run(task_runner=runner)
+
+
+def test_what_nobody_handles_goes_to_stderr(runner, capsys):
+    with Flow("unheard") as flow:
+        log.with_options(log_prints=True)(7)
+        talk.with_options(log_prints=True).map([1])
+    assert run_unheard(flow, runner).is_successful()
+    found = capsys.readouterr()
+    assert found.out == ""
+    assert sorted(found.err.splitlines()) == [
+        "INFO Task 'log': about 7",
+        "INFO Task 'talk[0]': first 1 line",
+        "INFO Task 'talk[0]': rest",
+        "INFO Task 'talk[0]': second line",
+        "WARNING Task 'log': careful",
+    ]
+
+
+def test_a_level_counts_where_nobody_listens(capsys, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("prefect_dask_core"), "level", logging.ERROR)
+    with Flow("unheard") as flow:
+        log(7)
+    run_unheard(flow, SequentialTaskRunner())
+    assert capsys.readouterr().err == ""
+
+
+def test_a_handler_that_does_nothing_silences_runs(capsys, monkeypatch):
+    package = logging.getLogger("prefect_dask_core")
+    monkeypatch.setattr(package, "handlers", [logging.NullHandler()])
+    with Flow("silent") as flow:
+        log(7)
+    run_unheard(flow, SequentialTaskRunner())
+    assert capsys.readouterr().err == ""
+    assert not logging.getLogger("prefect_dask_core.task_runs").handlers
+
+
+def test_a_handler_made_in_a_body_does_not_log_its_own_lines(caplog, capsys):
+    caplog.set_level(logging.INFO, logger="prefect_dask_core.task_runs")
+    logger = logging.getLogger("prefect_dask_core.task_runs")
+
+    @task(log_prints=True)
+    def configure():
+        handler = logging.StreamHandler()  # of the stderr that is captured
+        logger.addHandler(handler)
+        print("one line")
+        logger.removeHandler(handler)
+
+    with Flow("inside") as flow:
+        configure()
+    assert flow.run(task_runner=SequentialTaskRunner()).is_successful()
+    assert lines(caplog, "configure") == ["one line"]
+    assert capsys.readouterr().err == "Task 'configure': one line\n"
 
 
 def test_prints_stay_prints_unless_asked_for(runner, caplog, capsys):

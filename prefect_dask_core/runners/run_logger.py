@@ -1,0 +1,72 @@
+"""Run logger: what a body logs carries which run it is of, and reaches somebody."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, Final
+
+from prefect_dask_core.runners.prints import real_stderr
+
+#: The logger of all task runs, for whoever configures logging.
+_LOGGER: Final = logging.getLogger("prefect_dask_core.task_runs")
+#: Context variables that a record of a run carries.
+_RECORDED: Final = ("flow_run_id", "task_name", "task_full_name", "map_index")
+
+if TYPE_CHECKING:
+    _Adapter = logging.LoggerAdapter[logging.Logger]
+else:
+    _Adapter = logging.LoggerAdapter  # Python 3.10 cannot subscript it
+
+
+class RunLogger(_Adapter):
+    """Puts the name of the run before each message."""
+
+    def process(
+        self, msg: Any, kwargs: MutableMapping[str, Any]
+    ) -> tuple[Any, MutableMapping[str, Any]]:
+        """Message and keywords of a record."""
+        # Looked up here: few bodies log, and each of a million would pay.
+        variables = self.extra or {}
+        extra = {name: variables.get(name) for name in _RECORDED}
+        extra["task_run_count"] = variables.get("task_run_count", 1)
+        kwargs["extra"] = {**extra, **(kwargs.get("extra") or {})}
+        if extra["task_full_name"] is None:
+            return f"Flow '{variables.get('flow_name')}': {msg}", kwargs
+        return f"Task '{extra['task_full_name']}': {msg}", kwargs
+
+
+def run_logger(variables: Mapping[str, Any]) -> RunLogger:
+    """Logger of a run, given its context variables.
+
+    Notes
+    -----
+    Python drops what nobody handles, but for warnings, so that `print` with
+    ``log_prints=True`` would vanish. What nobody configured goes to stderr, as
+    `logging.lastResort` does it: without a handler on any logger of the program's.
+    """
+    return RunLogger(_LOGGER if _LOGGER.hasHandlers() else _LAST_RESORT, variables)
+
+
+class _ToStderr(logging.Handler):
+    """Writes to the stderr of the process, past what captures prints."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record of level INFO and up, or of whichever level was set."""
+        stream = real_stderr()
+        package = logging.getLogger("prefect_dask_core")
+        level = _LOGGER.level or package.level or logging.INFO
+        is_off = record.levelno <= logging.root.manager.disable
+        if stream is None or record.levelno < level or is_off:
+            return
+        try:
+            stream.write(f"{self.format(record)}\n")
+            stream.flush()
+        except Exception:
+            self.handleError(record)
+
+
+# Not known to `logging` by a name, so that nothing of the user's is touched.
+_LAST_RESORT: Final = logging.Logger(_LOGGER.name)
+_LAST_RESORT.addHandler(_ToStderr())
+_LAST_RESORT.handlers[0].setFormatter(logging.Formatter("%(levelname)s %(message)s"))
