@@ -30,6 +30,7 @@ from prefect_dask_core.errors import (
     OptionTypeError,
     OptionValueError,
 )
+from prefect_dask_core.lazy import refuse_lazy
 from prefect_dask_core.parameters import NO_DEFAULT, Parameter
 from prefect_dask_core.results.result import Result
 from prefect_dask_core.runners.base import FlowRun, TaskRunner
@@ -358,6 +359,8 @@ def parameters_of(flow: Graph, given: Mapping[str, Any]) -> dict[str, Any]:
     ------
     FlowParameterError
         If an unknown parameter was given or a required one was not.
+    OptionTypeError
+        If a value is, or holds, what Dask has yet to compute.
     """
     declared = {parameter.name: parameter for parameter in flow.parameters()}
     known = ", ".join(sorted(declared)) or "none"
@@ -382,7 +385,10 @@ def parameters_of(flow: Graph, given: Mapping[str, Any]) -> dict[str, Any]:
         for name, parameter in declared.items()
         if parameter.default is not NO_DEFAULT
     }
-    return {**defaults, **given}
+    found = {**defaults, **given}
+    for name, value in found.items():
+        refuse_lazy(value, f"was given as parameter {name!r} of flow {flow.name!r}")
+    return found
 
 
 def default_runner() -> TaskRunner:

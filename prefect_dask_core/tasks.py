@@ -37,6 +37,7 @@ from prefect_dask_core.errors import (
     OptionTypeError,
 )
 from prefect_dask_core.hooks import Hook
+from prefect_dask_core.lazy import refuse_lazy
 from prefect_dask_core.operators import BODIES, OperatorMixin
 from prefect_dask_core.options import StateHandler, TaskOptions
 from prefect_dask_core.records import TaskRun
@@ -775,6 +776,7 @@ class Constant(Task):
     auto_generated = True
 
     def __init__(self, value: Any, name: str | None = None, **options: Any) -> None:
+        refuse_lazy(value, "was given to Constant(...)")
         self.value = value
         super().__init__(name=name or _constant_name(value), **options)
 
