@@ -21,7 +21,13 @@ from prefect_dask_core.dates import date_variables
 from prefect_dask_core.edges import Edge
 from prefect_dask_core.engine.compile import FlowCollection, RunRecord
 from prefect_dask_core.engine.fanout import mapped_length
-from prefect_dask_core.engine.plan import Input, Plan, plan_flow
+from prefect_dask_core.engine.plan import (
+    FLOW_RESULT,
+    Input,
+    Plan,
+    options_within,
+    plan_flow,
+)
 from prefect_dask_core.engine.resume import Earlier, given_states, resume_after
 from prefect_dask_core.engine.summary import TaskStates, flow_state, unsuccessful
 from prefect_dask_core.errors import (
@@ -323,6 +329,8 @@ def make_plan(flow: Graph) -> Plan:
         If the edges form a cycle.
     MappingLengthMismatch, MappingMissingIterable
         If constants that a task is mapped over cannot be.
+    OptionValueError
+        If a task cannot have the result of the flow.
     """
     ordered = flow.sorted_tasks()
     plan = plan_flow(
@@ -332,9 +340,9 @@ def make_plan(flow: Graph) -> Plan:
         flow.constants,
         flow.slugs,
         flow.reference_tasks(),
-        flow.result,
     )
     for node in plan.nodes:
+        options_within(node.task, flow.result)  # raises for one that cannot have it
         # Lengths that only the run will tell are left to the run.
         if node.mapped and all(i.node is None for i in node.inputs if i.mapped):
             found = mapped_length(node, _never, _never_skipped)
@@ -436,4 +444,5 @@ def _variables(
         "scheduled_start_time": datetime.fromtimestamp(now, timezone.utc),
         **extra,
         **date_variables(now, extra),
+        FLOW_RESULT: flow.result,
     }

@@ -656,10 +656,6 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
             own["options"] = options
         return twin
 
-    def with_record(self: TaskT, options: TaskOptions) -> TaskT:
-        """Task over the same body with a whole other record of options."""
-        return self._twin(options)
-
     def labelled(self: TaskT) -> TaskT:
         """The task with the tags and the group of the surrounding blocks."""
         options = self._labelled_options()

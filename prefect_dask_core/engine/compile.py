@@ -35,6 +35,9 @@ from prefect_dask_core.states import Completed, State
 #: Blocks a fan-out of known length is cut into, in a compiled collection.
 MOST_SPANS: Final = 100
 
+#: What is in the record of a run, for those who cannot pickle it.
+_RECORD: Final = "what goes with the run (parameters, context, result)"
+
 Graph = dict[Any, GraphTask]
 
 
@@ -76,7 +79,7 @@ class GraphBuilder:
         self._target = target
         self._keys: dict[int, Key] = {}
         self._shared: dict[bytes, tuple[str, int]] = {}
-        self._record = self.packer.pack_value(record, lambda: "the run's parameters")
+        self._record = self.packer.pack_value(record, lambda: _RECORD)
 
     def key(self, number: int) -> Key:
         """Key of a block that is in some graph of the run."""
@@ -226,7 +229,7 @@ def _collection_graph(
     graph: Graph = {}
     packer = Packer()
     suffix = record.run_id[:8]
-    blob = packer.pack_value(record, lambda: "the run's parameters")
+    blob = packer.pack_value(record, lambda: _RECORD)
     spans: dict[int, list[tuple[int, int]]] = {}
     keys: list[tuple[Key, ...]] = []
 
