@@ -9,14 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from dask.base import is_dask_collection
-
 from prefect_dask_core.edges import Annotation
-from prefect_dask_core.errors import (
-    GraphError,
-    MappingMissingIterable,
-    OptionTypeError,
-)
+from prefect_dask_core.errors import GraphError, MappingMissingIterable
 from prefect_dask_core.tasks import Task
 
 _COLLECTIONS: Final = (list, tuple, set, frozenset, dict)
@@ -45,79 +39,6 @@ def has_task(value: Any) -> bool:
     if not any(issubclass(kind, _COLLECTIONS) for kind in kinds):
         return False
     return any(has_task(item) for item in items)
-
-
-def lazy_among(value: Any) -> Any:
-    """The Dask collection, delayed value or future that a value is or holds, or `None`.
-
-    Notes
-    -----
-    Found by their types, so that a long list of plain values costs one pass over the
-    types, and nothing lazy is asked anything.
-
-    Examples
-    --------
-    >>> import dask
-    >>> lazy_among([1, {"a": dask.delayed(1)}]), lazy_among([1, [2]])
-    (Delayed('int-...'), None)
-    """
-    if _may_be_lazy(type(value)):
-        # An array of xarray has the methods of a collection, and may be none.
-        is_future = not hasattr(value, "__dask_graph__")
-        return value if is_future or is_dask_collection(value) else None
-    if not isinstance(value, _COLLECTIONS):
-        return None
-    items = value.values() if isinstance(value, dict) else value
-    kinds = set(map(type, items))
-    if not any(_may_be_lazy(kind) or issubclass(kind, _COLLECTIONS) for kind in kinds):
-        return None
-    return next((f for item in items if (f := lazy_among(item)) is not None), None)
-
-
-def _may_be_lazy(kind: type) -> bool:
-    """Whether values of a type may stand for what Dask has yet to compute."""
-    if kind.__module__ == "builtins":
-        return False  # most arguments are
-    # Futures are told by their names: this layer does not talk to distributed.
-    return hasattr(kind, "__dask_graph__") or any(
-        base.__module__ == "distributed.client" and base.__name__ == "Future"
-        for base in kind.__mro__
-    )
-
-
-def refuse_lazy(value: Any, task: str, key: str | None) -> None:
-    """Raise if an argument is, or holds, what Dask has yet to compute.
-
-    Parameters
-    ----------
-    value : object
-        The argument.
-    task : str
-        Name of the task, for the message.
-    key : str or None
-        Parameter that it is for; `None` if it only comes first.
-
-    Raises
-    ------
-    OptionTypeError
-        Always then: whether the task would get the lazy object or its value is not
-        for this package to guess. Also a `TypeError`.
-    """
-    found = lazy_among(value)
-    if found is None:
-        return
-    where = "comes before" if key is None else f"was given as {key!r} to"
-    kind = type(found)
-    advice = (
-        "give its value, future.result()"
-        if not hasattr(kind, "__dask_graph__")
-        else "give its value, x.compute(), or make it in a task, whose body may compute"
-        " it on the same cluster"
-    )
-    raise OptionTypeError(
-        f"a {kind.__module__}.{kind.__qualname__} {where} task {task!r}; its value is "
-        f"not computed for the task: {advice}."
-    )
 
 
 def unwrap(value: Any, mapped: bool) -> Annotation:
@@ -149,15 +70,27 @@ def is_mappable(value: Any) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, str | bytes)
 
 
-def replayable(value: Any) -> Any:
+def replayable(value: Any, flattened: bool = False) -> Any:
     """A mapped argument as it can be kept: what is read only once becomes a list.
+
+    Parameters
+    ----------
+    value : object
+        The argument.
+    flattened : bool
+        Whether it is unnested: its items are kept likewise.
 
     Examples
     --------
     >>> replayable(x * x for x in range(3)), replayable("abc")
     ([0, 1, 4], 'abc')
     """
-    return list(value) if isinstance(value, Iterator) else value
+    kept = list(value) if isinstance(value, Iterator) else value
+    if not flattened or type(kept) not in (list, tuple):
+        return kept
+    if any(issubclass(kind, Iterator) for kind in set(map(type, kept))):
+        return [replayable(item) for item in kept]
+    return kept
 
 
 def require_mappable(task: str, inputs: dict[str, Annotation]) -> None:

@@ -14,6 +14,7 @@ from prefect_dask_core.context import GraphBuilder, context, tags
 from prefect_dask_core.edges import Annotation
 from prefect_dask_core.errors import GraphError, OptionTypeError, OptionValueError
 from prefect_dask_core.flow_graph import FlowGraph
+from prefect_dask_core.lazy import refuse_lazy
 from prefect_dask_core.signals import PAUSE, SKIP
 from prefect_dask_core.tasks import Constant, Task
 from prefect_dask_core.triggers import all_finished, all_successful, not_all_skipped
@@ -91,6 +92,7 @@ class case(TaskBlock):
                 "gives, so it cannot be a task; compare two tasks with "
                 "case(a.is_equal(b), True)."
             )
+        refuse_lazy(value, "was given as the value of case(...)")
         super().__init__()
         self.task = task
         self.value = value

@@ -22,7 +22,14 @@ from prefect_dask_core.dates import date_variables
 from prefect_dask_core.edges import Edge
 from prefect_dask_core.engine.compile import FlowCollection, RunRecord
 from prefect_dask_core.engine.fanout import mapped_length
-from prefect_dask_core.engine.plan import Input, Node, Plan, plan_flow
+from prefect_dask_core.engine.plan import (
+    FLOW_RESULT,
+    Input,
+    Node,
+    Plan,
+    options_within,
+    plan_flow,
+)
 from prefect_dask_core.engine.resume import Earlier, given_states, resume_after
 from prefect_dask_core.engine.summary import (
     TaskStates,
@@ -37,6 +44,7 @@ from prefect_dask_core.errors import (
     OptionValueError,
     ParameterBindError,
 )
+from prefect_dask_core.lazy import refuse_lazy
 from prefect_dask_core.parameters import Parameter
 from prefect_dask_core.results.result import Result
 from prefect_dask_core.runners.base import FlowRun, TaskRunner
@@ -369,6 +377,8 @@ def make_plan(flow: Graph) -> Plan:
         If the edges form a cycle.
     MappingLengthMismatch, MappingMissingIterable
         If constants that a task is mapped over cannot be.
+    OptionValueError
+        If a task cannot have the result of the flow.
     """
     ordered = flow.sorted_tasks()
     plan = plan_flow(
@@ -378,9 +388,9 @@ def make_plan(flow: Graph) -> Plan:
         flow.constants,
         flow.slugs,
         flow.reference_tasks(),
-        flow.result,
     )
     for node in plan.nodes:
+        options_within(node.task, flow.result)  # raises for one that cannot have it
         # Lengths that only the run will tell are left to the run.
         if node.mapped and all(i.node is None for i in node.inputs if i.mapped):
             found = mapped_length(node, _never, _never_skipped)
@@ -431,6 +441,8 @@ def parameters_of(flow: Graph, given: Mapping[str, Any]) -> dict[str, Any]:
     ------
     FlowParameterError
         If an unknown parameter was given or a required one was not.
+    OptionTypeError
+        If a value is, or holds, what Dask has yet to compute.
     """
     found = sorted(flow.parameters(), key=lambda parameter: parameter.name)
     declared = {parameter.name: parameter for parameter in found}
@@ -456,7 +468,10 @@ def parameters_of(flow: Graph, given: Mapping[str, Any]) -> dict[str, Any]:
         for name, parameter in declared.items()
         if not parameter.required
     }
-    return {**defaults, **given}
+    values = {**defaults, **given}
+    for name, value in values.items():
+        refuse_lazy(value, f"was given as parameter {name!r} of flow {flow.name!r}")
+    return values
 
 
 def default_runner() -> TaskRunner:
@@ -504,4 +519,5 @@ def _variables(
         "scheduled_start_time": datetime.fromtimestamp(now, timezone.utc),
         **extra,
         **date_variables(now, extra),
+        FLOW_RESULT: flow.result,
     }

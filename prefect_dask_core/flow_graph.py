@@ -15,7 +15,6 @@ from prefect_dask_core.annotations import AllowFailure, Quote
 from prefect_dask_core.arguments import (
     collection_task,
     has_task,
-    refuse_lazy,
     replayable,
     require_mappable,
     unwrap,
@@ -29,6 +28,7 @@ from prefect_dask_core.errors import (
     OptionValueError,
     ParameterBindError,
 )
+from prefect_dask_core.lazy import refuse_lazy
 from prefect_dask_core.parameters import Parameter
 from prefect_dask_core.tasks import Constant, Task
 
@@ -252,9 +252,10 @@ class FlowGraph:
         if isinstance(value, Task):
             upstream = value
         else:
-            refuse_lazy(value, downstream.name, key)
             if given.mapped:
-                value = replayable(value)
+                value = replayable(value, given.flattened)
+            where = "comes before" if key is None else f"was given as {key!r} to"
+            refuse_lazy(value, f"{where} task {downstream.name!r}")
             plain = key is not None and not given.mapped and not given.flattened
             if has_task(value):
                 upstream = self.collect(value)

@@ -16,6 +16,7 @@ from prefect_dask_core.context import context
 from prefect_dask_core.edges import Annotation
 from prefect_dask_core.errors import GraphError, OptionTypeError
 from prefect_dask_core.flow_graph import FlowGraph
+from prefect_dask_core.lazy import refuse_lazy
 from prefect_dask_core.parameters import Parameter
 from prefect_dask_core.tasks import Constant, Task
 
@@ -126,7 +127,9 @@ def _checked(name: str, label: str, value: Any) -> Annotation:
             f"apply_map({name}): {label} is {value!r}, but expected a task or a "
             f"collection to map over; write unmapped({value!r}) to give it whole."
         )
-    return Annotation(replayable(item.value), item.mapped, item.flattened)
+    kept = replayable(item.value, item.flattened)
+    refuse_lazy(kept, f"was given as {label} to apply_map({name})")
+    return Annotation(kept, item.mapped, item.flattened)
 
 
 def _argument(item: Annotation, flow: FlowGraph) -> Annotation:

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 from prefect_dask_core.context import GraphBuilder, context
 from prefect_dask_core.dates import as_moment
 from prefect_dask_core.errors import OptionTypeError
+from prefect_dask_core.lazy import refuse_lazy
 from prefect_dask_core.serialization import describe_parameter
 from prefect_dask_core.signals import FAIL
 from prefect_dask_core.tasks import Task
@@ -68,6 +69,7 @@ class Parameter(Task):
     ) -> None:
         if not isinstance(name, str):
             raise OptionTypeError(f"the name of a parameter is a string, not {name!r}.")
+        refuse_lazy(default, f"was given as the default of parameter {name!r}")
         self.default = default
         self.required = default is NO_DEFAULT if required is None else bool(required)
         super().__init__(**{"name": name, "slug": name, "tags": tags, **options})

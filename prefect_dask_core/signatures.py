@@ -7,6 +7,7 @@ parameters, ``*args`` and ``**kwargs``: `BodySignature.arrange` restores the cal
 from __future__ import annotations
 
 import inspect
+import re
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,11 @@ from prefect_dask_core.errors import (
 RESERVED: Final = ("return_state", "wait_for", "upstream_tasks", "task_args", "mapped")
 
 _Kind = inspect.Parameter
+_BY_PLACE: Final = (
+    _Kind.POSITIONAL_ONLY,
+    _Kind.POSITIONAL_OR_KEYWORD,
+    _Kind.VAR_POSITIONAL,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +258,49 @@ def number_of_outputs(annotation: Any) -> int | None:
     if Ellipsis in items or (not items and annotation is typing.Tuple):  # noqa: UP006
         return None
     return len(items)
+
+
+def is_annotated_as(fn: Callable[..., Any], place: int | str, kind: type) -> bool:
+    """Whether the parameter of a method is annotated with a class or a subclass of it.
+
+    Parameters
+    ----------
+    fn : callable
+        The method, not bound.
+    place : int or str
+        Number, counted without ``self``, or name of the argument.
+    kind : type
+        The class; it may stand inside of a union or of a generic type.
+
+    Examples
+    --------
+    >>> class Shape:
+    ...     def __init__(self, size, name: str | None = None, *rest: int): ...
+    >>> [is_annotated_as(Shape.__init__, place, str) for place in (0, 1, 2, "name")]
+    [False, True, False, True]
+    """
+    try:
+        parameters = list(inspect.signature(fn).parameters.values())[1:]
+    except (TypeError, ValueError):
+        return False
+    if isinstance(place, str):
+        found = [p for p in parameters if p.name == place or p.kind is p.VAR_KEYWORD]
+    else:
+        found = [p for p in parameters[: place + 1] if p.kind in _BY_PLACE]
+        found = found[-1:]
+    if not found:
+        return False
+    annotation = _hints(fn).get(found[0].name, found[0].annotation)
+    if isinstance(annotation, str):  # of a name that cannot be looked up from here
+        return re.search(rf"\b{kind.__name__}\b", annotation) is not None
+    return _is_within(annotation, kind)
+
+
+def _is_within(annotation: Any, kind: type) -> bool:
+    parts = (annotation, typing.get_origin(annotation))
+    if any(isinstance(part, type) and issubclass(part, kind) for part in parts):
+        return True
+    return any(_is_within(part, kind) for part in typing.get_args(annotation))
 
 
 def _annotation(found: Any) -> Any:

@@ -37,12 +37,13 @@ from prefect_dask_core.errors import (
     OptionTypeError,
 )
 from prefect_dask_core.hooks import Hook
+from prefect_dask_core.lazy import refuse_lazy
 from prefect_dask_core.operators import BODIES, OperatorMixin
 from prefect_dask_core.options import StateHandler, TaskOptions
 from prefect_dask_core.records import TaskRun
 from prefect_dask_core.results.result import PLACE_OF_RUN, Result
 from prefect_dask_core.serialization import describe_task
-from prefect_dask_core.signatures import number_of_outputs
+from prefect_dask_core.signatures import is_annotated_as, number_of_outputs
 from prefect_dask_core.spellings import (
     ALL_NAMES,
     change_options,
@@ -187,7 +188,7 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
     def __new__(cls: type[TaskT], *args: Any, **kwargs: Any) -> TaskT:
         """Warn of tasks given to the constructor of a subclass: they do not run."""
         if cls.__init__ is not Task.__init__ and (args or kwargs):
-            _warn_of_tasks(cls, {**dict(enumerate(args)), **kwargs})
+            _warn_of_tasks(cls, args, kwargs)
         return super().__new__(cls)
 
     def __init__(
@@ -657,10 +658,6 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
             own["options"] = options
         return twin
 
-    def with_record(self: TaskT, options: TaskOptions) -> TaskT:
-        """Task over the same body with a whole other record of options."""
-        return self._twin(options)
-
     def labelled(self: TaskT) -> TaskT:
         """The task with the tags and the group of the surrounding blocks."""
         options = self._labelled_options()
@@ -733,14 +730,18 @@ def _result_of_item(result: Result | None) -> Result | None:
     return result.with_location(PLACE_OF_RUN)
 
 
-def _warn_of_tasks(cls: type, arguments: Mapping[Any, Any]) -> None:
-    for name, value in arguments.items():
-        if isinstance(value, Task):
+def _warn_of_tasks(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    init: Callable[..., Any] = cls.__init__  # type: ignore[misc]
+    places: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
+    for name, value in places:
+        if isinstance(value, Task) and not is_annotated_as(init, name, Task):
             told = f"argument {name!r}" if isinstance(name, str) else "an argument"
             warnings.warn(
                 f"{cls.__name__} was made with {value!r} as {told}: its constructor "
                 "gets the task, not the value that it will have; give it to a call of "
-                f"the task instead, as {cls.__name__}(...)(x={value.name}).",
+                f"the task instead, as {cls.__name__}(...)(x={value.name}). A "
+                "constructor that is meant to keep a task says so: "
+                "`def __init__(self, inner: Task)`.",
                 stacklevel=3,
             )
 
@@ -777,6 +778,7 @@ class Constant(Task):
     auto_generated = True
 
     def __init__(self, value: Any, name: str | None = None, **options: Any) -> None:
+        refuse_lazy(value, "was given to Constant(...)")
         self.value = value
         super().__init__(name=name or _constant_name(value), **options)
 

@@ -1,7 +1,5 @@
 from collections import OrderedDict, namedtuple
 
-import dask
-import dask.bag
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +13,6 @@ from prefect_dask_core.arguments import (
     collection_task,
     has_task,
     is_mappable,
-    lazy_among,
     replayable,
     require_mappable,
     unwrap,
@@ -166,6 +163,14 @@ def test_what_is_read_only_once_becomes_a_list():
     assert replayable(x for x in "ab") == ["a", "b"]
     kept = [1]
     assert replayable(kept) is kept
+    assert replayable(kept, flattened=True) is kept
+
+
+def test_what_is_read_only_once_in_a_flattened_argument_becomes_a_list(run):
+    assert replayable([iter("ab"), "c"], flattened=True) == [["a", "b"], "c"]
+    with Flow("f") as flow:
+        same = Task(lambda x: x, name="same").map(flatten(iter([iter([1]), [2, 3]])))
+    assert run(flow)[same].result() == run(flow)[same].result() == [1, 2, 3]
 
 
 def test_a_mapped_call_needs_one_thing_to_map_over():
@@ -174,58 +179,3 @@ def test_a_mapped_call_needs_one_thing_to_map_over():
         require_mappable("t", {"x": Annotation([1], False), "y": Annotation(3, True)})
     with pytest.raises(MappingMissingIterable, match=r"\(none\)"):
         require_mappable("t", {})
-
-
-# -- what Dask has yet to compute ----------------------------------------------------
-
-LAZY = dask.delayed(1)
-
-
-class Wrapper:
-    """As xarray has it: with the method of a collection, and plain data."""
-
-    def __dask_graph__(self):
-        return None
-
-
-@pytest.mark.parametrize(
-    "value", [LAZY, [1, LAZY], (LAZY,), {"a": [LAZY]}, [[1], [2, {LAZY}]]]
-)
-def test_what_dask_has_yet_to_compute_is_found(value):
-    assert lazy_among(value) is LAZY
-
-
-@pytest.mark.parametrize("value", [1, None, [1, "a"], {"a": [{}]}, Wrapper(), [[A]]])
-def test_plain_values_are_not_lazy(value):
-    assert lazy_among(value) is None
-
-
-@pytest.mark.parametrize(
-    ("value", "kind"),
-    [(LAZY, "Delayed.*"), (dask.bag.from_sequence([1]), "Bag"), ([LAZY], "Delayed.*")],
-)
-def test_what_dask_has_yet_to_compute_is_refused_when_bound(value, kind):
-    double = Task(lambda x: 2 * x, name="double")
-    told = rf"{kind} was given as 'x' to task 'double'; .* x.compute\(\), or make it in"
-    with Flow("f") as flow:
-        with pytest.raises(TypeError, match=told):
-            double(value)
-        with pytest.raises(TypeError, match=told):
-            double.map(value)
-        with pytest.raises(TypeError, match="comes before task 'double'"):
-            double(1, upstream_tasks=[value])
-    assert len(flow) == 0
-
-
-@pytest.mark.parametrize("put", [lambda f: f, lambda f: [f], lambda f: {"a": f}])
-def test_a_future_is_refused_when_bound(client, put):
-    future = client.submit(int, 3)
-    with Flow("f"), pytest.raises(TypeError, match=r"Future was .* future.result\(\)"):
-        Task(lambda x: x, name="same")(put(future))
-
-
-def test_a_task_may_make_what_dask_computes(run):
-    with Flow("f") as flow:
-        lazy = Task(lambda: dask.delayed(5), name="lazy")()
-        computed = Task(lambda x: x.compute(scheduler="sync"), name="computed")(lazy)
-    assert run(flow)[computed].result() == 5

@@ -10,6 +10,7 @@ from prefect_dask_core import (
     Parameter,
     SequentialTaskRunner,
     Task,
+    ThreadPoolTaskRunner,
     context,
     resource_manager,
     task,
@@ -37,6 +38,11 @@ def total(numbers):
 @task
 def color():
     return context.get("color", "none")
+
+
+@task
+def names_of_variables():
+    return sorted(context)
 
 
 def written(folder):
@@ -99,6 +105,49 @@ def test_the_result_of_a_flow_leaves_the_tasks_as_they_are(tmp_path):
     assert next(iter(state.states)) is made
     again = in_order(flow, resume=state)
     assert again[made].result() == 2
+
+
+@pytest.mark.parametrize("inside", [SequentialTaskRunner, ThreadPoolTaskRunner])
+def test_handlers_are_given_the_task_of_the_flow_though_that_has_a_result(
+    inside, tmp_path
+):
+    seen = []
+
+    def note(task, old, new):
+        seen.append((flow.slugs[task], task.result))
+
+    def on_completion(task, task_run, state):
+        seen.append((flow.slugs[task], task.result))
+
+    with Flow("kept", result=LocalResult(tmp_path, location="{task_slug}")) as flow:
+        Task(
+            lambda x: x,
+            name="t",
+            state_handlers=[note],
+            on_completion=[on_completion],
+        )(1)
+    assert flow.run(task_runner=inside()).is_successful()
+    assert seen == [("t-1", None)] * 3
+    assert written(tmp_path) == ["t-1"]
+
+
+def test_a_handler_on_a_worker_tells_its_task_by_the_slug(client, tmp_path):
+    def note(task, old, new):
+        return new.replace(message=f"{task.name} {context.task_slug}")
+
+    with Flow("kept", result=LocalResult(tmp_path, location="{task_slug}")) as flow:
+        made = Task(lambda x: x, name="t", state_handlers=[note])(1)
+    state = flow.run(task_runner=DaskTaskRunner(cluster=client))
+    assert state[made].message == "t t-1"
+
+
+def test_the_result_of_a_flow_is_not_seen_by_bodies(run, tmp_path):
+    with Flow("kept", result=LocalResult(tmp_path, location="{task_slug}")) as flow:
+        names = names_of_variables()
+        slow = names_of_variables.with_options(timeout_seconds=60)()
+    state = run(flow)
+    for made in (names, slow):
+        assert not [name for name in state[made].result() if "result" in name]
 
 
 class Manager:
@@ -241,11 +290,6 @@ def test_a_task_may_have_context_variables_of_its_own(runner):
     assert state[one].result() == "red"
     assert state[two].result() == "grey"
     assert state[many].result() == ["blue", "blue"]
-
-
-@task
-def names_of_variables():
-    return sorted(context)
 
 
 def test_own_context_variables_of_one_task_are_not_seen_by_another(runner):

@@ -18,7 +18,7 @@ PACKAGE = "prefect_dask_core"
 LAYERS = (
     ("_version", "config", "dates", "errors", "run_ids", "serialization"),
     ("states",),
-    ("cache_validators", "context", "naming", "retries", "signals", "triggers"),
+    ("cache_validators", "context", "lazy", "naming", "retries", "signals", "triggers"),
     ("assets", "hooks", "records", "results", "ledger"),
     ("calls",),
     ("run_contexts",),

@@ -859,6 +859,28 @@ def test_the_warning_of_a_constructor_points_at_its_call():
     assert caught[0].filename == __file__
 
 
+def test_a_constructor_that_says_it_keeps_a_task_does_not_warn():
+    class Wrap(Task):
+        def __init__(
+            self,
+            inner: Task,
+            other: "Task | None" = None,
+            *rest: Task[..., int],
+            scale: "Scale | None" = None,
+            number=1,
+            **options,
+        ):
+            self.inner = inner
+            super().__init__(**options)
+
+    made = Task("load")
+    assert Wrap(made).inner is made
+    Wrap(made, made, made, made, scale=Scale(3))
+    Wrap(other=made, inner=made)
+    with pytest.warns(UserWarning, match=r"says so: `def .*inner: Task\)`"):
+        Wrap(made, number=made)
+
+
 def test_copies_and_unpickled_tasks_do_not_warn():
     made = Scale(3)
     made.other = Task("load")

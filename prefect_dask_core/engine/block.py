@@ -30,7 +30,12 @@ from prefect_dask_core.engine.feeds import (
     sum_tallies,
 )
 from prefect_dask_core.engine.pipeline import Steps, TaskRun, rest_of_body, run_task
-from prefect_dask_core.engine.plan import flattened, items_of
+from prefect_dask_core.engine.plan import (
+    FLOW_RESULT,
+    flattened,
+    items_of,
+    options_within,
+)
 from prefect_dask_core.engine.quick import NOT_CALLED, QuickStep, is_quick, quick_step
 from prefect_dask_core.states import Failed, State
 from prefect_dask_core.tasks import Task
@@ -162,15 +167,18 @@ class _OpenStep:
         self.changing = [feed for _, feed in self.feeds if not feed.constant_tally]
         self.keyed = [(i.key, feed) for i, feed in self.feeds if i.key is not None]
         task = step.task
-        self.variables: Mapping[str, Any] = {
+        self.variables: dict[str, Any] = {
             **variables,
             **step.variables,
             "task_name": task.name,
             "task_slug": step.slug,
             "task_tags": task.tags,
         }
+        self.options = options_within(task, self.variables.pop(FLOW_RESULT, None))
+        as_declared = self.options is task.options
         self.quick: QuickStep | None = None
-        if not step.paused and step.refusal is None and is_quick(task):
+        plain = not step.paused and step.refusal is None
+        if plain and as_declared and is_quick(task):
             calls = shell.quick_calls(task, self.variables, step.mapped)
             self.quick = quick_step(
                 task, self.keyed, self.changing, self.base, self.segment, calls
@@ -204,6 +212,7 @@ class _OpenStep:
             now=self.now,
             refusal=self.step.refusal,
             resumed=pause is not None,
+            settings=self.options,
         )
 
     def _inputs(self, index: int) -> dict[str, Any]:

@@ -35,6 +35,8 @@ from prefect_dask_core.states import Completed, State
 #: Blocks a fan-out of known length is cut into, in a compiled collection.
 MOST_SPANS: Final = 100
 
+#: What is in the record of a run, for those who cannot pickle it.
+
 Graph = dict[Any, GraphTask]
 
 

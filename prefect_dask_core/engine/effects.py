@@ -67,6 +67,16 @@ class Raised:
     error: BaseException
 
 
+class QuickRaised(Raised):
+    """A quick call raised.
+
+    Of a class of its own, which no body gets to see: a quick call gives the value of
+    the body as it is, and a body may return any value, a `Raised` too.
+    """
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Overran:
     """The call was ended, because it reached its limit.
@@ -98,7 +108,7 @@ class QuickCalls(Protocol):
         begin: float,
         by_keyword: bool,
     ) -> Any:
-        """Value of the body, or `Raised`.
+        """Value of the body, or `QuickRaised`.
 
         Parameters
         ----------

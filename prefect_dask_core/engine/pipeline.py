@@ -89,6 +89,8 @@ class TaskRun:
         Whether the body has started.
     given : mapping of str to object
         The arguments of the body, once they are known.
+    settings : TaskOptions, optional
+        Options that hold in this run; those of the task unless given.
     """
 
     task: Task
@@ -106,6 +108,7 @@ class TaskRun:
     loop: dict[str, Any] = field(default_factory=dict)
     started: bool = False
     given: Mapping[str, Any] = field(default_factory=dict)
+    settings: TaskOptions | None = None
 
     def all_inputs(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Inputs with the defaults of the body."""
@@ -113,8 +116,8 @@ class TaskRun:
 
     @property
     def options(self) -> TaskOptions:
-        """Options of the task."""
-        return self.task.options
+        """Options that hold in this run."""
+        return self.task.options if self.settings is None else self.settings
 
 
 def run_task(run: TaskRun) -> Steps:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from prefect_dask_core.edges import Edge
 from prefect_dask_core.options import TaskOptions
@@ -183,7 +183,6 @@ def plan_flow(
     constants: Mapping[Task, Mapping[str, Any]],
     slugs: Mapping[Task, str],
     reference: Iterable[Task],
-    result: Result | None = None,
 ) -> Plan:
     """Freeze a flow.
 
@@ -201,10 +200,7 @@ def plan_flow(
         Per task, its slug.
     reference : iterable of Task
         Tasks that decide the state of the flow.
-    result : Result, optional
-        Where tasks without a result of their own keep their values.
     """
-    define = _Definitions(result)
     number = {task: index for index, task in enumerate(ordered)}
     nodes = []
     dependents: list[list[int]] = [[] for _ in ordered]
@@ -233,7 +229,7 @@ def plan_flow(
             Node(
                 index,
                 slugs[task],
-                define(task),
+                task,
                 task,
                 task.identity,
                 tuple(inputs),
@@ -252,25 +248,40 @@ def plan_flow(
     )
 
 
-class _Definitions:
-    """Tasks as they run in a flow that has a result for those without their own."""
+#: Context variable of a flow run: where tasks without a result keep their values. It
+#: is taken away before user code sees the variables.
+FLOW_RESULT: Final = "_flow_result"
 
-    def __init__(self, result: Result | None) -> None:
-        self._result = result
-        # Kept by record, so that tasks that share one go on sharing one: it then
-        # travels once.
-        self._changed: dict[int, TaskOptions] = {}
 
-    def __call__(self, task: Task) -> Task:
-        if self._result is None or task.options.result is not None:
-            return task
-        # What is made anew each time, or was given, is not worth keeping.
-        if task.auto_generated or task.is_resource or isinstance(task, Parameter):
-            return task
-        before = task.options
-        if id(before) not in self._changed:
-            self._changed[id(before)] = replace(before, result=self._result)
-        return task.with_record(self._changed[id(before)])
+def options_within(task: Task, result: Result | None) -> TaskOptions:
+    """Options of a task in a flow that has a result for tasks without their own.
+
+    Parameters
+    ----------
+    task : Task
+        The task. It stays as it is: handlers are given the task of the flow, which
+        people compare with those they have.
+    result : Result or None
+        That of the flow.
+
+    Raises
+    ------
+    OptionValueError
+        If the task cannot have that result.
+    """
+    options = task.options
+    if result is None or options.result is not None:
+        return options
+    # What is made anew each time, or was given, is not worth keeping.
+    if task.auto_generated or task.is_resource or isinstance(task, Parameter):
+        return options
+    # Worked out once, not for each of many blocks.
+    known = task.__dict__.get("_within")
+    if known is None or known[0] is not options or known[1] is not result:
+        known = options, result, replace(options, result=result)
+        task.__dict__["_within"] = known
+    found: TaskOptions = known[2]
+    return found
 
 
 def _input_of(edge: Edge, index: int) -> Input:

@@ -19,7 +19,7 @@ from prefect_dask_core.engine.columns import COMPLETED, ONE_COMPLETED, Segment
 from prefect_dask_core.engine.effects import (
     Answer,
     QuickCalls,
-    Raised,
+    QuickRaised,
     Returned,
 )
 from prefect_dask_core.engine.feeds import Feed, sum_tallies
@@ -142,8 +142,8 @@ class QuickStep:
         value: Any = self._call(self._body, inputs, index, now, self._by_keyword)
         kind = type(value)  # not __class__, which is user code in a proxy
         if kind not in _VALUES:
-            if kind is Raised:
-                raised: Raised = value
+            if kind is QuickRaised:
+                raised: QuickRaised = value
                 return raised
             if issubclass(kind, _NO_VALUES):
                 return Returned(value)

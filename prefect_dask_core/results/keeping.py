@@ -7,14 +7,20 @@ called, as it does for a body.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
-from typing import Any
+from hashlib import sha256
+from typing import Any, Final
 from urllib.parse import quote
 
 from prefect_dask_core.config import results_dir
 from prefect_dask_core.errors import MissingResult
 from prefect_dask_core.naming import format_run_name, template_variables
 from prefect_dask_core.results.result import PLACE_OF_RUN, LocalResult, Result
+
+#: Characters of the longest name of a folder. File systems take 255 bytes, encrypted
+#: ones 143; a letter that is not ASCII takes up to twelve here.
+_LONGEST: Final = 120
 
 
 def run_name(option: Any, variables: Mapping[str, Any], inputs: Any) -> str:
@@ -79,6 +85,14 @@ def _folder_of(variables: Mapping[str, Any]) -> str:
     --------
     >>> _folder_of({"flow_name": "etl/daily run"}), _folder_of({"flow_name": ".."})
     ('etl%2Fdaily run', '%2E%2E')
+    >>> _folder_of({"flow_name": "a long name " * 20})[84:]
+    'a long name a long +692c76434b0fb93b'
     """
-    name = quote(str(variables.get("flow_name")), safe=" ")
+    told = str(variables.get("flow_name"))
+    name = quote(told, safe=" ", errors="backslashreplace")
+    if len(name) > _LONGEST:
+        digest = sha256(told.encode(errors="backslashreplace")).hexdigest()[:16]
+        begin = re.sub("%.?$", "", name[: _LONGEST - 17])
+        # No name has a plus in it once it is quoted.
+        return f"{begin}+{digest}"
     return name if name.strip(".") else name.replace(".", "%2E")

@@ -28,6 +28,7 @@ from prefect_dask_core.engine.effects import (
     Call,
     Overran,
     QuickCalls,
+    QuickRaised,
     Raised,
     Returned,
 )
@@ -99,7 +100,7 @@ class ThreadShell:
                 value = body(**inputs) if by_keyword else body(inputs)
                 return value if own.made is None else finished(value)
             except BaseException as error:
-                return _raised(error)
+                return QuickRaised(_raised(error).error)
             finally:
                 reset_variables(token)
 

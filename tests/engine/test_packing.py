@@ -7,7 +7,7 @@ from prefect_dask_core import Task
 from prefect_dask_core.edges import Edge
 from prefect_dask_core.engine import packing
 from prefect_dask_core.engine.block import Block, Step
-from prefect_dask_core.engine.feeds import Fixed, Items, Local, Shared, StepInput
+from prefect_dask_core.engine.feeds import Fixed, Items, Local, Shared, StepInput, Whole
 from prefect_dask_core.engine.packing import (
     OWN_KEY_BYTES,
     Packer,
@@ -57,6 +57,23 @@ def test_context_variables_of_a_step_travel(variables):
     step = block.steps[0]._replace(variables=variables)
     copy = travel(Packer().pack(block._replace(steps=(step,)), 0))
     assert copy.steps[0].variables == variables
+
+
+@pytest.mark.parametrize("text", ["x" * OWN_KEY_BYTES, b"x" * OWN_KEY_BYTES])
+def test_a_large_text_does_not_travel_inside_of_each_block(text):
+    packer = Packer()
+    above = Whole(1, (0,), False)
+    packed = [
+        packer.pack(block_of(Task(double), Fixed(text), above, number=i), 1)
+        for i in range(2)
+    ]
+    for found in packed:
+        assert len(found.header) + sum(map(len, found.inline)) < OWN_KEY_BYTES
+        copy = travel(found, arguments=["above"])
+        assert copy.steps[0].inputs[0].source == Shared(1)
+    (blob,) = packed[0].shared
+    assert packed[1].shared[0] is blob
+    assert load_shared(blob) == text
 
 
 def test_a_definition_is_pickled_once(monkeypatch):

@@ -14,6 +14,7 @@ from prefect_dask_core import Task, signals, triggers
 from prefect_dask_core.context import context
 from prefect_dask_core.engine.block import Block, Step, run_block
 from prefect_dask_core.engine.columns import Segment
+from prefect_dask_core.engine.effects import Raised, Returned
 from prefect_dask_core.engine.feeds import (
     BlockResult,
     Each,
@@ -53,11 +54,40 @@ async def later(x: Any = None) -> Any:
     return x, context.map_index
 
 
+def loops(x: Any = None) -> Any:
+    count = context.get("task_loop_count", 1)
+    if count < 3:
+        raise signals.LOOP(result=(x, count))
+    return count, context.task_loop_result, context.task_run_count
+
+
+def yields_and_loops(x: Any = None) -> Any:
+    yield x
+    yield loops(x)
+
+
+def yields_and_raises(error: BaseException) -> Any:
+    """A body that yields, and raises before it is at its end."""
+
+    def generate(x: Any = None) -> Any:
+        yield x
+        raise error.with_traceback(None)
+
+    return generate
+
+
 OUTCOMES: dict[str, Any] = {
     "value": Script(lambda x: (x, context.map_index, context.task_full_name)),
     "count": Script(lambda x: context.task_run_count),
     "none": Script(None),
     "error": Script(ValueError("no")),
+    "answer": Script(Returned(5)),
+    "answer of a failure": Script(Raised(ValueError("no"))),
+    "loop": loops,
+    "retry": Script(signals.RETRY("again", start_time=5.0), "yes"),
+    "late error": yields_and_raises(ValueError("no")),
+    "late skip": yields_and_raises(signals.SKIP("not today")),
+    "late loop": yields_and_loops,
     "second attempt": Script(ValueError("no"), "yes"),
     "exit": Script(SystemExit(3)),
     "skip": Script(signals.SKIP("not today")),
@@ -150,6 +180,114 @@ def test_a_lane_ends_as_it_does_in_the_pipeline(
 
     for node in (1, 2):
         assert told(quick.segments[node]) == told(slow.segments[node])
+
+
+@given(
+    first=st.sampled_from(sorted(OUTCOMES)),
+    second=st.sampled_from(sorted(OUTCOMES)),
+    retries=st.integers(0, 1),
+    source=st.sampled_from([Fixed(7), Whole(0, (0,), False)]),
+)
+def test_a_plain_chain_ends_as_it_does_in_the_pipeline(first, second, retries, source):
+    steps = (
+        Step(
+            1,
+            Task(OUTCOMES[first], name="first", retries=retries),
+            "first-1",
+            (StepInput("x", "above", source, None),),
+            mapped=False,
+        ),
+        Step(
+            2,
+            Task(OUTCOMES[second], name="second", retries=retries),
+            "second-1",
+            (StepInput("x", "first", Local(1), None),),
+            mapped=False,
+        ),
+    )
+    block = Block(0, steps, 0, 1, 0.0, frozenset({1, 2}))
+    arguments = [BlockResult({0: Segment.of_value(7)}, {})]
+
+    quick, _ = run_block(block, arguments, {"flow_name": "f"}, ThreadShell())
+    slow, _ = run_block(block, arguments, {"flow_name": "f"}, SlowShell())
+
+    for node in (1, 2):
+        assert told(quick.segments[node]) == told(slow.segments[node])
+
+
+class ToldShell(ThreadShell):
+    """A shell whose clock moves when it is told."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+
+    def now(self) -> float:
+        return self.time
+
+    def wait(self, until: float) -> None:
+        self.time = max(self.time, until)
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "end"),
+    [
+        ("value", 105.0),
+        ("error", 105.0),
+        ("state", 105.0),
+        ("late", 105.0),
+        ("second attempt", 120.0),
+        ("loop", 110.0),
+    ],
+)
+def test_a_run_begins_before_its_body_though_the_pipeline_ends_it(kind, end, mapped):
+    shell = ToldShell()
+
+    def spend() -> Any:
+        shell.time += 5.0
+        if kind == "error" or (
+            kind == "second attempt" and context.task_run_count == 1
+        ):
+            raise ValueError("no")
+        if kind == "loop" and "task_loop_count" not in context:
+            raise signals.LOOP
+        return Completed(data=1) if kind == "state" else 1
+
+    def late() -> Any:
+        yield spend()
+
+    retries = {"retries": 1, "retry_delay_seconds": 10} if "attempt" in kind else {}
+    task = Task(late if kind == "late" else spend, name="t", **retries)
+    step = Step(1, task, "t-1", (), mapped=mapped)
+    result, report = run_block(
+        Block(0, (step,), 0, 1, 0.0, frozenset({1})), [], {}, shell
+    )
+
+    segment = result.segments[1]
+    assert (segment.begins[0], segment.ends[0]) == (100.0, end)
+    assert report.busy == end - 100.0 - (10.0 if retries else 0.0)
+
+
+@pytest.mark.parametrize("shell", [ThreadShell(), SlowShell()])
+def test_a_body_may_return_any_record_of_the_engine(shell):
+    for value in (Raised(ValueError("no")), Returned(5)):
+        step = Step(1, Task(Script(value), name="t"), "t-1", (), mapped=False)
+        block = Block(0, (step,), 0, 1, 0.0, frozenset({1}))
+        result, _ = run_block(block, [], {}, shell)
+        assert result.segments[1].state(0).result() is value
+
+
+@pytest.mark.parametrize("shell", [ThreadShell(), SlowShell()])
+def test_the_logger_of_a_run_is_one_object(shell):
+    def body() -> bool:
+        before = context.logger
+        with context(color="blue"):
+            return before is context.logger is context.get("logger")
+
+    step = Step(1, Task(body), "t-1", (), mapped=False)
+    block = Block(0, (step,), 0, 1, 0.0, frozenset({1}))
+    result, _ = run_block(block, [], {}, shell)
+    assert result.segments[1].state(0).result() is True
 
 
 @pytest.mark.parametrize(

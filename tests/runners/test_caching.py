@@ -448,6 +448,23 @@ def test_a_target_without_a_result_is_one_of_its_flow(
     assert len(list((tmp_path / "all").glob("*/one.pkl"))) == 2
 
 
+@pytest.mark.parametrize("letter", ["a", " ", "ä", "\N{SNOWMAN}", "\U0001f40d"])
+def test_flows_with_long_names_keep_their_targets_apart(tmp_path, monkeypatch, letter):
+    monkeypatch.setattr(
+        "prefect_dask_core.results.keeping.results_dir", lambda: str(tmp_path / "all")
+    )
+    kinds = []
+    for end in ("one", "one", "two"):
+        with Flow(200 * letter + end) as flow:
+            result = inc.with_options(target="one.pkl")(1)
+        state = flow.run(task_runner=SequentialTaskRunner())
+        kinds.append(kind(state[result]))
+    assert kinds == ["Completed", "Cached", "Completed"]
+    names = [path.name for path in (tmp_path / "all").iterdir()]
+    assert len(names) == 2
+    assert max(map(len, names)) <= 120
+
+
 def test_an_older_handler_writes_the_value(runner, tmp_path):
     made = inc.with_options(result_handler=Shelf(tmp_path), checkpoint=True)
     flow, result = cached_flow(made, 1)

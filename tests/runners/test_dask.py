@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 import gc
+import os
 import subprocess
 import sys
 import threading
 import time
+from http import HTTPStatus
 
+import numpy
 import pytest
 from distributed import Client, LocalCluster, get_client, get_worker
 
@@ -466,6 +469,50 @@ def test_a_flow_inside_a_task_does_not_block_a_single_thread():
     with LocalCluster(**options) as made, Client(made, set_as_default=False) as own:
         state = flow.run(task_runner=DaskTaskRunner(cluster=own))
         assert state[many].result() == [13, 14, 15]
+
+
+def made_array():
+    return numpy.rec.array([(1, 2.0)], dtype=[("a", int), ("b", float)])
+
+
+def made_twice():
+    row = numpy.arange(3)
+    return [row, row, {"again": row}]
+
+
+def made_table():
+    return {HTTPStatus.OK: 1, HTTPStatus.GONE: True, (1,): {2}}
+
+
+def told_array(x):
+    return type(x).__name__, x.a.tolist()
+
+
+def told_twice(x):
+    return type(x).__name__, x[0] is x[1] is x[2]["again"]
+
+
+def told_table(x):
+    return [(type(key).__name__, type(value).__name__) for key, value in x.items()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [(made_array, told_array), (made_twice, told_twice), (made_table, told_table)],
+)
+def test_a_value_is_the_same_on_each_worker_process(process_client, made, told):
+    def read(x):
+        time.sleep(0.5)  # long enough for the other worker to take a share
+        return os.getpid(), told(x)
+
+    with Flow("processes") as flow:
+        value = Task(made, name="made")()
+        readers = [Task(read, name=f"reader{i}")(value) for i in range(4)]
+    state = flow.run(task_runner=DaskTaskRunner(cluster=process_client))
+    found = [state[reader].result() for reader in readers]
+    assert len({process for process, _ in found}) == 2  # so it has travelled
+    assert [seen for _, seen in found] == [told(made())] * 4
 
 
 def test_workers_that_come_later_are_used():

@@ -1,0 +1,95 @@
+"""Reports: what travels to the client, and in which form."""
+
+import pickle
+import sys
+
+import pytest
+
+from prefect_dask_core import Task, signals
+from prefect_dask_core.engine.block import Block, Step, run_block
+from prefect_dask_core.engine.feeds import Fixed, StepInput
+from prefect_dask_core.runners.home import PlainReport, pack_report, plain_report
+from prefect_dask_core.runners.shell import ThreadShell
+from prefect_dask_core.testing import Script
+
+LIMIT = 10_000
+
+
+def report_of(*outcomes, mapped_over=False, **options):
+    """Report of a block of one plain node."""
+    task = Task(Script(*outcomes), name="t", **options)
+    inputs = (StepInput("x", "", Fixed(1), None),)
+    step = Step(3, task, "t-1", inputs, False, measured=mapped_over)
+    block = Block(7, (step,), 0, 1, 0.0, frozenset({3}))
+    _, report = run_block(block, [], {}, ThreadShell())
+    return report
+
+
+def travelled(plain):
+    """A plain report as the client reads it."""
+    return PlainReport(*pickle.loads(pickle.dumps(tuple(plain)))).full()
+
+
+@pytest.mark.parametrize("value", [None, 5, [1, [2]], {"a": (1, 2)}, "text"])
+def test_a_plain_report_tells_what_the_full_one_does(value):
+    report = report_of(value)
+    told = travelled(plain_report(report, LIMIT))
+    assert (told.number, told.done, list(told.segments)) == (7, 1, [3])
+    full, short = report.segments[3], told.segments[3]
+    assert short.state(0).result() == full.state(0).result() == value
+    assert type(short.state(0)) is type(full.state(0))
+    assert (short.begins[0], short.ends[0]) == (full.begins[0], full.ends[0])
+    assert short.attempts == full.attempts == {}
+
+
+def test_a_plain_report_tells_how_much_there_is_to_map_over():
+    told = travelled(plain_report(report_of([1, 2, 3], mapped_over=True), LIMIT))
+    assert told.segments[3].length == 3
+
+
+def test_a_large_value_stays_where_it_is():
+    report = report_of("x" * LIMIT)
+    plain = plain_report(report, LIMIT)
+    assert plain.blob is None
+    assert travelled(plain).segments[3].values is None
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "options"),
+    [
+        ((ValueError("no"), "yes"), {"retries": 1}),
+        ((ValueError("no"),), {}),
+        ((signals.SKIP("not today"),), {}),
+        ((signals.SUCCESS("as said", data=5),), {}),
+    ],
+    ids=["second attempt", "failed", "skipped", "message"],
+)
+def test_what_is_more_than_completed_is_told_in_full(outcomes, options):
+    report = report_of(*outcomes, **options)
+    assert plain_report(report, LIMIT) is None
+    told = pickle.loads(pack_report(report, LIMIT))
+    full, short = report.segments[3], told.segments[3]
+    assert short.attempts == full.attempts
+    assert short.state(0).name == full.state(0).name
+    assert short.state(0).message == full.state(0).message
+
+
+def test_a_value_of_a_class_of_a_script_is_told_in_full(monkeypatch):
+    class Row:
+        size = 3
+
+    # As in a script that is run: found by its name there, and nowhere else.
+    Row.__module__, Row.__qualname__ = "__main__", "Row"
+    monkeypatch.setattr(sys.modules["__main__"], "Row", Row, raising=False)
+    report = report_of(Row())
+    assert plain_report(report, LIMIT) is None
+    assert plain_report(report_of([Row]), LIMIT) is None
+    blob = pack_report(report, LIMIT)
+    monkeypatch.delattr(sys.modules["__main__"], "Row")
+    told = pickle.loads(blob)
+    assert told.segments[3].state(0).result().size == 3
+
+
+def test_a_value_that_cannot_be_pickled_is_told_in_full():
+    assert plain_report(report_of(iter([1])), LIMIT) is not None
+    assert plain_report(report_of(lambda x: lambda: x), LIMIT) is None
