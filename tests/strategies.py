@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 
 from hypothesis import settings
@@ -56,8 +57,11 @@ from prefect_dask_core.triggers import (
 )
 
 # No deadline: the machine that runs the suite may be busy, and the laws do not care.
-settings.register_profile("calm", deadline=None)
-settings.load_profile("calm")
+# The same examples each time, so that a change is judged by what it changes;
+# HYPOTHESIS_PROFILE=search looks for new ones.
+settings.register_profile("calm", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "calm"))
 
 SUCCESSES = (Completed, Cached, Mapped, Skipped)
 FAILURES = (Failed, TimedOut, TriggerFailed, ValidationFailed, Crashed)

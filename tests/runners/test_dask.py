@@ -13,8 +13,10 @@ from http import HTTPStatus
 import numpy
 import pytest
 from distributed import Client, LocalCluster, get_client, get_worker
+from distributed.protocol import deserialize, serialize
 
 from prefect_dask_core import DaskTaskRunner, Flow, Task, context, task, unmapped
+from prefect_dask_core.engine.feeds import PlainValue
 from prefect_dask_core.errors import MissingResult
 from prefect_dask_core.execution import default_runner
 from prefect_dask_core.runners.threads import ThreadPoolTaskRunner
@@ -502,6 +504,8 @@ def told_table(x):
     [(made_array, told_array), (made_twice, told_twice), (made_table, told_table)],
 )
 def test_a_value_is_the_same_on_each_worker_process(process_client, made, told):
+    assert told(deserialize(*serialize(PlainValue(made()))).value) == told(made())
+
     def read(x):
         time.sleep(0.5)  # long enough for the other worker to take a share
         return os.getpid(), told(x)
@@ -511,7 +515,7 @@ def test_a_value_is_the_same_on_each_worker_process(process_client, made, told):
         readers = [Task(read, name=f"reader{i}")(value) for i in range(4)]
     state = flow.run(task_runner=DaskTaskRunner(cluster=process_client))
     found = [state[reader].result() for reader in readers]
-    assert len({process for process, _ in found}) == 2  # so it has travelled
+    # On a busy machine one worker may take them all; then the first lines prove it.
     assert [seen for _, seen in found] == [told(made())] * 4
 
 
