@@ -6,6 +6,7 @@ import dask
 import pytest
 from distributed import Client, LocalCluster
 
+import tests.strategies  # noqa: F401  settings of all property tests
 from prefect_dask_core import (
     DaskTaskRunner,
     SequentialTaskRunner,
