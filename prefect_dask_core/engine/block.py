@@ -41,6 +41,10 @@ from prefect_dask_core.states import Failed, State
 from prefect_dask_core.tasks import Task
 
 # Of a type that can be pickled, though nobody may add to them.
+#: How often a careful block tells how far it is: a worker that dies leaves one part of
+#: so many as suspects, where halving would need five deaths to come as far.
+CAREFUL_PIECES: Final = 32
+
 NOT_PAUSED: Final[Mapping[int, str]] = {}
 NO_VARIABLES: Final[Mapping[str, Any]] = {}
 #: A block over its aim by this factor hands back what it has not begun.
@@ -104,6 +108,8 @@ class Block(NamedTuple):
         Seconds of work it was cut for; 0: it hands nothing back.
     keep : frozenset of int
         Nodes whose values later blocks read.
+    careful : bool
+        Whether it tells how far it has come, because a child of it may kill its worker.
     """
 
     number: int
@@ -112,6 +118,18 @@ class Block(NamedTuple):
     stop: int
     aim: float
     keep: frozenset[int]
+    careful: bool = False
+
+
+def careful_piece(start: int, stop: int) -> int:
+    """Children of a careful block between two times that it tells how far it is.
+
+    Examples
+    --------
+    >>> careful_piece(0, 3_200), careful_piece(0, 20)
+    (100, 1)
+    """
+    return -(-(stop - start) // CAREFUL_PIECES)
 
 
 class BlockReport(NamedTuple):
@@ -273,6 +291,7 @@ def run_block(
     shell: Shell,
     on_wait: Callable[[int, float], None] | None = None,
     on_advance: Callable[[BlockReport], None] | None = None,
+    on_reach: Callable[[int], None] | None = None,
 ) -> tuple[BlockResult, BlockReport]:
     """Run a block to its end.
 
@@ -292,6 +311,9 @@ def run_block(
     on_advance : callable, optional
         Given a report of the steps that ended while a later one still has to run;
         only of plain nodes, and not more often than every `REPORT_EVERY` seconds.
+    on_reach : callable, optional
+        Told the index of a child before it begins, now and then; only of a careful
+        block.
 
     Returns
     -------
@@ -311,9 +333,15 @@ def run_block(
     tell = _Teller(block, steps, shell, on_advance) if on_advance else None
     done = 0
     now = started
+    piece = 0
+    if block.careful and on_reach is not None:
+        piece = careful_piece(block.start, block.stop)
     for index in range(block.start, block.stop):
         if done and now > limit:
             break
+        if piece and not (index - block.start) % piece:
+            assert on_reach is not None
+            on_reach(index)
         child, now = _go_quickly(index, steps, shell, tell, now)
         if child is not None:
             waiting.go_on(child, tell)

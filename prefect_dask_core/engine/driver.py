@@ -9,16 +9,23 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
-from prefect_dask_core.engine.block import NOT_PAUSED, Block, BlockReport, Step
+from prefect_dask_core.engine.block import (
+    NOT_PAUSED,
+    Block,
+    BlockReport,
+    Step,
+    careful_piece,
+)
 from prefect_dask_core.engine.columns import Children, Segment
 from prefect_dask_core.engine.events import (
     Assignment,
     BlockAdvanced,
     BlockDone,
     BlockLost,
+    BlockReached,
     BlockWaiting,
     Command,
     Event,
@@ -132,6 +139,8 @@ class Driver:
         self._renumbered: dict[int, int] = {}
         # The block of suspects that runs with no other block of a fan-out beside it.
         self._alone: int | None = None
+        # How far careful blocks came.
+        self._reached: dict[int, int] = {}
         self._solo: dict[int, _Solo] = {}
         self._tries: dict[int, int] = {}
         self._open_readers = [len(found) for found in plan.dependents]
@@ -173,6 +182,8 @@ class Driver:
                 self._take_plain(report)
             case BlockWaiting(number, done, busy):
                 self._block_waiting(number, done, busy)
+            case BlockReached(number, index):
+                self._reached[number] = index
             case BlockLost():
                 self._block_lost(event)
             case StopAsked(reason, crashed):
@@ -498,7 +509,8 @@ class Driver:
         """Narrow a loss down to the child and the node that kill their workers.
 
         A worker that dies takes innocent blocks along, so those that were lost run
-        once more, one at a time, and only what is lost while alone is divided.
+        once more, one at a time, and tell how far they come. Of what is lost while
+        alone, the part that had begun last is suspected further.
         """
         start, stop = span = lane.in_flight[lost.number]
         alone = self._alone == lost.number
@@ -512,8 +524,13 @@ class Driver:
             lane.suspects.append(span)
         elif lost.divisible and stop - start > 1:
             self._withdraw(lane, lost.number)
-            middle = (start + stop) // 2
-            lane.suspects.extendleft([(middle, stop), (start, middle)])
+            first = self._reached.pop(lost.number, start)
+            last = min(first + careful_piece(start, stop), stop)
+            lane.suspects.appendleft((first, last))
+            if last < stop:
+                lane.todo.appendleft((last, stop))
+            if start < first:
+                lane.todo.appendleft((start, first))
         elif lost.divisible and len(lane.nodes) > 1:
             self._withdraw(lane, lost.number)
             self._run_solo(lane, span)
@@ -947,8 +964,9 @@ class Driver:
     def _cut_suspect(self, lane: _Lane) -> Assignment:
         start, stop = lane.suspects.popleft()
         assignment = self._block_of_lane(lane, start, stop)
-        self._alone = assignment.block.number
-        return assignment
+        block = assignment.block._replace(careful=True)
+        self._alone = block.number
+        return replace(assignment, block=block)
 
     def _cut_block(self, lane: _Lane) -> Assignment:
         start, stop = lane.todo.popleft()

@@ -76,6 +76,22 @@ class BlockWaiting:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockReached:
+    """A careful block is about to begin a child.
+
+    Parameters
+    ----------
+    number : int
+        The block.
+    index : int
+        The child.
+    """
+
+    number: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class BlockLost:
     """A block cannot be run: the infrastructure under it died.
 
@@ -155,6 +171,7 @@ Event = (
     | BlockDone
     | BlockAdvanced
     | BlockWaiting
+    | BlockReached
     | BlockLost
     | StopAsked
     | Added

@@ -33,6 +33,7 @@ from prefect_dask_core.engine.events import (
     BlockAdvanced,
     BlockDone,
     BlockLost,
+    BlockReached,
     BlockWaiting,
     Command,
     Event,
@@ -62,7 +63,13 @@ from prefect_dask_core.runners.base import FlowRun
 from prefect_dask_core.runners.driven import DrivenSession, of_the_session
 from prefect_dask_core.runners.home import PlainReport
 from prefect_dask_core.runners.preflight import check_workers
-from prefect_dask_core.runners.worker import ADVANCED, DONE, PLAIN, run_on_worker
+from prefect_dask_core.runners.worker import (
+    ADVANCED,
+    DONE,
+    PLAIN,
+    REACHED,
+    run_on_worker,
+)
 from prefect_dask_core.states import Failed, State
 from prefect_dask_core.tasks import Task
 
@@ -683,6 +690,8 @@ def _event_of(message: tuple[float, tuple[str, Any]]) -> Event:
         return BlockDone(pickle.loads(body))
     if kind == ADVANCED:
         return BlockAdvanced(pickle.loads(body))
+    if kind == REACHED:
+        return BlockReached(*body)
     number, done, busy = body
     return BlockWaiting(number, done, busy)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
+import psutil  # type: ignore[import-untyped]
 from distributed import Worker, get_worker, rejoin, secede
 
 from prefect_dask_core.engine.block import Block, BlockReport, run_block
@@ -26,7 +28,13 @@ from prefect_dask_core.runners.home import (
 from prefect_dask_core.runners.shell import ThreadShell
 
 #: Kinds of messages on the topic of a run.
-DONE, PLAIN, ADVANCED, BEGAN_WAITING = "done", "plain", "advanced", "waiting"
+DONE, PLAIN, ADVANCED = "done", "plain", "advanced"
+BEGAN_WAITING, REACHED = "waiting", "reached"
+#: Seconds until a message has left a worker that may die next; Dask sends every 2 ms.
+TIME_TO_LEAVE: Final = 0.01
+#: Age in seconds of a worker's process before which it begins no block; and the most
+#: that a block waits for it.
+OLD_ENOUGH, TIME_TO_SETTLE = 1.5, 0.5
 
 
 class CannotLoad(PrefectDaskCoreError):
@@ -77,6 +85,7 @@ def run_on_worker(
     task has finished, on the same stream, so it arrives before it.
     """
     worker = get_worker()
+    _settle(worker)
     block, run = _load(worker, header, inline, record, arguments)
 
     def tell(kind: str, message: Any) -> None:
@@ -90,6 +99,10 @@ def run_on_worker(
     def began_waiting(done: int, busy: float) -> None:
         tell(BEGAN_WAITING, (block.number, done, busy))
 
+    def reached(index: int) -> None:
+        tell(REACHED, (block.number, index))
+        time.sleep(TIME_TO_LEAVE)
+
     try:
         result, report = run_block(
             block,
@@ -98,6 +111,7 @@ def run_on_worker(
             WorkerShell(),
             began_waiting,
             advanced,
+            reached,
         )
         plain = _plain_report(block, report, run.home_bytes)
         if plain is not None:
@@ -122,6 +136,24 @@ def run_on_worker(
             f"code: {type(error).__name__}: {error}"
         ) from error
     return result
+
+
+_settled: set[str] = set()
+
+
+def _settle(worker: Worker) -> None:
+    """Let the nanny of a worker that has just begun take note of it.
+
+    A worker gets work as soon as the scheduler knows it, and the nanny hears of it a
+    moment later. A body that kills its worker in between makes the nanny give up, and
+    with it the worker's place is lost to the cluster.
+    """
+    if worker.id in _settled:
+        return
+    _settled.add(worker.id)
+    if worker.nanny is not None:
+        age = time.time() - psutil.Process().create_time()
+        time.sleep(min(max(0.0, OLD_ENOUGH - age), TIME_TO_SETTLE))
 
 
 def _plain_report(block: Block, report: BlockReport, limit: int) -> PlainReport | None:
