@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import click
 
-from benchmarks import mapped, overhead, retries, static_graphs
+from benchmarks import mapped, overhead, retries, static_graphs, submits
 from benchmarks.bench import Bench, open_bench
 from benchmarks.comparison import Measurement
 from benchmarks.table import BEGIN, HEADINGS, cells, inserted, markdown, text_row
@@ -23,6 +23,7 @@ Topic = Callable[[Bench], Iterator[Measurement]]
 TOPICS: Final[dict[str, Topic]] = {
     "static_graphs": static_graphs.measure,
     "mapped": mapped.measure,
+    "submits": submits.measure,
     "retries": retries.measure,
     "overhead": overhead.measure,
 }
@@ -43,8 +44,8 @@ def main(
 ) -> None:
     """Measure what flows cost on two worker processes, beside the same in raw Dask.
 
-    NAME is static_graphs, mapped, retries or overhead; all of them unless given. The
-    exit code is 1 if a bar is missed.
+    NAME is static_graphs, mapped, submits, retries or overhead; all of them
+    unless given. The exit code is 1 if a bar is missed.
     """
     click.echo(text_row(HEADINGS))
     lines = []
@@ -101,8 +102,8 @@ def caption() -> str:
     return (
         f"Python {found['python']}, dask {found['dask']}, distributed "
         f"{found['distributed']}, {found['cpus']} CPUs; two worker processes of one "
-        "thread each. Medians of measurements in turns; the ratio is the median of "
-        "the ratios of neighbours."
+        "thread each unless a line says otherwise. Medians of measurements in turns; "
+        "the ratio is the median of the ratios of neighbours."
     )
 
 
