@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import click
 
-from benchmarks import mapped, overhead, retries, static_graphs, submits
+from benchmarks import mapped, overhead, retries, scale, static_graphs, submits
 from benchmarks.bench import Bench, open_bench
 from benchmarks.comparison import Measurement
 from benchmarks.table import BEGIN, HEADINGS, cells, inserted, markdown, text_row
@@ -24,6 +24,7 @@ TOPICS: Final[dict[str, Topic]] = {
     "static_graphs": static_graphs.measure,
     "mapped": mapped.measure,
     "submits": submits.measure,
+    "scale": scale.measure,
     "retries": retries.measure,
     "overhead": overhead.measure,
 }
@@ -44,7 +45,7 @@ def main(
 ) -> None:
     """Measure what flows cost on two worker processes, beside the same in raw Dask.
 
-    NAME is static_graphs, mapped, submits, retries or overhead; all of them
+    NAME is static_graphs, mapped, submits, scale, retries or overhead; all of them
     unless given. The exit code is 1 if a bar is missed.
     """
     click.echo(text_row(HEADINGS))
