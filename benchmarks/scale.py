@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -225,6 +226,7 @@ def peak_of_client_map(address: str, count: int) -> float:
     flatters the peer.
     """
     with Client(address) as client:  # type: ignore[no-untyped-call]
+        warnings.simplefilter("ignore")  # Dask's advice on the size of this graph
         futures = client.map(lambda x: None, range(count), pure=False)
         client.gather(futures[: max(count // 100, 1)])
         if client.run_on_scheduler(count_tasks) < count:
