@@ -107,7 +107,7 @@ def measure_long(bench: Bench) -> Measurement:
     durations = [duration] * count
     ideal = sum(durations) / THREADS
     pairs = tuple(
-        Pair(time_flow(bench, durations), ideal) for _ in range(bench.choose(3, 1))
+        Pair(time_flow(bench, durations), ideal) for _ in range(bench.choose(5, 1))
     )
     what = f"{count} children of {duration:g} s on {THREADS} threads; peer: ideal"
     return Measurement(what, "s", pairs, LONG_BAR)
