@@ -10,10 +10,10 @@ CENSUS := census.html
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types bench clean
+.PHONY: help demo test lint types bench bench-peers clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## Run the census of the standard library and write census.html
 	$(BIN)/python examples/stdlib_census.py --out $(CENSUS)
@@ -32,8 +32,12 @@ types: $(READY) ## Check the types of the package
 bench: $(READY) ## Measure what flows cost beside raw Dask; fails if a bar is missed
 	$(BIN)/python -m benchmarks
 
-clean: ## Remove the environment, caches and the demo's result
-	rm -rf $(VENV) build dist *.egg-info $(CENSUS)
+# Prefect 1.4.1 needs Python 3.8 or 3.9: found by its name, or given as PEER_PYTHON=...
+bench-peers: $(READY) ## Compare with Prefect 1 and 3, in environments below .peers
+	$(BIN)/python -m benchmarks peers
+
+clean: ## Remove the environments, caches and the demo's result
+	rm -rf $(VENV) .peers build dist *.egg-info $(CENSUS)
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis dask-scratch-space
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

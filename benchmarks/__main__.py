@@ -13,9 +13,10 @@ from typing import Any, Final
 
 import click
 
-from benchmarks import mapped, overhead, retries, static_graphs
+from benchmarks import mapped, overhead, retries, scale, static_graphs, submits
 from benchmarks.bench import Bench, open_bench
 from benchmarks.comparison import Measurement
+from benchmarks.peers import measure as peers
 from benchmarks.table import BEGIN, HEADINGS, cells, inserted, markdown, text_row
 
 Topic = Callable[[Bench], Iterator[Measurement]]
@@ -23,13 +24,18 @@ Topic = Callable[[Bench], Iterator[Measurement]]
 TOPICS: Final[dict[str, Topic]] = {
     "static_graphs": static_graphs.measure,
     "mapped": mapped.measure,
+    "submits": submits.measure,
+    "scale": scale.measure,
     "retries": retries.measure,
     "overhead": overhead.measure,
 }
+#: Measured only if named: they install other packages first.
+ON_REQUEST: Final[dict[str, Topic]] = {"peers": peers.measure}
+EVERY: Final = {**TOPICS, **ON_REQUEST}
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("names", nargs=-1, type=click.Choice(list(TOPICS)), metavar="[NAME]...")
+@click.argument("names", nargs=-1, type=click.Choice(list(EVERY)), metavar="[NAME]...")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all.")
 @click.option(
     "--markdown",
@@ -43,8 +49,9 @@ def main(
 ) -> None:
     """Measure what flows cost on two worker processes, beside the same in raw Dask.
 
-    NAME is static_graphs, mapped, retries or overhead; all of them unless given. The
-    exit code is 1 if a bar is missed.
+    NAME is static_graphs, mapped, submits, scale, retries or overhead; all of them
+    unless given. With NAME peers, Prefect 1.4.1 and Prefect 3 are installed below the
+    folder .peers and measured. The exit code is 1 if a bar is missed.
     """
     click.echo(text_row(HEADINGS))
     lines = []
@@ -64,7 +71,7 @@ def measurements(names: Sequence[str], quick: bool) -> Iterator[Measurement]:
     """Lines of the table, as they come."""
     with open_bench(quick) as bench:
         for name in names:
-            for line in TOPICS[name](bench):
+            for line in EVERY[name](bench):
                 # Small sizes say nothing about the costs of large ones.
                 yield line.without_obligation() if quick else line
 
@@ -101,8 +108,8 @@ def caption() -> str:
     return (
         f"Python {found['python']}, dask {found['dask']}, distributed "
         f"{found['distributed']}, {found['cpus']} CPUs; two worker processes of one "
-        "thread each. Medians of measurements in turns; the ratio is the median of "
-        "the ratios of neighbours."
+        "thread each unless a line says otherwise. Medians of measurements in turns; "
+        "the ratio is the median of the ratios of neighbours."
     )
 
 

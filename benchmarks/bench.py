@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from distributed import LocalCluster
+from distributed.deploy.subprocess import SubprocessCluster
 
-from prefect_dask_core import DaskTaskRunner
+from benchmarks.processes import count_tasks
+from prefect_dask_core import DaskTaskRunner, Flow, Task
 
 #: Seconds that a scheduler is given to forget the work of the side before.
 PATIENCE: Final = 60.0
+#: How the setting of Dask is spelt that says how long its logs are.
+LOG_LENGTH: Final = "DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH"
 
 Size = TypeVar("Size")
 
@@ -63,13 +68,22 @@ class Bench:
                 )
             time.sleep(0.01)
 
+    def warm_up(self) -> None:
+        """Let the workers import what a flow needs."""
+        with Flow("warm up") as flow:
+            Task(abs, name="warm up").map(list(range(100)))
+        flow.run(task_runner=self.runner)
+        self.settle()
+
 
 @contextlib.contextmanager
-def open_bench(quick: bool, threads_per_worker: int = 1) -> Iterator[Bench]:
-    """A bench on two worker processes of this machine, as long as it is open."""
+def open_bench(
+    quick: bool, threads_per_worker: int = 1, workers: int = 2
+) -> Iterator[Bench]:
+    """A bench on worker processes of this machine, as long as it is open."""
     with (
         LocalCluster(  # type: ignore[no-untyped-call]
-            n_workers=2,
+            n_workers=workers,
             threads_per_worker=threads_per_worker,
             processes=True,
             dashboard_address=":0",
@@ -79,6 +93,37 @@ def open_bench(quick: bool, threads_per_worker: int = 1) -> Iterator[Bench]:
         yield Bench(runner, quick)
 
 
-def count_tasks(dask_scheduler: Any = None) -> int:
-    """Number of tasks a scheduler holds; runs there."""
-    return len(dask_scheduler.tasks)
+@contextlib.contextmanager
+def open_apart(log_length: int | None = None) -> Iterator[str]:
+    """Address of a scheduler in a process of its own, with two workers.
+
+    A `LocalCluster` runs its scheduler in the process of the client, where nobody can
+    tell whose memory is whose.
+
+    Parameters
+    ----------
+    log_length : int, optional
+        Messages and transitions that Dask keeps of late, each in a log of its own;
+        1,000 unless given.
+    """
+    with contextlib.ExitStack() as stack:
+        if log_length is not None:
+            stack.enter_context(_variable(LOG_LENGTH, str(log_length)))
+        cluster = stack.enter_context(
+            SubprocessCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")
+        )
+        yield cluster.scheduler_address
+
+
+@contextlib.contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    """An environment variable, for processes that are started meanwhile."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

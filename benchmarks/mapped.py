@@ -1,13 +1,16 @@
-"""Mapped tasks: many tiny children beside `client.map`, and long ones beside no cost.
+"""Mapped tasks: children that are tiny, long, or unlike each other.
 
-The list that is mapped over is made by a task, so its length is known only at run
-time, and a reduce follows.
+The list that tiny children are mapped over is made by a task, so its length is known
+only at run time, and a reduce follows.
 """
 
 from __future__ import annotations
 
+import math
+import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Final
 
 from benchmarks.bench import Bench, open_bench
@@ -15,16 +18,22 @@ from benchmarks.comparison import Bar, Measurement, Pair, in_turns, seconds
 from prefect_dask_core import Flow, Task
 
 #: Children per second, by those of `client.map`.
-RATE_GOAL: Final = Bar("ratio", 150, at_least=True, binding=False)
-MICROSECONDS_GOAL: Final = Bar("ours", 10, binding=False)
-LONG_GOAL: Final = Bar("ratio", 1.05, binding=False)
+RATE_BAR: Final = Bar("ratio", 150, at_least=True)
+MICROSECONDS_BAR: Final = Bar("ours", 10)
+LONG_BAR: Final = Bar("ratio", 1.05)
+HEAVY_TAILED_BAR: Final = Bar("ratio", 1.05)
+GROWING_BAR: Final = Bar("ratio", 1.10)
+#: Of the two workers that children which take their time run on.
+THREADS: Final = 4
 
 
 def measure(bench: Bench) -> Iterator[Measurement]:
-    """Tiny children on two threads, then long ones on four."""
+    """Tiny children on two threads, then such as take their time on four."""
     yield from measure_tiny(bench)
-    with open_bench(bench.quick, threads_per_worker=2) as wider:
+    with open_bench(bench.quick, threads_per_worker=THREADS // 2) as wider:
+        wider.warm_up()
         yield measure_long(wider)
+        yield from measure_uneven(wider)
 
 
 # -- tiny ----------------------------------------------------------------------------
@@ -47,32 +56,41 @@ def count_of(children: list[None]) -> int:
 def measure_tiny(bench: Bench) -> Iterator[Measurement]:
     """No-op children, as a rate and as a cost."""
     ours, theirs = bench.choose((100_000, 5_000), (2_000, 200))
+    rates = in_turns(
+        partial(rate_of_flow, bench, ours),
+        partial(rate_of_client_map, bench, theirs),
+        bench.choose(4, 1),
+    )
+    what = f"{ours:,} no-op children and a reduce; peer: client.map of {theirs:,}"
+    yield Measurement(what, "children per s", rates, RATE_BAR)
+    costs = tuple(Pair(1e6 / o, 1e6 / p) for o, p in rates if p is not None)
+    yield Measurement("  the same as a cost", "µs per child", costs, MICROSECONDS_BAR)
+
+
+def rate_of_flow(bench: Bench, count: int) -> float:
+    """Children per second of a flow that makes a list, maps over it, and reduces."""
     with Flow("tiny children") as flow:
-        total = Task(count_of)(Task(nothing).map(Task(numbers)(ours)))
+        total = Task(count_of)(Task(nothing).map(Task(numbers)(count)))
 
     def run() -> None:
         state = flow.run(task_runner=bench.runner)
-        if state[total].result() != ours:
-            raise RuntimeError(f"the flow did not run {ours} children: {state!r}")
+        if state[total].result() != count:
+            raise RuntimeError(f"the flow did not run {count} children: {state!r}")
 
-    def run_raw() -> None:
-        futures = bench.client.map(nothing, range(theirs), pure=False)
-        if len(bench.client.gather(futures)) != theirs:
-            raise RuntimeError(f"client.map did not run {theirs} tasks")
+    bench.settle()
+    return count / seconds(run)
 
-    def our_rate() -> float:
-        bench.settle()
-        return ours / seconds(run)
 
-    def their_rate() -> float:
-        bench.settle()
-        return theirs / seconds(run_raw)
+def rate_of_client_map(bench: Bench, count: int) -> float:
+    """Tasks per second of `client.map` and `gather`."""
 
-    rates = in_turns(our_rate, their_rate, bench.choose(4, 1))
-    what = f"{ours:,} no-op children and a reduce; peer: client.map of {theirs:,}"
-    yield Measurement(what, "children per s", rates, RATE_GOAL)
-    costs = tuple(Pair(1e6 / o, 1e6 / p) for o, p in rates if p is not None)
-    yield Measurement("  the same as a cost", "µs per child", costs, MICROSECONDS_GOAL)
+    def run() -> None:
+        futures = bench.client.map(nothing, range(count), pure=False)
+        if len(bench.client.gather(futures)) != count:
+            raise RuntimeError(f"client.map did not run {count} tasks")
+
+    bench.settle()
+    return count / seconds(run)
 
 
 # -- long ----------------------------------------------------------------------------
@@ -85,19 +103,89 @@ def pause(duration: float) -> None:
 
 def measure_long(bench: Bench) -> Measurement:
     """Children so long that every second of waste shows."""
-    count, duration, threads = bench.choose(64, 8), bench.choose(0.25, 0.05), 4
-    with Flow("long children") as flow:
-        children = Task(pause).map([duration] * count)
-    ideal = count * duration / threads
+    count, duration = bench.choose(64, 8), bench.choose(0.25, 0.05)
+    durations = [duration] * count
+    ideal = sum(durations) / THREADS
+    pairs = tuple(
+        Pair(time_flow(bench, durations), ideal) for _ in range(bench.choose(5, 1))
+    )
+    what = f"{count} children of {duration:g} s on {THREADS} threads; peer: ideal"
+    return Measurement(what, "s", pairs, LONG_BAR)
 
-    def run() -> None:
-        state = flow.run(task_runner=bench.runner)
-        if not state[children].is_successful():
-            raise RuntimeError(f"not every child succeeded: {state!r}")
 
-    pairs = []
-    for _ in range(bench.choose(3, 1)):
-        bench.settle()
-        pairs.append(Pair(seconds(run), ideal))
-    what = f"{count} children of {duration:g} s on {threads} threads; peer: ideal"
-    return Measurement(what, "s", tuple(pairs), LONG_GOAL)
+def time_flow(bench: Bench, durations: Sequence[float]) -> float:
+    """Seconds of a flow whose children take some time each."""
+    with Flow("pauses") as flow:
+        children = Task(pause).map(durations)
+    bench.settle()
+    begin = time.perf_counter()
+    state = flow.run(task_runner=bench.runner)
+    took = time.perf_counter() - begin
+    if not state[children].is_successful():
+        raise RuntimeError(f"not every child succeeded: {state!r}")
+    return took
+
+
+def time_raw(bench: Bench, durations: Sequence[float]) -> float:
+    """Seconds of the same in `client.map`."""
+    client = bench.client
+    bench.settle()
+    return seconds(lambda: client.gather(client.map(pause, durations, pure=False)))
+
+
+# -- unlike each other -----------------------------------------------------------------
+
+
+def measure_uneven(bench: Bench) -> Iterator[Measurement]:
+    """Children whose durations no first look at them foretells."""
+    count = bench.choose(2_000, 100)
+    kinds = (
+        ("log-normal", heavy_tailed(count), HEAVY_TAILED_BAR),
+        ("1,000-fold growing", growing(count), GROWING_BAR),
+    )
+    for kind, durations, bar in kinds:
+        pairs = in_turns(
+            partial(time_flow, bench, durations),
+            partial(time_raw, bench, durations),
+            rounds=bench.choose(3, 1),
+            warm_up=0,
+        )
+        what = f"{count:,} children, {kind} durations; peer: client.map"
+        yield Measurement(what, "s", pairs, bar)
+
+
+def heavy_tailed(count: int, mean: float = 0.02, sigma: float = 1.5) -> list[float]:
+    """Log-normal durations in seconds; always the same ones.
+
+    Examples
+    --------
+    >>> found = heavy_tailed(2_000)
+    >>> 0.018 < sum(found) / 2_000 < 0.022, max(found) > 20 * 0.02
+    (True, True)
+    """
+    chance = random.Random(1)
+    # The mean of a log-normal distribution is exp(mu + sigma ** 2 / 2).
+    mu = math.log(mean) - sigma**2 / 2
+    return [chance.lognormvariate(mu, sigma) for _ in range(count)]
+
+
+def growing(count: int, mean: float = 0.01, factor: float = 1000.0) -> list[float]:
+    """Durations in seconds that grow along the index, by a factor in all.
+
+    Each is up to a fifth off the curve; always the same ones.
+
+    Examples
+    --------
+    >>> found = growing(2_000)
+    >>> 0.0095 < sum(found) / 2_000 < 0.0105
+    True
+    >>> 600 < found[-1] / found[0] < 1500
+    True
+    """
+    chance = random.Random(1)
+    # The mean of an exponential from 1 to `factor` is (factor - 1) / log(factor).
+    first = mean * math.log(factor) / (factor - 1)
+    return [
+        first * factor ** (i / max(count - 1, 1)) * chance.uniform(0.8, 1.2)
+        for i in range(count)
+    ]
