@@ -54,6 +54,7 @@ from prefect_dask_core.errors import (
     UnpicklableTaskError,
 )
 from prefect_dask_core.runners._private import (
+    TOPIC_PREFIX,
     find_blamed,
     forget_topic,
     outside_the_pool,
@@ -360,7 +361,7 @@ class _DaskRun:
         self._client = client
         self._own_client = own_client
         self._driver = driver
-        self._topic = f"prefect-dask-core-{run_id}"
+        self._topic = f"{TOPIC_PREFIX}{run_id}"
         record = RunRecord(run_id, variables, self._topic, home_bytes())
         self._builder = GraphBuilder(record, run_on_worker)
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()

@@ -10,7 +10,7 @@ from distributed import Worker, get_worker, rejoin, secede
 
 from prefect_dask_core.engine.block import Block, BlockReport, run_block
 from prefect_dask_core.engine.compile import RunRecord
-from prefect_dask_core.engine.effects import AsyncCalls
+from prefect_dask_core.engine.effects import Answer, AsyncCalls, Call
 from prefect_dask_core.engine.feeds import Items, StaleInput, is_success, leanest
 from prefect_dask_core.engine.packing import load_small, unpack
 from prefect_dask_core.errors import InternalError, PrefectDaskCoreError
@@ -38,6 +38,20 @@ class WorkerShell(ThreadShell):
 
     def __init__(self) -> None:
         self._has_left = False
+        self._returns = False
+
+    def call(self, call: Call) -> Answer:
+        """Call user code, in a place of the pool."""
+        if self._returns:
+            self._has_left = self._returns = False
+            rejoin()
+        return super().call(call)
+
+    def lend_place(self) -> None:
+        """Let the worker start something else until the body beside has ended."""
+        if not self._has_left:
+            self._leave_pool()
+            self._returns = self._has_left
 
     def wait(self, until: float) -> None:
         """Wait outside of the worker's thread pool."""
