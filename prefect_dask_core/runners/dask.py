@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from dask.base import get_annotations
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from distributed import (
     Client,
@@ -489,16 +490,23 @@ class _DaskRun:
 
         Layers also because a bare dict is tokenized first, task by task.
         """
-        groups: dict[str, tuple[Mapping[str, Any], list[Assignment]]] = {}
+        groups: dict[str, tuple[Mapping[str, Any], dict[Any, Any]]] = {"": ({}, {})}
+        around = get_annotations()
+        # In their order, because a block refers to the keys of those before it.
         for assignment in assignments:
             found = assignment.annotations
+            if around:
+                found = {**around, **found}
             label = repr(sorted(found.items())) if found else ""
-            groups.setdefault(label, (found, []))[1].append(assignment)
+            _, graph = groups.setdefault(label, (found, {}))
+            # What several blocks share is bound to no place.
+            self._builder.add(assignment, graph, groups[""][1])
         layers = {
             f"{self._topic}-{number}": MaterializedLayer(
-                self._builder.graph(members), annotations=dict(annotations) or None
+                graph, annotations=dict(annotations) or None
             )
-            for number, (annotations, members) in enumerate(groups.values())
+            for number, (annotations, graph) in enumerate(groups.values())
+            if graph
         }
         return HighLevelGraph(layers, {name: set() for name in layers})
 
@@ -602,7 +610,7 @@ class _DaskSession(_DaskRun):
     def _sendable(self, assignment: Assignment) -> Assignment:
         """A block, or one that has failed in the place of one that cannot travel."""
         try:
-            self._builder.graph([assignment])
+            self._builder.add(assignment, {}, {})
             return assignment
         except UnpicklableTaskError as error:
             block = assignment.block
