@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from distributed import Client, rejoin, secede
+from distributed.client import _current_client
 from distributed.worker import thread_state  # type: ignore[attr-defined]
 
 #: What the topics of runs begin with.
@@ -62,6 +63,19 @@ def outside_the_pool() -> Iterator[None]:
     finally:
         if seceded:
             rejoin()
+
+
+@contextlib.contextmanager
+def current_client(client: Client) -> Iterator[None]:
+    """Let a client be the current one of this thread or asyncio task.
+
+    Not by `Client.as_current`, which sets `dask.config` for all threads.
+    """
+    token = _current_client.set(client)
+    try:
+        yield
+    finally:
+        _current_client.reset(token)
 
 
 def forget_topic(client: Client, topic: str) -> None:

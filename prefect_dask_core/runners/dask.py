@@ -309,14 +309,14 @@ that runs already is not made; give one of them.
         sessions, which share it.
         """
         stack = contextlib.ExitStack()
-        client, own_client = stack.enter_context(self._borrowed())
+        client, own_client = stack.enter_context(self.borrowed())
         driver = GrowingDriver(name)
         kept = of_the_session(variables)
         engine = _DaskSession(client, driver, kept, run_id, own_client, stack)
         return DrivenSession(run_id, driver, engine)
 
     @contextlib.contextmanager
-    def _borrowed(self) -> Iterator[tuple[Client, bool]]:
+    def borrowed(self) -> Iterator[tuple[Client, bool]]:
         """The client of the open runner, or one that is shared by all who borrow it."""
         if self._open is not None:
             yield self.client, self._own_client
