@@ -53,12 +53,18 @@ class RunRecord(NamedTuple):
         Where workers report.
     home_bytes : int
         Values up to this size travel home with the report of their block.
+    log_process : str
+        Process whose workers send no logs, because the client is there.
+    log_level : int
+        The least level of logs that the client takes in.
     """
 
     run_id: str
     variables: Mapping[str, Any]
     topic: str
     home_bytes: int
+    log_process: str = ""
+    log_level: int = 0
 
 
 class GraphBuilder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import importlib
+import logging
 import pickle
 import queue
 import threading
@@ -63,10 +64,14 @@ from prefect_dask_core.runners._private import (
 from prefect_dask_core.runners.base import FlowRun
 from prefect_dask_core.runners.driven import DrivenSession, of_the_session
 from prefect_dask_core.runners.home import PlainReport
+from prefect_dask_core.runners.logs import LOGS
 from prefect_dask_core.runners.preflight import check_workers
+from prefect_dask_core.runners.run_logger import Outlet
 from prefect_dask_core.runners.worker import ADVANCED, DONE, PLAIN, run_on_worker
 from prefect_dask_core.states import Failed, State
 from prefect_dask_core.tasks import Task
+
+_LOGGER: Final = logging.getLogger(__name__)
 
 #: Seconds between two looks at the futures and the size of the cluster.
 LOOK_EVERY: Final = 0.5
@@ -363,7 +368,15 @@ class _DaskRun:
         self._own_client = own_client
         self._driver = driver
         self._topic = f"{TOPIC_PREFIX}{run_id}"
-        record = RunRecord(run_id, variables, self._topic, home_bytes())
+        self._outlet = Outlet()
+        record = RunRecord(
+            run_id,
+            variables,
+            self._topic,
+            home_bytes(),
+            self._outlet.process,
+            self._outlet.level,
+        )
         self._builder = GraphBuilder(record, run_on_worker)
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._futures: dict[int, Future[Any]] = {}
@@ -422,11 +435,21 @@ class _DaskRun:
                 self._rest(rest)
             message = self._messages.get(timeout=LOOK_EVERY)
             while True:
-                told = isinstance(message, tuple)
-                yield _event_of(message) if told else message
+                if not isinstance(message, tuple):
+                    yield message
+                elif message[1][0] == LOGS:
+                    self._take_logs(message[1][1])
+                else:
+                    yield _event_of(message)
                 message = self._messages.get_nowait()
         except queue.Empty:
             self._drained = time.monotonic()
+
+    def _take_logs(self, blobs: Sequence[bytes]) -> None:
+        try:
+            self._outlet.take(blobs)
+        except Exception:  # of a handler or filter of the user's
+            _LOGGER.exception("logs of task runs could not be handled")
 
     def _look(self) -> Iterator[Event]:
         """What no report tells: workers that came, and blocks that were lost."""
@@ -537,8 +560,17 @@ class _DaskRun:
                 return values
         return None
 
+    def _drain_logs(self) -> None:
+        """Take in what came after the last event that mattered."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                message = self._messages.get_nowait()
+                if isinstance(message, tuple) and message[1][0] == LOGS:
+                    self._take_logs(message[1][1])
+
     def _clean_up(self) -> None:
         self._futures.clear()
+        self._drain_logs()
         if self._client.status != "running":
             return
         with contextlib.suppress(Exception):  # the scheduler may be gone by now

@@ -23,6 +23,8 @@ from prefect_dask_core.runners.home import (
     plain_report,
     refuse_unpicklable,
 )
+from prefect_dask_core.runners.logs import COLLECTOR
+from prefect_dask_core.runners.run_logger import collector_here
 from prefect_dask_core.runners.shell import ThreadShell
 
 #: Kinds of messages on the topic of a run.
@@ -93,7 +95,12 @@ def run_on_worker(
     worker = get_worker()
     block, run = _load(worker, header, inline, record, arguments)
 
+    collector = collector_here(worker, run.topic, run.log_process, run.log_level)
+    token = COLLECTOR.set(collector)
+
     def tell(kind: str, message: Any) -> None:
+        if collector is not None:
+            collector.flush()  # logs go before the report of what has logged them
         worker.log_event(run.topic, (kind, message))
 
     def advanced(report: BlockReport) -> None:
@@ -135,6 +142,8 @@ def run_on_worker(
             f"running block {block.number} ({names}) failed outside of the user's "
             f"code: {type(error).__name__}: {error}"
         ) from error
+    finally:
+        COLLECTOR.reset(token)
     return result
 
 
