@@ -47,6 +47,7 @@ from prefect_dask_core.run_contexts import (
     get_run_context,
     get_run_logger,
 )
+from prefect_dask_core.runners.clients import get_async_dask_client, get_dask_client
 from prefect_dask_core.runners.dask import DaskTaskRunner
 from prefect_dask_core.runners.sequential import SequentialTaskRunner
 from prefect_dask_core.runners.threads import ThreadPoolTaskRunner
@@ -91,6 +92,8 @@ __all__ = [
     "exponential_backoff",
     "flatten",
     "flow",
+    "get_async_dask_client",
+    "get_dask_client",
     "get_run_context",
     "get_run_logger",
     "group",

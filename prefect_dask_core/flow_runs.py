@@ -104,6 +104,8 @@ class FunctionRun:
     parent: Mapping[str, Any] = field(default_factory=dict)
     state: State = field(default_factory=Pending)
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    #: What the function returned, so that its values are there at the end.
+    returned: Any = None
 
     @property
     def options(self) -> FlowOptions:
@@ -315,6 +317,7 @@ def _outcome(run: FunctionRun, answer: Any) -> Steps[State]:
     """State that the answer of the function means."""
     assert run.scope is not None
     if isinstance(answer, Returned):
+        run.returned = answer.value
         try:
             state: State = yield Blocking(partial(returned_state, answer.value))
         except Exception as error:  # of a future that was returned
@@ -350,6 +353,7 @@ def _close(run: FunctionRun, body: dict[str, Any], state: State) -> Steps[State]
     scope = run.scope
     assert scope is not None
     states = yield Blocking(scope.close)
+    run.returned = None
     if not state.is_final() and not state.is_paused():
         # Made by hand, and not by a run; it says so.
         _LOGGER.warning("flow run %r returned the state %r", run.name, state)

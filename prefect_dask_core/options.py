@@ -114,7 +114,8 @@ class TaskOptions:
         Stands for the value of the task while its flow is drawn.
     annotations : mapping of str to object, optional
         Dask annotations of the runs: ``resources``, ``priority``, ``workers``,
-        ``retries``, ``allow_other_workers``.
+        ``retries``, ``allow_other_workers``. They go before those of a surrounding
+        `dask.annotate`, and count on a Dask runner only.
     asset_deps : iterable of Asset or str
         Assets that the task reads, besides those of the tasks above it.
     cache_policy, cache_key_fn : object, optional

@@ -633,3 +633,9 @@ def test_prints_are_logged_if_the_flow_says_so(caplog, capsys):
     assert "Flow 'body': from the flow" in caplog.messages
     assert "Task 'loud-0': from the task" in caplog.messages
     assert capsys.readouterr().out == "on the terminal\n"
+
+
+@pytest.mark.parametrize("last", [double, fail])
+def test_values_of_what_is_returned_stay_with_the_states(flow_runner, last):
+    state = state_of(lambda: [double.submit(1), last.submit(2)], flow_runner)
+    assert state.states["double-0"].result() == 2

@@ -81,8 +81,9 @@ ONE_COMPLETED: Final = Tally(1, 1, 0, 0, 1, ())
 
 #: What stands for the value of a child whose value is elsewhere.
 NOT_KEPT = (
-    "the value was used on its worker and not kept; name the task in "
-    "flow.run(return_tasks=[...]) to bring its values home."
+    "the value was used on its worker and not kept; to have it afterwards, name the "
+    "task in flow.run(return_tasks=[...]), or hold or return its future where the flow "
+    "is a function."
 )
 
 

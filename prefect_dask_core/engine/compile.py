@@ -53,12 +53,18 @@ class RunRecord(NamedTuple):
         Where workers report.
     home_bytes : int
         Values up to this size travel home with the report of their block.
+    log_process : str
+        Process whose workers send no logs, because the client is there.
+    log_level : int
+        The least level of logs that the client takes in.
     """
 
     run_id: str
     variables: Mapping[str, Any]
     topic: str
     home_bytes: int
+    log_process: str = ""
+    log_level: int = 0
 
 
 class GraphBuilder:
@@ -88,10 +94,11 @@ class GraphBuilder:
         """Graph of some blocks; it may refer to keys of earlier graphs."""
         graph: Graph = {}
         for assignment in assignments:
-            self._add(graph, assignment)
+            self.add(assignment, graph, graph)
         return graph
 
-    def _add(self, graph: Graph, assignment: Assignment) -> None:
+    def add(self, assignment: Assignment, graph: Graph, shared: Graph) -> None:
+        """Add a block to a graph, and what it shares with others to another."""
         block = assignment.block
         name = block_name([step.task.name for step in block.steps])
         key = (f"{name}-{self._suffix}", block.number)
@@ -102,10 +109,10 @@ class GraphBuilder:
             return
         packed = self.packer.pack(block, len(assignment.reads))
         arguments = [TaskRef(self._keys[number]) for number in assignment.reads]
-        arguments += [self._place(graph, blob) for blob in packed.shared]
+        arguments += [self._place(shared, blob) for blob in packed.shared]
         record: Any = self._record
         if len(record) >= OWN_KEY_BYTES:
-            record = self._place(graph, record)
+            record = self._place(shared, record)
         graph[key] = GraphTask(
             key, self._target, packed.header, packed.inline, record, *arguments
         )
@@ -161,7 +168,8 @@ class FlowCollection(DaskMethodsMixin):
     -----
     Whatever computes it brings all values home. Waits between attempts hold their
     thread. What belongs to a run and not to a task is left out: state handlers of the
-    flow, and values cached by earlier runs.
+    flow, and values cached by earlier runs. Dask annotations of tasks are left out too:
+    those of a `dask.annotate` block around the computation hold for all of it.
     """
 
     def __init__(

@@ -235,8 +235,11 @@ def plan_flow(
                 tuple(inputs),
                 mapped=any(item.mapped for item in inputs),
                 constant=isinstance(task, Constant),
+                annotations=task.annotations,
             )
         )
+    if any(node.annotations for node in nodes):
+        nodes = _with_those_of_readers(nodes, dependents)
     return Plan(
         name,
         tuple(nodes),
@@ -246,6 +249,22 @@ def plan_flow(
         frozenset(flat),
         frozenset(number[task] for task in reference),
     )
+
+
+def _with_those_of_readers(
+    nodes: Sequence[Node], dependents: Sequence[Sequence[int]]
+) -> list[Node]:
+    """Nodes of which collections made for an argument run where their reader does.
+
+    Else the collection would not share a block with it.
+    """
+    found = list(nodes)
+    for node in reversed(nodes):
+        readers = dependents[node.index]
+        if node.task.auto_generated and len(readers) == 1:
+            theirs = found[readers[0]].annotations
+            found[node.index] = replace(node, annotations=theirs)
+    return found
 
 
 #: Context variable of a flow run: where tasks without a result keep their values. It

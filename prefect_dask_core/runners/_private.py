@@ -8,10 +8,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, Final
 
 from distributed import Client, rejoin, secede
+from distributed.client import _current_client
 from distributed.worker import thread_state  # type: ignore[attr-defined]
+
+#: What the topics of runs begin with.
+TOPIC_PREFIX: Final = "prefect-dask-core-"
+#: Seconds after the end of a run at which its topic is looked for once more.
+SWEPT_AFTER: Final = 10.0
+
+#: Gives the place of the worker's thread away, for a thread that runs beside it.
+LEND: Final[ContextVar[Callable[[], None] | None]] = ContextVar(
+    "prefect_dask_core.lend", default=None
+)
 
 
 def carry_thread_state() -> Callable[[], None]:
@@ -35,10 +47,14 @@ def carry_thread_state() -> Callable[[], None]:
 def outside_the_pool() -> Iterator[None]:
     """Give the thread of a task back to its worker while the task waits for others.
 
-    Elsewhere, and in a thread beside the worker's, nothing happens.
+    A thread beside the worker's gives that one's place away, until its body has ended.
+    Elsewhere nothing happens.
     """
     seceded = False
-    if getattr(thread_state, "key", None) is not None:
+    lend = LEND.get()
+    if lend is not None:
+        lend()
+    elif getattr(thread_state, "key", None) is not None:
         with contextlib.suppress(Exception):  # not a thread of the pool
             secede()
             seceded = True
@@ -47,6 +63,19 @@ def outside_the_pool() -> Iterator[None]:
     finally:
         if seceded:
             rejoin()
+
+
+@contextlib.contextmanager
+def current_client(client: Client) -> Iterator[None]:
+    """Let a client be the current one of this thread or asyncio task.
+
+    Not by `Client.as_current`, which sets `dask.config` for all threads.
+    """
+    token = _current_client.set(client)
+    try:
+        yield
+    finally:
+        _current_client.reset(token)
 
 
 def forget_topic(client: Client, topic: str) -> None:
@@ -68,6 +97,18 @@ async def _forget(topic: str, dask_scheduler: Any = None) -> None:
         # The subscription, which goes another way, may arrive after this.
         await asyncio.sleep(0.01)
     topics.pop(topic, None)
+    _sweep(dask_scheduler)
+    # A run that was stopped has bodies that still run, and blocks that report.
+    asyncio.get_running_loop().call_later(SWEPT_AFTER, _sweep, dask_scheduler)
+
+
+def _sweep(scheduler: Any) -> None:
+    """Drop topics of runs that nobody listens to: late reports have put them anew."""
+    topics = scheduler._broker._topics
+    for name in list(topics):
+        nobody = topics[name].subscribers.isdisjoint(scheduler.clients)
+        if nobody and name.startswith(TOPIC_PREFIX):
+            del topics[name]
 
 
 def _ignore(event: Any) -> None:

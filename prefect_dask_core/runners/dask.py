@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import importlib
+import logging
 import pickle
 import queue
 import threading
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from dask.base import get_annotations
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from distributed import (
     Client,
@@ -55,6 +57,7 @@ from prefect_dask_core.errors import (
     UnpicklableTaskError,
 )
 from prefect_dask_core.runners._private import (
+    TOPIC_PREFIX,
     find_blamed,
     forget_topic,
     outside_the_pool,
@@ -62,7 +65,9 @@ from prefect_dask_core.runners._private import (
 from prefect_dask_core.runners.base import FlowRun
 from prefect_dask_core.runners.driven import DrivenSession, of_the_session
 from prefect_dask_core.runners.home import PlainReport
+from prefect_dask_core.runners.logs import LOGS
 from prefect_dask_core.runners.preflight import check_workers
+from prefect_dask_core.runners.run_logger import Outlet
 from prefect_dask_core.runners.worker import (
     ADVANCED,
     DONE,
@@ -72,6 +77,8 @@ from prefect_dask_core.runners.worker import (
 )
 from prefect_dask_core.states import Failed, State
 from prefect_dask_core.tasks import Task
+
+_LOGGER: Final = logging.getLogger(__name__)
 
 #: Seconds between two looks at the futures and the size of the cluster.
 LOOK_EVERY: Final = 0.5
@@ -314,14 +321,14 @@ that runs already is not made; give one of them.
         sessions, which share it.
         """
         stack = contextlib.ExitStack()
-        client, own_client = stack.enter_context(self._borrowed())
+        client, own_client = stack.enter_context(self.borrowed())
         driver = GrowingDriver(name)
         kept = of_the_session(variables)
         engine = _DaskSession(client, driver, kept, run_id, own_client, stack)
         return DrivenSession(run_id, driver, engine)
 
     @contextlib.contextmanager
-    def _borrowed(self) -> Iterator[tuple[Client, bool]]:
+    def borrowed(self) -> Iterator[tuple[Client, bool]]:
         """The client of the open runner, or one that is shared by all who borrow it."""
         if self._open is not None:
             yield self.client, self._own_client
@@ -367,8 +374,16 @@ class _DaskRun:
         self._client = client
         self._own_client = own_client
         self._driver = driver
-        self._topic = f"prefect-dask-core-{run_id}"
-        record = RunRecord(run_id, variables, self._topic, home_bytes())
+        self._topic = f"{TOPIC_PREFIX}{run_id}"
+        self._outlet = Outlet()
+        record = RunRecord(
+            run_id,
+            variables,
+            self._topic,
+            home_bytes(),
+            self._outlet.process,
+            self._outlet.level,
+        )
         self._builder = GraphBuilder(record, run_on_worker)
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._futures: dict[int, Future[Any]] = {}
@@ -427,11 +442,21 @@ class _DaskRun:
                 self._rest(rest)
             message = self._messages.get(timeout=LOOK_EVERY)
             while True:
-                told = isinstance(message, tuple)
-                yield _event_of(message) if told else message
+                if not isinstance(message, tuple):
+                    yield message
+                elif message[1][0] == LOGS:
+                    self._take_logs(message[1][1])
+                else:
+                    yield _event_of(message)
                 message = self._messages.get_nowait()
         except queue.Empty:
             self._drained = time.monotonic()
+
+    def _take_logs(self, blobs: Sequence[bytes]) -> None:
+        try:
+            self._outlet.take(blobs)
+        except Exception:  # of a handler or filter of the user's
+            _LOGGER.exception("logs of task runs could not be handled")
 
     def _look(self) -> Iterator[Event]:
         """What no report tells: workers that came, and blocks that were lost."""
@@ -495,16 +520,23 @@ class _DaskRun:
 
         Layers also because a bare dict is tokenized first, task by task.
         """
-        groups: dict[str, tuple[Mapping[str, Any], list[Assignment]]] = {}
+        groups: dict[str, tuple[Mapping[str, Any], dict[Any, Any]]] = {"": ({}, {})}
+        around = get_annotations()
+        # In their order, because a block refers to the keys of those before it.
         for assignment in assignments:
             found = assignment.annotations
+            if around:
+                found = {**around, **found}
             label = repr(sorted(found.items())) if found else ""
-            groups.setdefault(label, (found, []))[1].append(assignment)
+            _, graph = groups.setdefault(label, (found, {}))
+            # What several blocks share is bound to no place.
+            self._builder.add(assignment, graph, groups[""][1])
         layers = {
             f"{self._topic}-{number}": MaterializedLayer(
-                self._builder.graph(members), annotations=dict(annotations) or None
+                graph, annotations=dict(annotations) or None
             )
-            for number, (annotations, members) in enumerate(groups.values())
+            for number, (annotations, graph) in enumerate(groups.values())
+            if graph
         }
         return HighLevelGraph(layers, {name: set() for name in layers})
 
@@ -535,8 +567,17 @@ class _DaskRun:
                 return values
         return None
 
+    def _drain_logs(self) -> None:
+        """Take in what came after the last event that mattered."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                message = self._messages.get_nowait()
+                if isinstance(message, tuple) and message[1][0] == LOGS:
+                    self._take_logs(message[1][1])
+
     def _clean_up(self) -> None:
         self._futures.clear()
+        self._drain_logs()
         if self._client.status != "running":
             return
         with contextlib.suppress(Exception):  # the scheduler may be gone by now
@@ -608,7 +649,7 @@ class _DaskSession(_DaskRun):
     def _sendable(self, assignment: Assignment) -> Assignment:
         """A block, or one that has failed in the place of one that cannot travel."""
         try:
-            self._builder.graph([assignment])
+            self._builder.add(assignment, {}, {})
             return assignment
         except UnpicklableTaskError as error:
             block = assignment.block

@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import ctypes
 import inspect
+import queue
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ from prefect_dask_core.engine.effects import (
 )
 from prefect_dask_core.engine.pipeline import TaskRun
 from prefect_dask_core.engine.whole import Outcome
+from prefect_dask_core.runners._private import LEND
 from prefect_dask_core.runners.prints import are_captured, captured, released
 from prefect_dask_core.runners.run_logger import run_logger
 
@@ -110,10 +112,13 @@ class ThreadShell:
         """What a thread beside the worker's has to do before it runs user code."""
         return _nothing
 
+    def lend_place(self) -> None:
+        """Let others use this thread's place: the body beside it waits for them."""
+
     def _beside(self, call: Call) -> Answer:
         runner = _Beside(call, self.prepare_thread())
         runner.start()
-        if runner.done.wait(call.timeout) or call.timeout is None:
+        if runner.attend(call.timeout, self.lend_place) or call.timeout is None:
             return runner.answer
         # A coroutine is cancelled by its own loop; an exception raised somewhere in
         # that loop would leave it half closed.
@@ -136,11 +141,36 @@ class _Beside(threading.Thread):
         self._context = contextvars.copy_context()
         self._lock = threading.Lock()
         self._over = False
+        self._asked: queue.SimpleQueue[threading.Event | None] = queue.SimpleQueue()
         self.is_async = False
         self.done = threading.Event()
         self.answer: Answer = None
 
+    def attend(self, timeout: float | None, lend: Callable[[], None]) -> bool:
+        """Wait for the end, and do what is asked for meanwhile; whether it has ended.
+
+        Only the thread that has a place in a pool can give it away.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = None if until is None else max(0.0, until - time.monotonic())
+            try:
+                asked = self._asked.get(timeout=left)
+            except queue.Empty:
+                return self.done.is_set()
+            if asked is None:
+                return True
+            lend()
+            asked.set()
+
+    def _lend(self) -> None:
+        lent = threading.Event()
+        self._asked.put(lent)
+        # Nobody answers any more once the limit has been reached.
+        lent.wait(GRACE)
+
     def run(self) -> None:
+        self._context.run(LEND.set, self._lend)
         try:
             self._prepare()
             self.answer = self._context.run(self._invoke)
@@ -150,6 +180,7 @@ class _Beside(threading.Thread):
             pass  # it arrived after the code, on the last steps of this thread
         finally:
             self.done.set()
+            self._asked.put(None)
 
     def _invoke(self) -> Answer:
         return _invoke(self._call, self._call.timeout, self._note_async)

@@ -34,6 +34,7 @@ from prefect_dask_core.runners.base import FlowRun
 from prefect_dask_core.runners.coroutines import Coroutines
 from prefect_dask_core.runners.driven import DrivenSession
 from prefect_dask_core.runners.home import trim
+from prefect_dask_core.runners.logs import COLLECTOR
 from prefect_dask_core.runners.shell import ThreadShell
 from prefect_dask_core.states import State
 from prefect_dask_core.tasks import Task
@@ -186,6 +187,8 @@ class _Pool:
         self._held: set[int] = set()
         self._ready: list[tuple[int, Assignment]] = []
         self._closed = False
+        # Of the task in which the flow runs, if it does.
+        self._collector = COLLECTOR.get()
 
     def carry_out(self, commands: Sequence[Command]) -> None:
         """Do what the driver says."""
@@ -263,6 +266,7 @@ class _Pool:
 
     def _run(self, assignment: Assignment) -> None:
         """Run a block, then the next ones that are ready, in one thread."""
+        COLLECTOR.set(self._collector)
         while True:
             block = assignment.block
             shell = _PoolShell(self)

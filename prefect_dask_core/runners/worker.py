@@ -12,7 +12,7 @@ from distributed import Worker, get_worker, rejoin, secede
 
 from prefect_dask_core.engine.block import Block, BlockReport, run_block
 from prefect_dask_core.engine.compile import RunRecord
-from prefect_dask_core.engine.effects import AsyncCalls
+from prefect_dask_core.engine.effects import Answer, AsyncCalls, Call
 from prefect_dask_core.engine.feeds import Items, StaleInput, is_success, leanest
 from prefect_dask_core.engine.packing import load_small, unpack
 from prefect_dask_core.errors import InternalError, PrefectDaskCoreError
@@ -25,6 +25,8 @@ from prefect_dask_core.runners.home import (
     plain_report,
     refuse_unpicklable,
 )
+from prefect_dask_core.runners.logs import COLLECTOR
+from prefect_dask_core.runners.run_logger import collector_here
 from prefect_dask_core.runners.shell import ThreadShell
 
 #: Kinds of messages on the topic of a run.
@@ -46,6 +48,20 @@ class WorkerShell(ThreadShell):
 
     def __init__(self) -> None:
         self._has_left = False
+        self._returns = False
+
+    def call(self, call: Call) -> Answer:
+        """Call user code, in a place of the pool."""
+        if self._returns:
+            self._has_left = self._returns = False
+            rejoin()
+        return super().call(call)
+
+    def lend_place(self) -> None:
+        """Let the worker start something else until the body beside has ended."""
+        if not self._has_left:
+            self._leave_pool()
+            self._returns = self._has_left
 
     def wait(self, until: float) -> None:
         """Wait outside of the worker's thread pool."""
@@ -88,7 +104,12 @@ def run_on_worker(
     _settle(worker)
     block, run = _load(worker, header, inline, record, arguments)
 
+    collector = collector_here(worker, run.topic, run.log_process, run.log_level)
+    token = COLLECTOR.set(collector)
+
     def tell(kind: str, message: Any) -> None:
+        if collector is not None:
+            collector.flush()  # logs go before the report of what has logged them
         worker.log_event(run.topic, (kind, message))
 
     def advanced(report: BlockReport) -> None:
@@ -135,6 +156,8 @@ def run_on_worker(
             f"running block {block.number} ({names}) failed outside of the user's "
             f"code: {type(error).__name__}: {error}"
         ) from error
+    finally:
+        COLLECTOR.reset(token)
     return result
 
 

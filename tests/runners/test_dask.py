@@ -444,7 +444,7 @@ def test_waiting_for_a_retry_holds_no_thread_of_a_worker():
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="nested work holds its worker's thread", run=False)
+@pytest.mark.xfail(reason="only get_dask_client gives the thread back", run=False)
 @pytest.mark.parametrize("limit", [None, 60], ids=["no limit", "limit"])
 def test_futures_inside_a_task_do_not_block_a_single_thread(limit):
     @task(timeout_seconds=limit)

@@ -10,11 +10,14 @@ import queue
 import threading
 import weakref
 
-from distributed import get_client, get_worker
+import dask
+import pytest
+from distributed import Client, get_client, get_worker
 from distributed.worker import thread_state
 
 from prefect_dask_core.runners._private import (
     carry_thread_state,
+    current_client,
     find_blamed,
     forget_topic,
 )
@@ -46,6 +49,15 @@ def test_a_thread_beside_a_task_stands_in_for_its_worker(client):
     assert not isinstance(found, BaseException), found
     address, scheduler = found
     assert (address, scheduler) == (mine, client.scheduler.address)
+
+
+def test_a_client_is_the_current_one_in_a_block(client):
+    before = dask.config.get("scheduler", None)
+    with current_client(client):
+        assert Client.current() is client
+        assert dask.config.get("scheduler", None) == before
+    with pytest.raises(ValueError, match="as_current"):
+        Client.current(allow_global=False)
 
 
 def test_the_thread_state_is_a_thread_local():
