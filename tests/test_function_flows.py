@@ -639,3 +639,18 @@ def test_prints_are_logged_if_the_flow_says_so(caplog, capsys):
 def test_values_of_what_is_returned_stay_with_the_states(flow_runner, last):
     state = state_of(lambda: [double.submit(1), last.submit(2)], flow_runner)
     assert state.states["double-0"].result() == 2
+
+
+def test_the_state_of_a_flow_keeps_the_values_of_children(flow_runner):
+    @task
+    def half(x):
+        return x / 2
+
+    @flow(task_runner=flow_runner)
+    def halves():
+        return half.map([1, 2, 3])
+
+    state = halves(return_state=True)
+
+    assert state.result() == [0.5, 1.0, 1.5]
+    assert state["half-0"][1].result() == 1.0

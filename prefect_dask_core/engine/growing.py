@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from prefect_dask_core.engine.block import Block, BlockReport, Step
-from prefect_dask_core.engine.columns import COMPLETED, Segment
+from prefect_dask_core.engine.columns import COMPLETED, Children, Segment
 from prefect_dask_core.engine.driver import FINAL, WAITING, Driver
 from prefect_dask_core.engine.events import (
     Added,
@@ -205,9 +205,15 @@ class GrowingDriver(Driver):
         super()._release_blocks_of(index)
         if index in self._pinned or self._open_readers[index]:
             return
-        if self._status[index] == FINAL:
-            for segment in self.segments(index):
-                segment.values = None
+        if self._status[index] != FINAL:
+            return
+        # Copies: a state that somebody holds keeps its values.
+        if index in self._plain:
+            self._plain[index] = self._plain[index].without_values()
+        known = self._children.get(index)
+        if known is not None:
+            bare = [segment.without_values() for segment in known.segments]
+            self._children[index] = Children(len(known), bare)
 
     # -- values that are mapped over after the event ---------------------------------
 
