@@ -11,6 +11,7 @@ from prefect_dask_core import (
     Flow,
     FunctionFlow,
     SequentialTaskRunner,
+    as_completed,
     flow,
     task,
 )
@@ -639,3 +640,34 @@ def test_prints_are_logged_if_the_flow_says_so(caplog, capsys):
 def test_values_of_what_is_returned_stay_with_the_states(flow_runner, last):
     state = state_of(lambda: [double.submit(1), last.submit(2)], flow_runner)
     assert state.states["double-0"].result() == 2
+
+
+def test_a_callback_may_wait_submit_and_fail(flow_runner, caplog):
+    seen = []
+
+    def submit(future):
+        seen.append(double.submit(future.result()).result())
+
+    def wrong(future):
+        raise KeyError(future.name)
+
+    def body():
+        future, children = double.submit(1), double.map([1, 2])
+        future.add_done_callback(wrong)
+        future.add_done_callback(submit)
+        children[1].add_done_callback(submit)
+        children[0].add_done_callback(wrong)
+        return children.result()
+
+    assert run(body, flow_runner) == [2, 4]
+    assert sorted(seen) == [4, 8]
+    assert caplog.text.count("done callback") == 2
+
+
+def test_children_come_in_the_order_in_which_they_end(flow_runner):
+    def body():
+        futures = double.map(range(50))
+        found = [future.result() for future in as_completed(futures, timeout=30)]
+        return len(found), sorted(found)
+
+    assert run(body, flow_runner) == (50, [2 * n for n in range(50)])
