@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextvars
+import logging
 import queue
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final, Generic, NamedTuple, TypeVar, overload
 
 from prefect_dask_core.engine.columns import Children
@@ -19,8 +22,7 @@ from prefect_dask_core.states import State
 
 R = TypeVar("R")
 
-#: Seconds between two looks at a child: only whole nodes tell of their end.
-LOOK_EVERY: Final = 0.02
+_LOGGER: Final = logging.getLogger(__name__)
 
 
 class Handle:
@@ -144,15 +146,7 @@ class PrefectFuture(Generic[R]):
         handle = self._handle
         if self._index is None:
             return handle.session.wait([handle.node], _left(end))
-        while True:
-            if has_ended(handle.session.child_state(handle.node, self._index)):
-                return True
-            left = _left(end)
-            step = LOOK_EVERY if left is None else min(left, LOOK_EVERY)
-            if handle.session.wait([handle.node], step):
-                return True
-            if left is not None and left <= step:
-                return False
+        return handle.session.wait_child(handle.node, self._index, _left(end))
 
     def result(
         self, timeout: float | None = None, raise_on_failure: bool = True
@@ -183,17 +177,22 @@ class PrefectFuture(Generic[R]):
     def add_done_callback(self, fn: Callable[[PrefectFuture[R]], object]) -> None:
         """Call a function with this future once the run has ended; at once if it has.
 
-        A child's function is called when the whole mapped run has ended.
+        It is called in a thread of the runner's, with the context variables of now, and
+        what it raises is logged.
         """
-        handle = self._handle
         if self.done():
-            fn(self)
+            _call_back(fn, self)
             return
+        around = contextvars.copy_context()
+        self.on_end(partial(around.run, _call_back, fn, self))
 
-        def tell() -> None:
-            fn(self)
-
-        handle.session.on_final(handle.node, tell)
+    def on_end(self, tell: Callable[[], None]) -> None:
+        """Call once the run has ended, in whatever thread hears of it."""
+        handle = self._handle
+        if self._index is None:
+            handle.session.on_final(handle.node, tell)
+        else:
+            handle.session.on_child_final(handle.node, self._index, tell)
 
     def __await__(self) -> Generator[Any, None, R]:
         return self._awaited().__await__()
@@ -263,17 +262,13 @@ class FutureList(Sequence[PrefectFuture[R]], Generic[R]):
         """Number of children, waited for."""
         handle = self._handle
         assert handle is not None
-        while True:
-            found = handle.session.child_count(handle.node)
-            if found is not None:
-                return found
-            if handle.session.wait([handle.node], LOOK_EVERY):
-                found = handle.session.child_count(handle.node)
-                if found is not None:
-                    return found
-                # It ended without children, for a reason that its state tells.
-                handle.note(handle.session.state(handle.node)).result()
-                return 0
+        handle.session.wait_child(handle.node, None)
+        found = handle.session.child_count(handle.node)
+        if found is not None:
+            return found
+        # It ended without children, for a reason that its state tells.
+        handle.note(handle.session.state(handle.node)).result()
+        return 0
 
     @overload
     def __getitem__(self, index: int) -> PrefectFuture[R]: ...
@@ -482,12 +477,7 @@ def _wait_all(futures: Iterable[PrefectFuture[Any]], end: float | None) -> bool:
 
 async def until_done(future: PrefectFuture[Any]) -> None:
     """Wait for the end of a run without holding the event loop."""
-    handle, index = child_of(future)
     if future.done():
-        return
-    if index is not None:
-        while not future.done():
-            await asyncio.sleep(LOOK_EVERY)
         return
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
@@ -495,7 +485,7 @@ async def until_done(future: PrefectFuture[Any]) -> None:
     def tell() -> None:
         loop.call_soon_threadsafe(ended.set)
 
-    handle.session.on_final(handle.node, tell)
+    future.on_end(tell)
     await ended.wait()
 
 
@@ -552,37 +542,26 @@ def as_completed(
     end = _end_of(timeout)
     waiting = dict.fromkeys(futures)
     ended: queue.SimpleQueue[PrefectFuture[R]] = queue.SimpleQueue()
-    children = [future for future in waiting if child_of(future)[1] is not None]
     for future in waiting:
-        if child_of(future)[1] is None:
-            future.add_done_callback(ended.put)
+        future.on_end(partial(ended.put, future))
     while waiting:
-        children = [future for future in children if not _moved(future, ended)]
-        left = _left(end)
-        step = LOOK_EVERY if children else left
-        if left is not None and step is not None:
-            step = min(left, step)
         try:
-            future = ended.get(timeout=step)
+            future = ended.get(timeout=_left(end))
         except queue.Empty:
-            if left is not None and left <= 0:
-                raise TimeoutError(
-                    f"{len(waiting)} of the runs have not ended within {timeout} "
-                    "seconds."
-                ) from None
-            continue
+            raise TimeoutError(
+                f"{len(waiting)} of the runs have not ended within {timeout} seconds."
+            ) from None
         if future in waiting:
             del waiting[future]
             yield future
 
 
-def _moved(
-    future: PrefectFuture[R], ended: queue.SimpleQueue[PrefectFuture[R]]
-) -> bool:
-    if not future.done():
-        return False
-    ended.put(future)
-    return True
+def _call_back(fn: Callable[[Any], object], future: PrefectFuture[Any]) -> None:
+    """Call a function of the user's; its mistakes are no mistake of the run."""
+    try:
+        fn(future)
+    except Exception:
+        _LOGGER.exception("the done callback %r of %r raised", fn, future)
 
 
 def resolve_futures_to_states(value: Any) -> Any:

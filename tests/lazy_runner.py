@@ -53,6 +53,12 @@ class LazySession(SequentialSession):
             self._calls.setdefault(node, []).append(call)
             self._run_until(node)
 
+    def wait_child(self, node, index, timeout=None):
+        return self.wait([node], timeout)
+
+    def on_child_final(self, node, index, call):
+        self.on_final(node, call)
+
     def child_count(self, node):
         if not self._is_there(node):
             self._run_until(node)  # a length is waited for

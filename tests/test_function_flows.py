@@ -11,6 +11,7 @@ from prefect_dask_core import (
     Flow,
     FunctionFlow,
     SequentialTaskRunner,
+    as_completed,
     flow,
     task,
 )
@@ -654,3 +655,34 @@ def test_the_state_of_a_flow_keeps_the_values_of_children(flow_runner):
 
     assert state.result() == [0.5, 1.0, 1.5]
     assert state["half-0"][1].result() == 1.0
+
+
+def test_a_callback_may_wait_submit_and_fail(flow_runner, caplog):
+    seen = []
+
+    def submit(future):
+        seen.append(double.submit(future.result()).result())
+
+    def wrong(future):
+        raise KeyError(future.name)
+
+    def body():
+        future, children = double.submit(1), double.map([1, 2])
+        future.add_done_callback(wrong)
+        future.add_done_callback(submit)
+        children[1].add_done_callback(submit)
+        children[0].add_done_callback(wrong)
+        return children.result()
+
+    assert run(body, flow_runner) == [2, 4]
+    assert sorted(seen) == [4, 8]
+    assert caplog.text.count("done callback") == 2
+
+
+def test_children_come_in_the_order_in_which_they_end(flow_runner):
+    def body():
+        futures = double.map(range(50))
+        found = [future.result() for future in as_completed(futures, timeout=30)]
+        return len(found), sorted(found)
+
+    assert run(body, flow_runner) == (50, [2 * n for n in range(50)])

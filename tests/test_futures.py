@@ -34,6 +34,7 @@ class ScriptedSession:
         self.dropped = []
         self.fetched = []
         self.told = {}
+        self.told_of_child = {}
         self.changed = threading.Condition()
 
     def future(self, node, name="load"):
@@ -56,11 +57,23 @@ class ScriptedSession:
         for call in calls:
             call()
 
+    def set_length(self, node, length):
+        with self.changed:
+            self.children[node] = [Pending()] * length
+            self.changed.notify_all()
+
     def end_child(self, node, index, state):
-        self.children[node][index] = state
+        with self.changed:
+            self.children[node][index] = state
+            calls = self.told_of_child.pop((node, index), [])
+            self.changed.notify_all()
+        for call in calls:
+            call()
 
     def end_map(self, node, states):
-        self.children[node] = list(states)
+        self.set_length(node, len(states))
+        for index, state in enumerate(states):
+            self.end_child(node, index, state)
         self.end(node, Mapped(states=list(states)))
 
     # -- what a session does
@@ -79,6 +92,22 @@ class ScriptedSession:
             call()
         else:
             self.told.setdefault(node, []).append(call)
+
+    def wait_child(self, node, index, timeout=None):
+        def is_there():
+            known = self.children.get(node)
+            if index is None or known is None:
+                return known is not None or self.states[node].is_final()
+            return known[index].is_final()
+
+        with self.changed:
+            return self.changed.wait_for(is_there, timeout)
+
+    def on_child_final(self, node, index, call):
+        if self.children[node][index].is_final():
+            call()
+        else:
+            self.told_of_child.setdefault((node, index), []).append(call)
 
     def child_count(self, node):
         found = self.children.get(node)
@@ -141,6 +170,26 @@ def test_callbacks_are_called_with_the_future(session):
     session.end(0, Completed(data=1))
     future.add_done_callback(seen.append)
     assert seen == [future, future]
+
+
+def test_callbacks_are_called_at_the_end_of_a_child(session):
+    seen = []
+    first, second = session.mapped(0, length=2)
+    for child in (first, second):
+        child.add_done_callback(seen.append)
+    session.end_child(0, 1, Completed(data=1))
+    assert seen == [second]
+    second.add_done_callback(seen.append)
+    assert seen == [second, second]
+
+
+def test_a_child_that_is_awaited_waits_for_no_other(session):
+    async def read():
+        first, _ = session.mapped(0, length=2)
+        threading.Timer(0.05, session.end_child, (0, 0, Completed(data=7))).start()
+        return await first
+
+    assert asyncio.run(read()) == 7
 
 
 def test_the_session_hears_when_the_last_future_is_gone(session):
@@ -213,7 +262,7 @@ def test_progress_counts_without_making_states(session):
 
 def test_the_length_is_waited_for_and_not_the_children(session):
     futures = session.mapped(0)
-    threading.Timer(0.05, session.children.__setitem__, (0, [Pending()] * 4)).start()
+    threading.Timer(0.05, session.set_length, (0, 4)).start()
     assert len(futures) == 4
     assert not futures.done()
 

@@ -82,6 +82,24 @@ class Session(Protocol):
     def child_count(self, node: int) -> int | None:
         """Number of children of a mapped node; `None` while it is not known."""
 
+    def wait_child(
+        self, node: int, index: int | None, timeout: float | None = None
+    ) -> bool:
+        """Wait until a child has ended; whether it has.
+
+        Parameters
+        ----------
+        node : int
+            A mapped node.
+        index : int or None
+            The child; `None`: wait until the number of children is known.
+        timeout : float, optional
+            The longest wait, in seconds.
+        """
+
+    def on_child_final(self, node: int, index: int, call: Callable[[], None]) -> None:
+        """Call once a child has ended; at once if it has."""
+
     def child_state(self, node: int, index: int) -> State:
         """State of one child of a mapped node."""
 

@@ -7,11 +7,13 @@ What the code asks (states, ends, values) is answered from what the driver knows
 from __future__ import annotations
 
 import contextlib
+import queue
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
+from prefect_dask_core.engine.columns import Segment
 from prefect_dask_core.engine.events import Added, Closed, Dropped, Event, StopAsked
 from prefect_dask_core.engine.growing import COUNTING, GrowingDriver
 from prefect_dask_core.engine.plan import Input, Node
@@ -69,6 +71,9 @@ class DrivenSession:
         self._ended = threading.Condition(self._lock)
         self._final: set[int] = set()
         self._calls: dict[int, list[Callable[[], None]]] = {}
+        self._watched: dict[int, _Watched] = {}
+        self._watching = 0
+        self._callbacks = _Callbacks()
         self._tasks: list[Node] = []
         self._failure: BaseException | None = None
         self._reason: str | None = None
@@ -96,7 +101,7 @@ class DrivenSession:
 
     def _take_ended(self) -> None:
         ended, self._driver.ended = self._driver.ended, []
-        if not ended:
+        if not (ended or self._watching or self._watched):
             return
         with self._ended:
             self._final.update(ended)
@@ -104,9 +109,26 @@ class DrivenSession:
         self._call_back(ended)
 
     def _call_back(self, nodes: Sequence[int]) -> None:
-        for node in nodes:
-            for call in self._calls.pop(node, ()):
-                call()
+        calls = []
+        with self._lock:
+            for node in list(self._watched):
+                calls += self._calls_of_children(node)
+            for node in nodes:
+                calls += self._calls.pop(node, ())
+        if calls:
+            self._callbacks.call(calls)
+
+    def _calls_of_children(self, node: int) -> list[Callable[[], None]]:
+        """What has to be called because children have ended since the last time."""
+        watched = self._watched[node]
+        if node in self._final:
+            del self._watched[node]
+            return [call for calls in watched.calls.values() for call in calls]
+        found = self._driver.children(node)
+        ready = [] if found is None else watched.take(found.segments)
+        if not watched.calls:
+            del self._watched[node]
+        return ready
 
     # -- what the code of the flow asks ----------------------------------------------
 
@@ -186,6 +208,40 @@ class DrivenSession:
         with outside_the_pool(), self._ended:
             return self._ended.wait_for(lambda: todo <= self._final, timeout)
 
+    def wait_child(
+        self, node: int, index: int | None, timeout: float | None = None
+    ) -> bool:
+        """Wait until a child has ended; `None`: until there are children."""
+        if self._knows(node, index):
+            return True
+        if timeout is not None and timeout <= 0:
+            return False
+        self._engine.hurry()
+        with outside_the_pool(), self._ended:
+            self._watching += 1
+            try:
+                return self._ended.wait_for(lambda: self._knows(node, index), timeout)
+            finally:
+                self._watching -= 1
+
+    def _knows(self, node: int, index: int | None) -> bool:
+        """Whether a child has ended, or the number of children is known."""
+        if node in self._final:
+            return True
+        found = self._driver.children(node)
+        if found is None or index is None:
+            return found is not None
+        return found.locate(index) is not None
+
+    def on_child_final(self, node: int, index: int, call: Callable[[], None]) -> None:
+        """Call once a child has ended; at once if it has."""
+        with self._lock:
+            if not self._knows(node, index):
+                watched = self._watched.setdefault(node, _Watched())
+                watched.calls.setdefault(index, []).append(call)
+                return
+        call()
+
     def on_final(self, node: int, call: Callable[[], None]) -> None:
         """Call once a node is final; at once if it is."""
         with self._lock:
@@ -215,14 +271,17 @@ class DrivenSession:
 
     def close(self) -> Sequence[State]:
         """Wait for everything that was added; one state per node."""
-        self._engine.post(Closed())
-        self._engine.hurry()
         try:
             with outside_the_pool():
+                self._wait_for_callbacks()
+                self._engine.post(Closed())
+                self._engine.hurry()
                 self._thread.join()
+                self._callbacks.close()
         except KeyboardInterrupt:
             self.cancel("interrupted from the keyboard.")
             self._thread.join()
+            self._callbacks.close()
             raise
         finally:
             self._closed = True
@@ -231,6 +290,85 @@ class DrivenSession:
         if isinstance(self._failure, InternalError):
             raise self._failure
         return [self.state(node) for node in range(len(self._tasks))]
+
+    def _wait_for_callbacks(self) -> None:
+        """Wait for what was called at the end of runs, which may add others."""
+        known = -1
+        while len(self._tasks) > known and (
+            self._calls or self._watched or self._callbacks.were_used
+        ):
+            known = len(self._tasks)
+            self.wait(range(known))
+            self._callbacks.wait()
+
+
+class _Watched:
+    """Children of one node that somebody waits for the end of."""
+
+    def __init__(self) -> None:
+        self.calls: dict[int, list[Callable[[], None]]] = {}
+        self._seen: set[int] = set()
+
+    def take(self, segments: Sequence[Segment]) -> list[Callable[[], None]]:
+        """Calls of the children in segments that are new."""
+        if len(segments) == len(self._seen):
+            return []
+        ready: list[Callable[[], None]] = []
+        for segment in list(segments):
+            if segment.start in self._seen:
+                continue
+            self._seen.add(segment.start)
+            for index in range(segment.start, segment.stop):
+                ready += self.calls.pop(index, ())
+        return ready
+
+
+class _Callbacks:
+    """Calls what wants to know of ends, in a thread of its own, one by one.
+
+    Not in the driver's thread: what is called may wait for other runs.
+    """
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Sequence[Callable[[], None]]] = (
+            queue.SimpleQueue()
+        )
+        self._thread: threading.Thread | None = None
+
+    def call(self, calls: Sequence[Callable[[], None]]) -> None:
+        """Call some functions, which raise nothing."""
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._run, daemon=True, name="prefect-dask-core-callbacks"
+            )
+            self._thread.start()
+        self._queue.put(calls)
+
+    @property
+    def were_used(self) -> bool:
+        """Whether there is anything to wait for."""
+        return self._thread is not None
+
+    def wait(self) -> None:
+        """Wait until what is there now was called."""
+        if self._thread is not None and self._thread is not threading.current_thread():
+            called = threading.Event()
+            self._queue.put([called.set])
+            called.wait()
+
+    def _run(self) -> None:
+        while calls := self._queue.get():
+            for call in calls:
+                # Nobody may be left to listen, such as a loop that is closed.
+                with contextlib.suppress(Exception):
+                    call()
+
+    def close(self) -> None:
+        """Wait until all were called."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._queue.put(())
+            thread.join()
 
 
 def of_the_session(variables: Mapping[str, Any]) -> dict[str, Any]:

@@ -188,6 +188,36 @@ def test_an_end_is_told(session):
     assert [state.result() for state in seen] == [2]
 
 
+def test_a_child_is_waited_for_alone(session):
+    node = add(session, double, constant([1, 2], mapped=True), mapped=True)
+    assert session.wait_child(node, None)
+    assert session.child_count(node) == 2
+    assert session.wait_child(node, 1)
+    assert session.value(node, 1) == 4
+
+
+def test_the_end_of_a_child_is_told(session):
+    seen = []
+    node = add(session, double, constant([1, 2, 3], mapped=True), mapped=True)
+    session.on_child_final(node, 1, lambda: seen.append(session.value(node, 1)))
+    session.wait([node])
+    session.on_child_final(node, 2, lambda: seen.append(session.value(node, 2)))
+    session.close()
+    assert sorted(seen) == [4, 6]
+
+
+def test_nobody_waits_for_children_that_cannot_be(session):
+    bad = add(session, fail, constant(1))
+    node = add(session, double, from_node(bad, mapped=True), mapped=True)
+    seen = []
+    session.on_child_final(node, 0, lambda: seen.append(0))
+    assert session.wait_child(node, None)
+    assert session.wait_child(node, 0)
+    assert session.child_count(node) is None
+    session.close()
+    assert seen == [0]
+
+
 def test_nothing_starts_after_it_was_cancelled(session):
     first = add(session, double, constant(1))
     session.wait([first])
