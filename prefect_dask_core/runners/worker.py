@@ -145,7 +145,7 @@ def run_on_worker(
         if plain is not None:
             if collector is not None:
                 collector.flush()
-            outbox.add(run.topic, tuple(plain))
+            outbox.add(run.topic, tuple(plain), block.awaited)
             return leanest(result, plain.node) if block.keep else None
         for step in block.steps:
             if step.node in block.keep:
