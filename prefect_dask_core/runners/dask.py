@@ -47,6 +47,7 @@ from prefect_dask_core.engine.events import (
     Started,
     StopAsked,
     Submit,
+    TriedLong,
 )
 from prefect_dask_core.engine.feeds import StaleInput, segment_in
 from prefect_dask_core.engine.growing import GrowingDriver
@@ -65,7 +66,7 @@ from prefect_dask_core.runners._private import (
     forget_topic,
     outside_the_pool,
 )
-from prefect_dask_core.runners.base import FlowRun
+from prefect_dask_core.runners.base import FlowRun, Trial
 from prefect_dask_core.runners.driven import DrivenSession, of_the_session
 from prefect_dask_core.runners.home import PlainReport
 from prefect_dask_core.runners.logs import LOGS
@@ -78,7 +79,7 @@ from prefect_dask_core.runners.outbox import (
 )
 from prefect_dask_core.runners.preflight import check_workers
 from prefect_dask_core.runners.run_logger import Outlet
-from prefect_dask_core.runners.worker import run_on_worker
+from prefect_dask_core.runners.worker import Lost, retell, run_on_worker
 from prefect_dask_core.states import Failed, State
 from prefect_dask_core.tasks import Task
 
@@ -398,6 +399,7 @@ class _DaskRun:
         self._drained = 0.0
         # Whether no report came since the last look; blocks that had then ended.
         self._is_quiet = False
+        self._trial = Trial()
         self._silent: set[int] = set()
         # For each block one of its graph whose future is held: there always is one, as
         # something in a graph is read by nothing in it.
@@ -431,6 +433,8 @@ class _DaskRun:
     def _step(self) -> None:
         for event in self._next_events():
             self._feed(event)
+        if self._trial.is_long(self._driver, time.monotonic()):
+            self._feed(TriedLong())
         if time.monotonic() - self._looked > LOOK_EVERY:
             try:
                 events = list(self._look())
@@ -505,7 +509,8 @@ class _DaskRun:
         """Blocks that have ended without a word: their worker took it along.
 
         What ended a moment ago may have its report on the way, so only what had ended
-        at the look before as well counts as lost.
+        at the look before as well counts as lost. If its result is still somewhere, a
+        report is made of that.
         """
         silent = self._driver.silent()[:MOST_ASKED]
         before, self._silent = self._silent, set()
@@ -517,10 +522,25 @@ class _DaskRun:
             witness = self._witness[number]
             asked[key(number)] = key(witness) if witness in self._futures else None
         ended = self._client.run_on_scheduler(find_ended, list(asked.items()))
-        self._silent = {self._number_of[found] for found in ended}
-        lost = sorted(self._silent & before)
-        if lost:
-            yield ReportLost(tuple(lost))
+        numbers = {self._number_of[found]: where for found, where in ended}
+        self._silent = numbers.keys() - before
+        gone = []
+        at: dict[str, list[Lost]] = {}
+        for number in sorted(numbers.keys() & before):
+            where = numbers[number]
+            if where is None:
+                gone.append(number)
+            else:
+                lost = Lost(key(number), number, self._driver.lengths_of(number))
+                at.setdefault(where, []).append(lost)
+        for worker, todo in at.items():
+            told = self._client.run(
+                retell, todo, home_bytes(), workers=[worker], on_error="return"
+            )
+            for kind, body in told[worker] if isinstance(told[worker], list) else ():
+                yield from self._take(kind, worker, body)
+        if gone:
+            yield ReportLost(tuple(gone))
 
     def _lost_blocks(self, lost: Mapping[int, Future[Any]]) -> Iterator[Event]:
         """An event for each block that is to blame for an erred future."""
