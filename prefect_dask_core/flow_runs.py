@@ -179,6 +179,8 @@ def run_function(run: FunctionRun) -> Steps[State]:
     run.scope = scope
     try:
         state = yield from _attempts(run, body)
+        # Here, so that a person who stops the run while it waits has it cancelled.
+        yield Blocking(run.scope.settle)
     except BaseException as error:  # a person at the keyboard
         run.scope.cancel(_told(error))
         state = run.enter(_state_of_error(error))

@@ -81,7 +81,12 @@ def test_a_log_is_heard_once_with_run_and_task_and_index(runner, heard):
     assert {record.flow_run_id for record in found} == {run_id}
     assert {record.task_name for record in found} == {"speak"}
     indexes = {record.task_full_name: record.map_index for record in found}
-    assert indexes == {"speak-0": None, "speak-1[0]": 0, "speak-1[1]": 1, "speak-1[2]": 2}
+    assert indexes == {
+        "speak-0": None,
+        "speak-1[0]": 0,
+        "speak-1[1]": 1,
+        "speak-1[2]": 2,
+    }
     assert {record.levelname for record in found} == {"INFO"}
     assert {record.funcName for record in found} == {"speak"}
 
