@@ -56,7 +56,7 @@ class FunctionFlow(TaskBody, Generic[P, R]):
     name : str, optional
         Name of the flow; that of the function, with dashes, unless given.
     **options
-        See `FlowOptions`.
+        Options by name; ``help(FlowOptions)`` tells of each.
 
     Notes
     -----
@@ -348,7 +348,7 @@ def flow(fn: Callable[..., Any] | None = None, **options: Any) -> Any:
     fn : callable, optional
         The function.
     **options
-        See `FlowOptions`.
+        Options by name; ``help(FlowOptions)`` tells of each.
 
     Examples
     --------

@@ -162,6 +162,6 @@ def test_a_template_that_can_never_be_formatted_is_found_beforehand(template):
 
 
 def test_an_unknown_name_is_answered_with_those_that_users_know():
-    with pytest.raises(TemplateError, match="known are: a, b.") as caught:
+    with pytest.raises(TemplateError, match=r"known are: a, b\.") as caught:
         format_run_name("{nope}", {"b": 1, "a": 2, "_own": 3})
     assert "_own" not in str(caught.value)
