@@ -768,7 +768,9 @@ def test_a_wrong_name_is_answered_with_some_of_those_there_are():
 # -- why a run did not start -------------------------------------------------------
 
 
-def test_what_is_refused_raises_with_the_first_failure_as_its_cause(flow_runner):
+def test_what_is_refused_raises_with_the_first_failure_as_its_cause(
+    flow_runner, caplog
+):
     def body():
         return double.submit(double.submit(fail.submit("luck")))
 
@@ -776,6 +778,7 @@ def test_what_is_refused_raises_with_the_first_failure_as_its_cause(flow_runner)
         run(body, flow_runner)
     assert isinstance(caught.value.__cause__, ValueError)
     assert str(caught.value.__cause__) == "no luck"
+    assert "nobody has asked" not in caplog.text
 
 
 def test_a_child_is_refused_because_of_the_child_above_it(flow_runner):
