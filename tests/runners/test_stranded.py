@@ -47,12 +47,10 @@ def test_tasks_that_no_worker_may_run_are_told_of_once(client, impatient, caplog
 
 
 def test_a_graph_flow_is_told_of_too(client, impatient, caplog):
-    from prefect_dask_core.runners.stranded import Strandings as Watch
-
     with Flow("trains") as trains:
         on_gpu(1)
     looked = []
-    found = Watch.look
+    found = Strandings.look
 
     def look(self, client, now):
         found(self, client, now)
@@ -61,7 +59,7 @@ def test_a_graph_flow_is_told_of_too(client, impatient, caplog):
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patched, caplog.at_level(logging.WARNING):
-        patched.setattr(Watch, "look", look)
+        patched.setattr(Strandings, "look", look)
         with pytest.raises(KeyboardInterrupt):
             trains.run(task_runner=DaskTaskRunner(cluster=client))
     assert len(told(caplog)) == 1
