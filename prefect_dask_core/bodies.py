@@ -21,7 +21,15 @@ from prefect_dask_core.signatures import BodySignature, inputs_of, output_of
 
 #: What is worked out again after pickling instead of being taken along.
 NOT_PICKLED: Final = frozenset(
-    {"_method", "_signature", "_labelled", "_quick", "_within", "__wrapped__"}
+    {
+        "_method",
+        "_signature",
+        "_validator",
+        "_labelled",
+        "_quick",
+        "_within",
+        "__wrapped__",
+    }
 )
 
 

@@ -34,6 +34,7 @@ from prefect_dask_core.returns import RunStates, returned_state
 from prefect_dask_core.runners.drive import Blocking, Steps
 from prefect_dask_core.scopes import Above, Scope, holds_future, resolve
 from prefect_dask_core.signals import PrefectStateSignal
+from prefect_dask_core.signatures import BodySignature
 from prefect_dask_core.states import (
     AwaitingRetry,
     Cancelled,
@@ -47,7 +48,6 @@ from prefect_dask_core.states import (
     TimedOut,
     TriggerFailed,
 )
-from prefect_dask_core.validation import validate, wants_validation
 
 _LOGGER: Final = logging.getLogger("prefect_dask_core.flow_runs")
 
@@ -75,6 +75,14 @@ class RunnableFlow(Protocol):
     def fn(self) -> Callable[..., Any]:
         """Its function."""
 
+    @property
+    def body_signature(self) -> BodySignature:
+        """Signature of the function."""
+
+    @property
+    def validator(self) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+        """What checks and converts arguments."""
+
     def call_body(self, inputs: Mapping[str, Any]) -> Any:
         """Call the function with arguments by name."""
 
@@ -88,7 +96,7 @@ class FunctionRun:
     flow : FunctionFlow
         The definition.
     bound : mapping of str to object
-        Arguments as given, by name, defaults included.
+        Arguments as given, by name.
     wait_for : object
         What comes first.
     """
@@ -189,17 +197,18 @@ def run_function(run: FunctionRun) -> Steps[State]:
 
 def _prepare(run: FunctionRun) -> Generator[Any, Any, State | None]:
     """Resolve, validate and name; a state if the function cannot run."""
-    run.parameters = dict(run.bound)
+    defaults = run.flow.body_signature.defaults
+    run.parameters = {**defaults, **run.bound}
     run.name = run.options.name
+    found = run.bound
     if holds_future([*run.bound.values(), run.wait_for]):
         found, above = yield Blocking(partial(resolve, run.bound, run.wait_for))
-        run.parameters = found
+        run.parameters = {**defaults, **found}
         refused = _refused(run, above)
         if refused is not None:
             return refused
     try:
-        if wants_validation(run.options.name, run.options.validate_parameters):
-            run.parameters = validate(run.options.name, run.flow.fn, run.parameters)
+        run.parameters = {**defaults, **run.flow.validator(found)}
         run.name = _run_name(run)
     except Exception as error:
         return Failed(_told(error), data=error)

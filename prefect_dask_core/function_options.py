@@ -47,7 +47,9 @@ class FlowOptions:
         Longest time of one attempt.
     validate_parameters : bool, optional
         Whether arguments are validated and converted as their annotations say, by
-        pydantic. Unless given, if pydantic is installed.
+        pydantic. `True` needs pydantic, and annotations that it understands; unless
+        given, what it can validate is, and nothing where it is not installed: there
+        arguments are only bound. Defaults are never validated.
     log_prints : bool, optional
         Whether prints of the function, and of tasks that do not say, are logged.
     on_running, on_completion, on_failure, on_cancellation, on_crashed : iterable
