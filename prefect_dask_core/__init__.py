@@ -25,15 +25,8 @@ from prefect_dask_core.control_flow import (
 from prefect_dask_core.edges import Edge, flatten, mapped, unmapped
 from prefect_dask_core.flows import Flow
 from prefect_dask_core.function_flows import FunctionFlow, flow
-from prefect_dask_core.futures import (
-    FutureList,
-    PrefectFuture,
-    PrefectFutureList,
-    as_completed,
-    resolve_futures_to_results,
-    resolve_futures_to_states,
-    wait,
-)
+from prefect_dask_core.future_lists import FutureList, PrefectFutureList
+from prefect_dask_core.futures import PrefectFuture
 from prefect_dask_core.mapping import apply_map
 from prefect_dask_core.materializing import MaterializingTask, materialize
 from prefect_dask_core.options import TaskOptions
@@ -54,6 +47,12 @@ from prefect_dask_core.runners.threads import ThreadPoolTaskRunner
 from prefect_dask_core.states import State, StateType
 from prefect_dask_core.tasks import Task, task
 from prefect_dask_core.utilities import callback_factory
+from prefect_dask_core.waiting import (
+    as_completed,
+    resolve_futures_to_results,
+    resolve_futures_to_states,
+    wait,
+)
 
 __all__ = [
     "Asset",

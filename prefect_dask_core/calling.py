@@ -23,7 +23,7 @@ from prefect_dask_core.errors import (
     OptionValueError,
 )
 from prefect_dask_core.execution import default_runner
-from prefect_dask_core.futures import FutureList
+from prefect_dask_core.future_lists import FutureList
 from prefect_dask_core.records import TaskRun, task_run_of
 from prefect_dask_core.requests import inputs_of_call
 from prefect_dask_core.run_ids import current_id

@@ -184,10 +184,14 @@ def run_function(run: FunctionRun) -> Steps[State]:
     run.scope = scope
     try:
         state = yield from _attempts(run, body)
+        yield Blocking(scope.close)
+    except GeneratorExit:  # nobody is left who would carry out a step
+        scope.cancel("the flow was left before its end.")
+        raise
     except BaseException as error:  # a person at the keyboard
         scope.cancel(_told(error))
         state = run.enter(_state_of_error(error))
-        state = yield from _close(run, body, state)
+        yield from _close(run, body, state)
         raise
     return (yield from _close(run, body, state))
 

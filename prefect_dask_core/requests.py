@@ -25,7 +25,8 @@ from prefect_dask_core.engine.templates import (
     rebuild,
 )
 from prefect_dask_core.errors import FutureOfAnotherRun, UpstreamTaskError
-from prefect_dask_core.futures import FutureList, PrefectFuture, child_of, node_of
+from prefect_dask_core.future_lists import FutureList, node_of
+from prefect_dask_core.futures import PrefectFuture, child_of
 from prefect_dask_core.run_ids import task_run_id
 from prefect_dask_core.states import State
 from prefect_dask_core.tasks import Task

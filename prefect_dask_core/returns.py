@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prefect_dask_core.annotations import Quote
-from prefect_dask_core.futures import FutureList, PrefectFuture
+from prefect_dask_core.future_lists import FutureList
+from prefect_dask_core.futures import PrefectFuture
 from prefect_dask_core.lineage import AssetRecord
 from prefect_dask_core.scopes import with_results
 from prefect_dask_core.states import Cancelled, Completed, Failed, Paused, State
@@ -55,10 +56,10 @@ def returned_state(value: Any) -> State:
 
     Notes
     -----
-    Source of the rules: Prefect 3 and decisions F1 and F2. A state is taken as it is.
-    Futures and states only, alone or in a list, tuple or set, decide together. In
-    anything else they are replaced: by their results, or by the state of what did not
-    succeed.
+    Source of the rules: Prefect 3 and decisions F1 and F2. A state is taken as it is,
+    but for that of a mapped run, whose children decide. Futures and states only, alone
+    or in a list, tuple or set, decide together. In anything else futures are replaced:
+    by their results, or by the state of what did not succeed.
 
     Examples
     --------
@@ -67,7 +68,7 @@ def returned_state(value: Any) -> State:
     >>> returned_state([Completed(data=1), Failed("no")])
     Failed('1 of 2 runs did not succeed: 1 failed.')
     """
-    if isinstance(value, State):
+    if isinstance(value, State) and not value.is_mapped():
         return value
     if isinstance(value, Quote):
         return Completed(data=value.value)
@@ -77,7 +78,7 @@ def returned_state(value: Any) -> State:
 
 
 def _decides(value: Any) -> bool:
-    if isinstance(value, PrefectFuture | FutureList):
+    if isinstance(value, PrefectFuture | FutureList | State):
         return True
     return (
         isinstance(value, list | tuple | set)
@@ -88,16 +89,13 @@ def _decides(value: Any) -> bool:
 
 def _states_of(value: Any) -> list[State]:
     if isinstance(value, State):
-        return [value]
+        return list(value.states or ()) if value.is_mapped() else [value]
     if isinstance(value, FutureList):
         value.wait()
-        if value.is_single() and not value.state.is_mapped():
-            return [value.state]
-        return list(value.states)
+        return _states_of(value.state) if value.is_single() else list(value.states)
     if isinstance(value, PrefectFuture):
         value.wait()
-        state = value.state
-        return list(state.states or ()) if state.is_mapped() else [state]
+        return _states_of(value.state)
     return [state for item in value for state in _states_of(item)]
 
 
@@ -128,7 +126,7 @@ def _aggregate(value: Any) -> State:
 
 def _results(value: Any) -> Any:
     """Values in the place of futures and states that have all succeeded."""
-    if isinstance(value, PrefectFuture | FutureList):
+    if isinstance(value, PrefectFuture | FutureList | State):
         return value.result()
     found = [
         item.result() if isinstance(item, PrefectFuture | FutureList | State) else item

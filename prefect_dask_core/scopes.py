@@ -20,6 +20,7 @@ from dask.base import get_annotations
 
 from prefect_dask_core.annotations import AllowFailure, Quote
 from prefect_dask_core.cached_values import known_to, remember
+from prefect_dask_core.context import current_tags
 from prefect_dask_core.edges import Annotation
 from prefect_dask_core.engine.columns import tally_of_state
 from prefect_dask_core.engine.feeds import sum_tallies, tolerate
@@ -27,19 +28,15 @@ from prefect_dask_core.engine.pipeline import TaskRun, run_task
 from prefect_dask_core.engine.session import Request, Session
 from prefect_dask_core.engine.templates import rebuild
 from prefect_dask_core.errors import UpstreamTaskError
-from prefect_dask_core.futures import (
-    FutureList,
-    Handle,
-    PrefectFuture,
-    has_ended,
-    node_of,
-)
+from prefect_dask_core.future_lists import FutureList, node_of
+from prefect_dask_core.futures import Handle, PrefectFuture, has_ended
 from prefect_dask_core.lineage import Lineage
 from prefect_dask_core.options import ANNOTATIONS, TaskOptions
 from prefect_dask_core.requests import Inputs, check_lengths, inputs_of_call
 from prefect_dask_core.runners.drive import Blocking, Steps
 from prefect_dask_core.states import State, TriggerFailed
 from prefect_dask_core.tasks import Task
+from prefect_dask_core.waiting import resolve_futures_to_results
 
 #: Context variables that are of one task run, and not of what runs inside of it.
 OF_ONE_RUN: Final = frozenset(
@@ -103,6 +100,7 @@ class Scope:
         self._open = open_session
         self._loose = loose
         self._lock = threading.RLock()
+        self._closing = threading.Lock()
         self._counts: defaultdict[str, itertools.count[int]] = defaultdict(
             itertools.count
         )
@@ -142,7 +140,7 @@ class Scope:
                 name,
                 given,
                 mapped,
-                _variables_of(task, name, mapped, inputs),
+                self._variables_of(task, name, mapped, inputs),
                 inputs.tolerated,
                 {**_dask_annotations(), **task.annotations},
             )
@@ -154,6 +152,24 @@ class Scope:
         if task.options.cache_for is not None:
             self._cached.append((task.options, handle))
         return FutureList(handle=handle) if mapped else PrefectFuture(handle)
+
+    def _variables_of(
+        self, task: Task, name: str, mapped: bool, inputs: Inputs
+    ) -> dict[str, Any]:
+        """Context variables of a run that is submitted."""
+        found: dict[str, Any] = {}
+        if task.options.cache_for is not None:
+            found["caches"] = known_to([task.options])
+        if not mapped:
+            found["task_run_name"] = name
+        listed = inputs.listed()
+        if listed:
+            found["task_inputs"] = listed
+        tags = current_tags()
+        # Those of the block around the call, for what the task runs in its turn.
+        if tags != self.variables.get("tags"):
+            found["tags"] = tags
+        return found
 
     def _whole(self, value: Any) -> Any:
         """A future of one child, as one of a node, which can be mapped over."""
@@ -210,6 +226,7 @@ class Scope:
                 **self.variables,
                 "task_name": task.name,
                 "task_slug": name,
+                "tags": current_tags(),
                 "task_tags": task.tags,
                 "task_full_name": name,
                 "task_run_name": name,
@@ -241,23 +258,35 @@ class Scope:
 
     def close(self) -> dict[str, State]:
         """Wait for all that was submitted; states of all runs by name."""
-        if self._session is not None and self._ended is None:
-            self._ended = self._session.close()
-            for node, name in self._names.items():
-                self.lineage.ended(name, self._ended[node])
-            remember((o, self._ended[handle.node]) for o, handle in self._cached)
-            self._cached.clear()
+        # One after the other: whoever was interrupted while it waited asks again.
+        with self._closing:
+            if self._session is not None and self._ended is None:
+                self._ended = self._session.close()
+                self._take_ends()
+            return {**self._submitted(), **self._called}
+
+    def _take_ends(self) -> None:
         ended = self._ended or ()
-        submitted = {name: ended[node] for node, name in self._names.items()}
-        return {**submitted, **self._called}
+        for name, state in self._submitted().items():
+            self.lineage.ended(name, state)
+        remember((options, ended[handle.node]) for options, handle in self._cached)
+        self._cached.clear()
+
+    def _submitted(self) -> dict[str, State]:
+        """States of all that was submitted before the end, by name."""
+        ended = self._ended or ()
+        with self._lock:
+            names = list(self._names.items())
+        return {name: ended[node] for node, name in names if node < len(ended)}
 
     def unseen(self) -> dict[str, State]:
         """Submitted runs that did not succeed, and that nobody has asked about."""
-        ended = self._ended or ()
+        submitted = self._submitted()
+        seen = {name for node, name in self._names.items() if node in self._looked}
         return {
-            name: ended[node]
-            for node, name in self._names.items()
-            if node not in self._looked and _is_bad(ended[node])
+            name: state
+            for name, state in submitted.items()
+            if name not in seen and _is_bad(state)
         }
 
     def finish(self, value: Any) -> Any:
@@ -278,21 +307,6 @@ def _is_bad(state: State) -> bool:
     return not state.is_successful() and not isinstance(state, TriggerFailed)
 
 
-def _variables_of(
-    task: Task, name: str, mapped: bool, inputs: Inputs
-) -> dict[str, Any]:
-    """Context variables of a run that is submitted."""
-    found: dict[str, Any] = {}
-    if task.options.cache_for is not None:
-        found["caches"] = known_to([task.options])
-    if not mapped:
-        found["task_run_name"] = name
-    listed = inputs.listed()
-    if listed:
-        found["task_inputs"] = listed
-    return found
-
-
 def with_results(value: Any) -> Any:
     """A value with results in the place of futures; see decision F2.
 
@@ -307,21 +321,22 @@ def with_results(value: Any) -> Any:
         and bool(value)
         and all(isinstance(item, PrefectFuture | FutureList) for item in value)
     )
+    return resolve_futures_to_results(value) if strict else rebuild(value, _told_of)
 
-    def result_of(leaf: Any) -> Any:
-        if isinstance(leaf, FutureList):
-            if strict or node_of(leaf) is not None:
-                return leaf.result(raise_on_failure=strict)
-            return [result_of(future) for future in leaf]
-        if isinstance(leaf, PrefectFuture):
-            if strict:
-                return leaf.result()
-            leaf.wait()
-            state = leaf.state
-            return leaf.result() if state.is_successful() else state
+
+def _told_of(leaf: Any) -> Any:
+    """The result of a future that succeeded, the state of another."""
+    if not isinstance(leaf, PrefectFuture | FutureList):
         return leaf
-
-    return rebuild(value, result_of)
+    leaf.wait()
+    if isinstance(leaf, FutureList):
+        if leaf.is_single() and not leaf.state.is_mapped():
+            return leaf.state  # it failed before it had children
+        if not all(state.is_successful() for state in leaf.states):
+            return [_told_of(future) for future in leaf]
+        return leaf.result()
+    state = leaf.state
+    return leaf.result() if state.is_successful() else state
 
 
 def resolve(

@@ -759,6 +759,25 @@ def test_tags_of_the_block_are_those_of_the_run(flow_runner):
     assert submitted == called == ["around", "block", "own"]
 
 
+def test_tags_of_the_block_are_those_of_what_the_run_runs(flow_runner):
+    @task
+    def found():
+        return sorted(context.task_tags)
+
+    @task
+    def outer():
+        with tags("within"):
+            first = found.submit().result()
+        return first, found(), found.submit().result()
+
+    def body():
+        with tags("block"):
+            return outer(), outer.submit().result(), outer.map.__name__
+
+    expected = (["block", "within"], ["block"], ["block"])
+    assert run(body, flow_runner)[:2] == (expected, expected)
+
+
 def test_submissions_from_threads_have_distinct_names(flow_runner):
     def body():
         names = []

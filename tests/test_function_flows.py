@@ -350,6 +350,35 @@ def test_in_anything_else_a_failure_is_a_state(flow_runner, caplog):
     assert isinstance(found["a"], Failed)
 
 
+def test_in_anything_else_children_that_failed_are_states(flow_runner):
+    def body():
+        bad = fail.submit("x")
+        some = double.map([1, bad])
+        return {"some": some, "part": [some[:1], 3], "none": double.map(bad)}
+
+    found = run(body, flow_runner)
+    assert found["some"][0] == 2
+    assert isinstance(found["some"][1], TriggerFailed)
+    assert found["part"] == [[2], 3]
+    assert isinstance(found["none"], TriggerFailed)
+
+
+def test_the_state_of_a_mapped_run_is_decided_by_its_children(flow_runner):
+    def returned(values):
+        futures = double.map(values)
+        futures.wait()
+        return futures.state
+
+    good = state_of(lambda: returned([1, 2]), flow_runner)
+    assert (type(good), good.result()) == (Completed, [2, 4])
+    assert list(good.states) == ["double-0"]
+    bad = state_of(lambda: [returned([1, {}])], flow_runner)
+    assert (type(bad), bad.message) == (
+        Failed,
+        "1 of 2 runs did not succeed: 1 failed.",
+    )
+
+
 def test_a_failure_that_nobody_asks_about_is_told(flow_runner, caplog):
     def body():
         fail.submit("x")

@@ -9,16 +9,15 @@ import pytest
 
 from prefect_dask_core.engine.columns import Children
 from prefect_dask_core.errors import OptionValueError, UnfinishedRun
-from prefect_dask_core.futures import (
-    FutureList,
-    Handle,
-    PrefectFuture,
+from prefect_dask_core.future_lists import FutureList
+from prefect_dask_core.futures import Handle, PrefectFuture
+from prefect_dask_core.states import Completed, Failed, Mapped, Pending, Running
+from prefect_dask_core.waiting import (
     as_completed,
     resolve_futures_to_results,
     resolve_futures_to_states,
     wait,
 )
-from prefect_dask_core.states import Completed, Failed, Mapped, Pending, Running
 
 RUN_ID = "0" * 31 + "1"
 
@@ -273,6 +272,8 @@ def test_a_list_without_children_says_why(session):
     for ask in (len, list, FutureList.result):
         with pytest.raises(ValueError, match="nothing to map"):
             ask(futures)
+    (error,) = futures.result(raise_on_failure=False)
+    assert str(error) == "nothing to map"
 
 
 def test_a_child_is_done_before_its_node_is(session):

@@ -320,12 +320,14 @@ that runs already is not made; give one of them.
         Unless the runner is open, a cluster that it makes lives as long as its
         sessions, which share it.
         """
-        stack = contextlib.ExitStack()
-        client, own_client = stack.enter_context(self.borrowed())
-        driver = GrowingDriver(name)
-        kept = of_the_session(variables)
-        engine = _DaskSession(client, driver, kept, run_id, own_client, stack)
-        return DrivenSession(run_id, driver, engine)
+        with contextlib.ExitStack() as stack:
+            client, own_client = stack.enter_context(self.borrowed())
+            driver = GrowingDriver(name)
+            kept = of_the_session(variables)
+            held = contextlib.ExitStack()
+            engine = _DaskSession(client, driver, kept, run_id, own_client, held)
+            held.push(stack.pop_all())  # from here on the session gives it back
+            return DrivenSession(run_id, driver, engine)
 
     @contextlib.contextmanager
     def borrowed(self) -> Iterator[tuple[Client, bool]]:
