@@ -246,7 +246,7 @@ def check_lengths(task: Task, name: str, inputs: tuple[Input, ...]) -> None:
     """
     if any(item.mapped and item.node is not None for item in inputs):
         return
-    node = Node(0, name, task, task, "", inputs, mapped=True, constant=False)
+    node = Node(0, name, task, "", inputs, mapped=True, constant=False)
     found = mapped_length(node, _never, _not_skipped)
     if isinstance(found, Exception):
         raise found

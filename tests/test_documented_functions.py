@@ -32,7 +32,7 @@ from prefect_dask_core.testing import FakeShell, fails
 def waits_of(made):
     """Seconds that a task waits between its attempts."""
     shell = FakeShell()
-    node = Node(0, "x", made, made, made.identity, (), mapped=False, constant=False)
+    node = Node(0, "x", made, made.identity, (), mapped=False, constant=False)
     run_node(node, {}, {}, shell, measured=False)
     return shell.waits
 

@@ -21,7 +21,6 @@ from distributed import (
     Future,
     KilledWorker,
     LocalCluster,
-    get_client,
     performance_report,
 )
 
@@ -60,6 +59,7 @@ from prefect_dask_core.errors import (
 )
 from prefect_dask_core.runners._private import (
     TOPIC_PREFIX,
+    client_here,
     find_blamed,
     find_ended,
     forget_topic,
@@ -288,7 +288,7 @@ that runs already is not made; give one of them.
             return self.cluster
         if not (self.cluster_class or self.cluster_kwargs or self.adapt_kwargs):
             with contextlib.suppress(ValueError):
-                return get_client()
+                return client_here()
         cluster = stack.enter_context(self._make_cluster())
         if self.adapt_kwargs:
             cluster.adapt(**self.adapt_kwargs)

@@ -156,7 +156,6 @@ class DrivenSession:
             number,
             request.name,
             request.task,
-            request.task,
             request.task.identity,
             inputs,
             request.mapped,
