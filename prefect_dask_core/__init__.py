@@ -29,6 +29,7 @@ from prefect_dask_core.future_lists import FutureList, PrefectFutureList
 from prefect_dask_core.futures import PrefectFuture
 from prefect_dask_core.mapping import apply_map
 from prefect_dask_core.materializing import MaterializingTask, materialize
+from prefect_dask_core.naming import TaskRunNameCallbackWithParameters
 from prefect_dask_core.options import TaskOptions
 from prefect_dask_core.parameters import DateTimeParameter, Parameter
 from prefect_dask_core.records import FlowRun, TaskRun
@@ -77,6 +78,7 @@ __all__ = [
     "TaskOptions",
     "TaskRun",
     "TaskRunContext",
+    "TaskRunNameCallbackWithParameters",
     "ThreadPoolTaskRunner",
     "__version__",
     "add_asset_metadata",

@@ -11,13 +11,35 @@ import inspect
 import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from prefect_dask_core.errors import OptionTypeError, TemplateError
 from prefect_dask_core.run_ids import current_id
 
 #: A text with fields in braces, or a callable that gives the text.
 Template = str | Callable[..., str]
+
+
+class TaskRunNameCallbackWithParameters(Protocol):
+    """What names a run after its arguments; see `TaskOptions`, ``task_run_name``."""
+
+    def __call__(self, parameters: dict[str, Any]) -> str:
+        """Name of a run."""
+
+    @classmethod
+    def is_callback_with_parameters(cls, callable: Callable[..., str]) -> bool:
+        """Whether a callable asks for the arguments, by a parameter ``parameters``.
+
+        Examples
+        --------
+        >>> asks = TaskRunNameCallbackWithParameters.is_callback_with_parameters
+        >>> asks(lambda parameters: parameters["x"]), asks(lambda: "always")
+        (True, False)
+        """
+        try:
+            return "parameters" in inspect.signature(callable).parameters
+        except (TypeError, ValueError):  # some builtins have none to read
+            return False
 
 
 @dataclass(frozen=True, slots=True)

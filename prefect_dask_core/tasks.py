@@ -19,6 +19,7 @@ from typing import (
     Final,
     Generic,
     Literal,
+    NoReturn,
     ParamSpec,
     TypeVar,
     overload,
@@ -445,6 +446,34 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
     def _mark_used(self) -> None:
         for made in context.get("_unused_tasks", ()):
             made.pop(id(self), None)
+
+    def apply_async(
+        self,
+        args: tuple[Any, ...] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        wait_for: Any = None,
+        dependencies: Mapping[str, Any] | None = None,
+    ) -> NoReturn:
+        """Leave a run to a task server; refused, as there is none yet."""
+        self._refuse_to_defer("apply_async")
+
+    def delay(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Leave a run to a task server; refused, as there is none yet."""
+        self._refuse_to_defer("delay")
+
+    def serve(self, task_runner: Any = None) -> NoReturn:
+        """Run what was left to a task server; refused, as there is none yet."""
+        self._refuse_to_defer("serve")
+
+    async def aserve(self, task_runner: Any = None) -> NoReturn:
+        """Run what was left to a task server; refused, as there is none yet."""
+        self._refuse_to_defer("aserve")
+
+    def _refuse_to_defer(self, method: str) -> NoReturn:
+        raise MissingContextError(
+            f"task {self.name!r}: .{method}() needs a task server, which is not "
+            "supported yet; use .submit() or .map() inside a flow, or a plain call."
+        )
 
     async def create_run(
         self,

@@ -124,6 +124,17 @@ def test_a_graph_that_is_built_takes_no_submissions():
         double.submit(1)
 
 
+@pytest.mark.parametrize("method", ["delay", "apply_async", "serve", "aserve"])
+def test_task_servers_are_refused_with_what_to_do_instead(method, flow_runner):
+    def ask():
+        asked = getattr(double, method)()
+        return asyncio.run(asked) if method == "aserve" else asked
+
+    for call in (ask, lambda: run(ask, flow_runner)):
+        with pytest.raises(MissingContextError, match=r"use \.submit\(\) or \.map\(\)"):
+            call()
+
+
 def test_deferred_runs_are_refused(flow_runner):
     with pytest.raises(OptionValueError, match="deferred=True is not supported yet"):
         run(lambda: double.map([1], deferred=True), flow_runner)

@@ -174,6 +174,47 @@ def test_a_deferred_run_is_scheduled():
     assert (record.name, record.flow_run_id, record.tags) == ("look", None, {"own"})
 
 
+class NoServer:
+    def __getattr__(self, name):
+        raise AssertionError(f"the record asked its client for {name}")
+
+
+def test_a_record_asks_no_server():
+    record = asyncio.run(look.create_run(client=NoServer(), parameters={"x": 1}))
+    assert isinstance(record.state, Pending)
+
+
+def test_a_local_record_takes_what_the_other_takes(flow_runner):
+    given, other = uuid.uuid4(), uuid.uuid4()
+
+    @task
+    def middle():
+        return asyncio.run(
+            look.create_local_run(
+                client=NoServer(),
+                id=given,
+                parameters={"x": 1},
+                flow_run_context=FlowRunContext.get(),
+                parent_task_run_context=TaskRunContext.get(),
+                wait_for=[look.submit(1)],
+                extra_task_inputs={"z": {other}},
+                deferred=True,
+            )
+        )
+
+    @flow(task_runner=flow_runner)
+    def body():
+        future = middle.submit()
+        return future.result(), future.task_run_id, FlowRunContext.get().flow_run.id
+
+    record, parent, flow_id = body()
+    assert (record.id, record.flow_run_id) == (given, flow_id)
+    assert record.task_inputs["__parents__"] == {parent}
+    assert record.task_inputs["z"] == {other}
+    assert len(record.task_inputs["wait_for"]) == 1
+    assert isinstance(record.state, Scheduled)
+
+
 def test_a_record_takes_contexts_and_more_inputs(flow_runner):
     other = uuid.uuid4()
 
