@@ -50,6 +50,7 @@ from prefect_dask_core.tasks import Task, task
 from prefect_dask_core.utilities import callback_factory
 from prefect_dask_core.waiting import (
     as_completed,
+    opaque,
     resolve_futures_to_results,
     resolve_futures_to_states,
     wait,
@@ -102,6 +103,7 @@ __all__ = [
     "mapped",
     "materialize",
     "merge",
+    "opaque",
     "pause_task",
     "quote",
     "resolve_futures_to_results",

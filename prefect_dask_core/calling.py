@@ -7,11 +7,12 @@ In a running flow function or in the body of a task a call runs now, and `submit
 from __future__ import annotations
 
 import inspect
+import threading
 import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from prefect_dask_core.calls import SCOPE, BodyScope, set_caller
 from prefect_dask_core.context import context, current_tags
@@ -37,6 +38,8 @@ from prefect_dask_core.runners.drive import (
 from prefect_dask_core.scopes import OF_ONE_RUN, Scope
 from prefect_dask_core.states import NO_DATA, Pending, Scheduled, State
 from prefect_dask_core.tasks import Task
+
+_opening: Final = threading.Lock()
 
 
 class Place(Protocol):
@@ -209,9 +212,10 @@ def _place() -> Scope | Place | None:
     if not isinstance(found, BodyScope):
         place: Scope | Place | None = found
         return place
-    if not isinstance(found.opened, Scope):
-        found.opened = _scope_of_body()
-    return found.opened
+    with _opening:  # threads and coroutines of one body submit to one scope
+        if not isinstance(found.opened, Scope):
+            found.opened = _scope_of_body()
+        return found.opened
 
 
 def _scope_of_body() -> Scope:

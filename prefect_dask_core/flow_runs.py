@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 
 from prefect_dask_core.calling import inherited_variables, open_session, session_of
 from prefect_dask_core.calls import SCOPE
-from prefect_dask_core.context import current_tags
+from prefect_dask_core.context import context, current_tags
 from prefect_dask_core.dates import date_variables
 from prefect_dask_core.engine.effects import Call, Overran, Raised, Returned, Wait
 from prefect_dask_core.engine.session import Session
@@ -174,6 +174,18 @@ def run_function(run: FunctionRun) -> Steps[State]:
     State
         With the states of its runs as ``state.states``, by name.
     """
+    around = context.get(SCOPE)
+    if not isinstance(around, Scope):
+        return (yield from _run(run))
+    # A flow in a flow is one of its runs.
+    name = around.begin_flow(run.options.name)
+    try:
+        return (yield from _run(run))
+    finally:
+        around.flow_ended(name, run.state)
+
+
+def _run(run: FunctionRun) -> Steps[State]:
     run.begin = time.time()
     run.parent = inherited_variables()
     run.enter(Pending())
@@ -243,7 +255,8 @@ def _run_name(run: FunctionRun) -> str:
         "parameters": run.parameters,
         "date": now,
     }
-    return format_run_name(option, template_variables(variables, run.parameters))
+    known = template_variables(variables, run.parameters)
+    return format_run_name(option, known, "flow_run_name")
 
 
 def _open(run: FunctionRun) -> tuple[Scope, dict[str, Any]]:

@@ -156,7 +156,9 @@ def template_variables(
     }
 
 
-def format_run_name(option: Template, variables: Mapping[str, Any]) -> str:
+def format_run_name(
+    option: Template, variables: Mapping[str, Any], label: str = "task_run_name"
+) -> str:
     """Name of a run.
 
     Parameters
@@ -166,6 +168,8 @@ def format_run_name(option: Template, variables: Mapping[str, Any]) -> str:
         names, or all where it takes ``**kwargs``.
     variables : mapping of str to object
         See `template_variables`.
+    label : str
+        Name of the option, for messages.
 
     Raises
     ------
@@ -187,7 +191,7 @@ def format_run_name(option: Template, variables: Mapping[str, Any]) -> str:
     prefect_dask_core.errors.TemplateError: task_run_name '{pth}' names 'pth', which \
 is unknown; known are: day, flow_run, map_index, parameters, path, task_run.
     """
-    return _formatted("task_run_name", option, variables)
+    return _formatted(label, option, variables)
 
 
 def format_location(option: Template, variables: Mapping[str, Any]) -> str:

@@ -30,11 +30,12 @@ from prefect_dask_core.engine.templates import rebuild
 from prefect_dask_core.errors import UpstreamTaskError
 from prefect_dask_core.future_lists import FutureList, node_of
 from prefect_dask_core.futures import Handle, PrefectFuture, has_ended
-from prefect_dask_core.lineage import Lineage
+from prefect_dask_core.lineage import Lineage, is_shared
 from prefect_dask_core.options import ANNOTATIONS, TaskOptions
 from prefect_dask_core.requests import Inputs, check_lengths, inputs_of_call
+from prefect_dask_core.run_ids import task_run_id
 from prefect_dask_core.runners.drive import Blocking, Steps
-from prefect_dask_core.states import State, TriggerFailed
+from prefect_dask_core.states import NO_DATA, State, TriggerFailed
 from prefect_dask_core.tasks import Task
 from prefect_dask_core.waiting import resolve_futures_to_results
 
@@ -111,6 +112,8 @@ class Scope:
         self._cached: list[tuple[TaskOptions, Handle]] = []
         #: Runs that were called, with their states.
         self._called: dict[str, State] = {}
+        #: What they returned, by its identity, with the run's name.
+        self._made: dict[int, tuple[Any, str]] = {}
         self._ended: Sequence[State] | None = None
         self._cancelled: str | None = None
 
@@ -140,7 +143,7 @@ class Scope:
                 name,
                 given,
                 mapped,
-                self._variables_of(task, name, mapped, inputs),
+                self._variables_of(task, name, mapped, inputs, bound),
                 inputs.tolerated,
                 {**_dask_annotations(), **task.annotations},
             )
@@ -154,7 +157,12 @@ class Scope:
         return FutureList(handle=handle) if mapped else PrefectFuture(handle)
 
     def _variables_of(
-        self, task: Task, name: str, mapped: bool, inputs: Inputs
+        self,
+        task: Task,
+        name: str,
+        mapped: bool,
+        inputs: Inputs,
+        bound: Mapping[str, Any],
     ) -> dict[str, Any]:
         """Context variables of a run that is submitted."""
         found: dict[str, Any] = {}
@@ -162,13 +170,27 @@ class Scope:
             found["caches"] = known_to([task.options])
         if not mapped:
             found["task_run_name"] = name
-        listed = inputs.listed()
+        listed = self._with_called(inputs.listed(), bound)
         if listed:
             found["task_inputs"] = listed
         tags = current_tags()
         # Those of the block around the call, for what the task runs in its turn.
         if tags != self.variables.get("tags"):
             found["tags"] = tags
+        return found
+
+    def _with_called(
+        self,
+        listed: Mapping[str, frozenset[uuid.UUID]],
+        given: Mapping[str, Any],
+    ) -> dict[str, frozenset[uuid.UUID]]:
+        """Runs by parameter, also those that were called and returned an argument."""
+        found = dict(listed)
+        for key, value in given.items() if self._made else ():
+            kept = self._made.get(id(value))
+            if kept is not None and kept[0] is value:
+                above = task_run_id(self.id_base, kept[1])
+                found[key] = found.get(key, frozenset()) | {above}
         return found
 
     def _whole(self, value: Any) -> Any:
@@ -192,6 +214,15 @@ class Scope:
         with self._lock:
             return f"{task.name}-{next(self._counts[task.name])}"
 
+    def begin_flow(self, flow_name: str) -> str:
+        """Name of a flow that is called in this one, among its runs."""
+        with self._lock:
+            return f"{flow_name}-{next(self._counts[flow_name])}"
+
+    def flow_ended(self, name: str, state: State) -> None:
+        """Take in how a flow ended that was called in this one."""
+        self._called[name] = state
+
     # -- calling ----------------------------------------------------------------
 
     def call_steps(
@@ -210,6 +241,7 @@ class Scope:
             found, above = yield Blocking(partial(resolve, bound, wait_for))
         else:
             found = {key: _bare(value) for key, value in bound.items()}
+        listed = self._with_called(listed, found)
         tally = sum_tallies(
             tolerate(tally_of_state(state, label))
             if tolerant
@@ -242,6 +274,11 @@ class Scope:
         if isinstance(state, TriggerFailed) and above:
             state = state.replace(data=_upstream_error(name, state, above))
         self.lineage.ended(name, state)
+        value = state.data
+        if state.is_successful() and not (
+            self._loose or is_shared(value) or value is NO_DATA
+        ):
+            self._made[id(value)] = (value, name)
         if task.options.cache_for is not None:
             remember([(task.options, state)])
         if not self._loose:

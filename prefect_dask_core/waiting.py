@@ -5,11 +5,15 @@ from __future__ import annotations
 import queue
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
+from prefect_dask_core.annotations import quote
+from prefect_dask_core.calls import Future
 from prefect_dask_core.engine.templates import rebuild
+from prefect_dask_core.errors import OptionTypeError
 from prefect_dask_core.future_lists import FutureList
 from prefect_dask_core.futures import PrefectFuture, end_of, left_until, wait_all
+from prefect_dask_core.states import State
 
 R = TypeVar("R")
 
@@ -25,12 +29,12 @@ class DoneAndNotDone(NamedTuple):
         The others.
     """
 
-    done: set[PrefectFuture[Any]]
-    not_done: set[PrefectFuture[Any]]
+    done: set[Future[Any]]
+    not_done: set[Future[Any]]
 
 
 def wait(
-    futures: Iterable[PrefectFuture[Any]], timeout: float | None = None
+    futures: Iterable[Future[Any]], timeout: float | None = None
 ) -> DoneAndNotDone:
     """Wait until all of some runs have ended, at most some seconds.
 
@@ -41,15 +45,26 @@ def wait(
     timeout : float, optional
         Seconds. That they are over is no error.
     """
-    given = list(futures)
+    given = _own(futures)
     wait_all(given, end_of(timeout))
-    done = {future for future in given if future.done()}
-    return DoneAndNotDone(done, set(given) - done)
+    done: set[Future[Any]] = {future for future in given if future.done()}
+    return DoneAndNotDone(done, {future for future in given if future not in done})
+
+
+def _own(futures: Iterable[Future[R]]) -> list[PrefectFuture[R]]:
+    """The futures, as what they are: `calls.Future` is what type checkers see."""
+    found = list(futures)
+    for future in found:
+        if not isinstance(future, PrefectFuture):
+            raise OptionTypeError(
+                f"expected futures that .submit or .map has given, and got {future!r}."
+            )
+    return cast(list[PrefectFuture[R]], found)
 
 
 def as_completed(
-    futures: Iterable[PrefectFuture[R]], timeout: float | None = None
-) -> Iterator[PrefectFuture[R]]:
+    futures: Iterable[Future[R]], timeout: float | None = None
+) -> Iterator[Future[R]]:
     """Futures in the order in which their runs end, each once.
 
     Parameters
@@ -65,7 +80,7 @@ def as_completed(
         If they have not all ended in time.
     """
     end = end_of(timeout)
-    waiting = dict.fromkeys(futures)
+    waiting = dict.fromkeys(_own(futures))
     ended: queue.SimpleQueue[PrefectFuture[R]] = queue.SimpleQueue()
     for future in waiting:
         future.on_end(partial(ended.put, future))
@@ -79,6 +94,22 @@ def as_completed(
         if future in waiting:
             del waiting[future]
             yield future
+
+
+def opaque(value: Any) -> Any:
+    """Give an argument that is waited for, if it is a future, and not looked into.
+
+    Like `quote`, but for a future or a state, of which the task gets the value. Values
+    of futures are never looked into.
+
+    Examples
+    --------
+    >>> opaque([1, 2])
+    Quote(value=[1, 2])
+    """
+    if isinstance(value, PrefectFuture | FutureList | State):
+        return value
+    return quote(value)
 
 
 def resolve_futures_to_states(value: Any) -> Any:

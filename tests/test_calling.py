@@ -9,8 +9,10 @@ import uuid
 from collections import namedtuple
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import dask
+import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +28,7 @@ from prefect_dask_core import (
     flatten,
     flow,
     mapped,
+    opaque,
     quote,
     runtime,
     tags,
@@ -220,6 +223,12 @@ class Row:
     cells: list
 
 
+class Model(pydantic.BaseModel):
+    name: str
+    cell: Any
+    cells: dict = {}
+
+
 def test_futures_are_found_wherever_they_are(flow_runner):
     def body():
         one, two = double.submit(1), double.submit(2)
@@ -232,6 +241,7 @@ def test_futures_are_found_wherever_they_are(flow_runner):
             {one, two},
             Row("r", [one, two]),
             [allow_failure(one)],
+            Model(name="m", cell=one, cells={"b": [two]}),
         ]
         return [same.submit(value).result() for value in given]
 
@@ -244,6 +254,7 @@ def test_futures_are_found_wherever_they_are(flow_runner):
         {2, 4},
         Row("r", [2, 4]),
         [2],
+        Model(name="m", cell=2, cells={"b": [4]}),
     ]
 
 
@@ -262,6 +273,22 @@ def test_what_is_quoted_is_not_looked_into(flow_runner):
         return kept[0] == one, isinstance(kept[0], PrefectFuture)
 
     assert run(body, flow_runner) == (True, True)
+
+
+def test_what_is_opaque_is_a_value_or_not_looked_into(flow_runner):
+    def body():
+        one = double.submit(1)
+        kept = same(opaque([one]))
+        state = double(2, return_state=True)
+        return (
+            same.submit(opaque(one)).result(),
+            same(opaque(one)),
+            same(opaque(state)),
+            same.map([1, 2], wait_for=[opaque(one)]).result(),
+            isinstance(kept[0], PrefectFuture),
+        )
+
+    assert run(body, flow_runner) == (2, 2, 4, [1, 2], True)
 
 
 def test_completed_states_are_replaced_by_their_values(flow_runner):

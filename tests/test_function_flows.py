@@ -13,6 +13,7 @@ from prefect_dask_core import (
     SequentialTaskRunner,
     as_completed,
     flow,
+    runtime,
     task,
 )
 from prefect_dask_core.errors import (
@@ -318,6 +319,12 @@ def test_a_run_has_a_name_from_a_template_or_a_callable():
     assert names[2].startswith("plain-")
 
 
+def test_a_name_that_is_no_text_fails_the_run():
+    state = flow(lambda x: x, flow_run_name=lambda: 3)(3, return_state=True)
+    assert isinstance(state, Failed)
+    assert "flow_run_name callable <lambda> returned 3" in state.message
+
+
 def test_a_wrong_name_fails_the_run():
     state = flow(lambda x: x, flow_run_name="{y}")(3, return_state=True)
     assert isinstance(state, Failed)
@@ -573,6 +580,45 @@ def test_a_flow_in_a_flow_has_its_own_run_and_its_parents_runner(flow_runner):
     assert below.parameters == {"x": 4}
     assert above.parent_flow_run_id is None
     assert above.root_flow_run_id == above.id
+
+
+def test_a_flow_in_a_flow_is_one_of_its_runs(flow_runner):
+    @flow
+    def inner(x):
+        return double.submit(x)
+
+    @flow
+    async def later():
+        return 1
+
+    @flow
+    def numbers():
+        yield 1
+
+    def body():
+        inner(1)
+        inner(fail.submit("x"), return_state=True)
+        asyncio.run(later())
+        list(numbers())
+
+    states = state_of(body, flow_runner).states
+    told = {name: type(state) for name, state in states.items()}
+    assert told == {
+        "fail-0": Failed,
+        "inner-0": Completed,
+        "inner-1": TriggerFailed,
+        "later-0": Completed,
+        "numbers-0": Completed,
+    }
+    assert states["inner-0"].states["double-0"].result() == 2
+
+
+def test_a_flow_has_the_version_of_its_file():
+    made = flow(lambda: runtime.flow_run.flow_version, name="versioned")
+    assert made() == made.version
+    assert len(made.version) == 32
+    assert flow(len).version is None
+    assert made.with_options(version="2")() == "2"
 
 
 def test_a_flow_in_a_task_knows_both_its_parents(local_flow_runner):

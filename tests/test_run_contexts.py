@@ -94,6 +94,33 @@ def test_a_record_lists_the_runs_above(flow_runner):
     assert found == {"x": {one}, "y": {two}, "wait_for": {one}}
 
 
+def test_a_record_lists_the_runs_that_were_called(flow_runner):
+    @task
+    def numbers():
+        return [1, 2]
+
+    @task
+    def note(given, other=None):
+        return TaskRunContext.get().task_run.task_inputs, runtime.task_run.id
+
+    @flow(task_runner=flow_runner)
+    def body():
+        found = numbers()
+        first, called = note(found)
+        second = note.submit(found, other=first).result()[0]
+        small = note(3, other=None)[0]
+        return first, second, small, note.submit(numbers.submit()).result()[0], called
+
+    first, second, small, submitted, called = body()
+    ids = {key: {str(run) for run in runs} for key, runs in second.items()}
+    assert set(first) == {"given"}
+    assert ids["given"] == {str(run) for run in first["given"]}
+    assert small == {}
+    assert set(submitted) == {"given"}
+    assert submitted != first
+    assert called not in ids["given"]
+
+
 def test_a_flow_in_a_task_hides_the_task(flow_runner):
     @flow
     def inner():
