@@ -148,7 +148,8 @@ class GrowingDriver(Driver):
         identity = node.identity
         if identity in self._paces or identity in self._not_tiny:
             return True
-        if not self._stands_alone(node):
+        # Coroutines go one by one however long they take: they wait side by side.
+        if node.task.isasync or not self._stands_alone(node):
             return True
         self._tried[identity] = tried = self._tried.get(identity, 0) + 1
         if tried <= TRIED_PER_THREAD * max(self.threads, 1):
