@@ -71,7 +71,9 @@ class FutureList(Awaitable, Sequence[PrefectFuture[R]], Generic[R]):
         if found is not None:
             return found
         # It ended without children, for a reason that its state tells.
-        handle.note(handle.session.state(handle.node)).result()
+        ended = handle.note(handle.session.state(handle.node))
+        if not ended.is_successful():
+            raise handle.error(ended)
         return 0
 
     @overload
@@ -173,13 +175,24 @@ class FutureList(Awaitable, Sequence[PrefectFuture[R]], Generic[R]):
         assert handle is not None
         found = handle.note(handle.session.state(handle.node))
         if not found.is_mapped():
-            return [found.result(raise_on_failure)]  # it has no children: it says why
+            return self._without_children(handle, found, raise_on_failure)
         if raise_on_failure:
-            for child in found.states or ():
+            for index, child in enumerate(found.states or ()):
                 if not child.is_successful():
-                    child.result()
+                    raise handle.error(child, index)
         values: list[Any] = handle.session.value(handle.node)
         return values
+
+    def _without_children(
+        self, handle: Handle, ended: State, raise_on_failure: bool
+    ) -> list[Any]:
+        """What a mapped run has that ended before it had children."""
+        if ended.is_successful():
+            return []
+        error = handle.error(ended)  # it says why
+        if raise_on_failure:
+            raise error
+        return [error]
 
     def __await__(self) -> Generator[Any, None, list[R]]:
         return self._awaited().__await__()

@@ -7,14 +7,15 @@ import contextvars
 import logging
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
+from prefect_dask_core.causes import error_of
 from prefect_dask_core.engine.session import Session
 from prefect_dask_core.run_ids import task_run_id
 from prefect_dask_core.runners.own_threads import in_own_thread
-from prefect_dask_core.states import State
+from prefect_dask_core.states import State, TriggerFailed
 
 R = TypeVar("R")
 
@@ -34,31 +35,36 @@ class Handle:
         Its number.
     name : str
         Name of the run.
-    task_name : str
-        Name of the task, which children are named after.
     id_base : str
         Hexadecimal id that the ids of the runs are worked out from.
     looked : set of int
         Nodes of the session that somebody has asked how they ended.
+    parents : mapping of int to tuple of int
+        By node of the session, the nodes it reads or comes after.
     """
 
-    __slots__ = ("id_base", "looked", "name", "node", "session", "task_name")
+    __slots__ = ("id_base", "looked", "name", "node", "parents", "session")
 
     def __init__(
         self,
         session: Session,
         node: int,
         name: str,
-        task_name: str,
         id_base: str,
         looked: set[int],
+        parents: Mapping[int, tuple[int, ...]],
     ) -> None:
         self.session = session
         self.node = node
         self.name = name
-        self.task_name = task_name
         self.id_base = id_base
         self.looked = looked
+        self.parents = parents
+
+    def error(self, state: State, index: int | None = None) -> BaseException:
+        """What made the run, or a child of it, end in a state that is no success."""
+        name = self.name if index is None else f"{self.name}[{index}]"
+        return error_of(self.session, self.parents, self.node, index, name, state)
 
     def note(self, found: State) -> State:
         """Take down that somebody was told how it ended, if it has."""
@@ -123,10 +129,9 @@ class PrefectFuture(Awaitable, Generic[R]):
 
     @property
     def name(self) -> str:
-        """Name of the run, such as ``"load-3"``; that of a child is ``"load[7]"``."""
-        if self._index is None:
-            return self._handle.name
-        return f"{self._handle.task_name}[{self._index}]"
+        """Name of the run, such as ``"load-3"``; that of a child is ``"load-3[7]"``."""
+        name = self._handle.name
+        return name if self._index is None else f"{name}[{self._index}]"
 
     @property
     def task_run_id(self) -> uuid.UUID:
@@ -176,6 +181,11 @@ class PrefectFuture(Awaitable, Generic[R]):
         if not self.wait_until(end_of(timeout)):
             raise TimeoutError(f"{self.name} has not ended within {timeout} seconds.")
         found = self.state
+        if isinstance(found, TriggerFailed):
+            error = self._handle.error(found, self._index)
+            if raise_on_failure:
+                raise error
+            return error
         if not found.is_successful() or found.is_skipped():
             return found.result(raise_on_failure)
         return self._handle.session.value(self._handle.node, self._index)

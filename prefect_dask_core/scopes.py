@@ -35,7 +35,13 @@ from prefect_dask_core.options import ANNOTATIONS, TaskOptions
 from prefect_dask_core.requests import Inputs, check_lengths, inputs_of_call
 from prefect_dask_core.run_ids import task_run_id
 from prefect_dask_core.runners.drive import Blocking, Steps
-from prefect_dask_core.states import NO_DATA, State, TriggerFailed
+from prefect_dask_core.states import (
+    NO_DATA,
+    Cancelled,
+    Running,
+    State,
+    TriggerFailed,
+)
 from prefect_dask_core.tasks import Task
 from prefect_dask_core.waiting import resolve_futures_to_results
 
@@ -98,6 +104,7 @@ class Scope:
         self.variables = {**variables, "_id_base": id_base}
         self.id_base = id_base
         self.lineage = Lineage()
+        self._session_id = id_base
         self._open = open_session
         self._loose = loose
         self._lock = threading.RLock()
@@ -108,12 +115,15 @@ class Scope:
         self._session: Session | None = None
         self._names: dict[int, str] = {}
         self._looked: set[int] = set()
+        self._parents: dict[int, tuple[int, ...]] = {}
         #: Held, so that their values are there at the end.
         self._cached: list[tuple[TaskOptions, Handle]] = []
         #: Runs that were called, with their states.
         self._called: dict[str, State] = {}
         #: What they returned, by its identity, with the run's name.
         self._made: dict[int, tuple[Any, str]] = {}
+        #: States of the runs of attempts that were stopped.
+        self._earlier: dict[str, State] = {}
         self._ended: Sequence[State] | None = None
         self._cancelled: str | None = None
 
@@ -147,11 +157,20 @@ class Scope:
                 inputs.tolerated,
                 {**_dask_annotations(), **task.annotations},
             )
-            node = session.add(request)
+            self._called[name] = Running()  # now and here, if the session is sequential
+            try:
+                node = session.add(request)
+            except Exception:
+                del self._called[name]  # refused, so there is no run
+                raise
+            del self._called[name]
             self._names[node] = name
+            above = dict.fromkeys(i.node for i in given if i.node is not None)
+            if above:
+                self._parents[node] = tuple(above)
             self._looked |= inputs.tolerated
             self.lineage.add(task, name, inputs.names)
-        handle = Handle(session, node, name, task.name, self.id_base, self._looked)
+        handle = Handle(session, node, name, self.id_base, self._looked, self._parents)
         if task.options.cache_for is not None:
             self._cached.append((task.options, handle))
         return FutureList(handle=handle) if mapped else PrefectFuture(handle)
@@ -202,7 +221,7 @@ class Scope:
     def session(self) -> Session:
         """The session; opened now if nothing was submitted before."""
         if self._session is None:
-            self._session = self._open(self.name, self.variables, self.id_base)
+            self._session = self._open(self.name, self.variables, self._session_id)
             if self._cancelled is not None:
                 self._session.cancel(self._cancelled)
         return self._session
@@ -270,6 +289,8 @@ class Scope:
             now=time.time,
         )
         self.lineage.add(task, name, names, list(found.values()))
+        if not self._loose:
+            self._called[name] = Running()
         state: State = yield from run_task(run)
         if isinstance(state, TriggerFailed) and above:
             state = state.replace(data=_upstream_error(name, state, above))
@@ -300,7 +321,9 @@ class Scope:
             if self._session is not None and self._ended is None:
                 self._ended = self._session.close()
                 self._take_ends()
-            return {**self._submitted(), **self._called}
+            called = list(self._called.items())
+            told = {name: self._stopped(state) for name, state in called}
+            return {**self._earlier, **self._submitted(), **told}
 
     def _take_ends(self) -> None:
         ended = self._ended or ()
@@ -312,18 +335,55 @@ class Scope:
     def _submitted(self) -> dict[str, State]:
         """States of all that was submitted before the end, by name."""
         ended = self._ended or ()
-        with self._lock:
+        with self._lock:  # code that was left behind may still add some
             names = list(self._names.items())
         return {name: ended[node] for node, name in names if node < len(ended)}
 
+    def settle(self, timeout: float | None = None) -> bool:
+        """Wait for all that was submitted so far; whether it has ended in time."""
+        session, known = self._session, -1
+        end = None if timeout is None else time.monotonic() + timeout
+        while session is not None and len(self._names) > known:
+            known = len(self._names)
+            left = None if end is None else max(0.0, end - time.monotonic())
+            if not session.wait(list(self._names), left):
+                return False
+        return True
+
+    def successor(self) -> Scope:
+        """What a further attempt runs in: this scope, or a fresh one if it was stopped.
+
+        Code of a stopped attempt that was left behind keeps the old one.
+        """
+        if self._cancelled is None:
+            return self
+        fresh = Scope(
+            self.name, self.variables, self.id_base, self._open, loose=self._loose
+        )
+        fresh._earlier = self.close()
+        fresh._counts, fresh.lineage = self._counts, self.lineage
+        # Two sessions of one id would make the same keys.
+        fresh._session_id = uuid.uuid4().hex
+        return fresh
+
+    def _stopped(self, state: State) -> State:
+        """State of a run that was called, of one that was interrupted as well."""
+        if state.is_running() and self._cancelled is not None:
+            return Cancelled(self._cancelled, timestamp=time.time())
+        return state
+
     def unseen(self) -> dict[str, State]:
-        """Submitted runs that did not succeed, and that nobody has asked about."""
+        """Submitted runs that did not succeed, and that nobody has asked about.
+
+        What was cancelled with the whole flow run is not among them: that is told.
+        """
+        stopped = self._cancelled is not None
         submitted = self._submitted()
         seen = {name for node, name in self._names.items() if node in self._looked}
         return {
             name: state
             for name, state in submitted.items()
-            if name not in seen and _is_bad(state)
+            if name not in seen and is_bad(state, stopped)
         }
 
     def finish(self, value: Any) -> Any:
@@ -337,11 +397,21 @@ class Scope:
         self.close()
 
 
-def _is_bad(state: State) -> bool:
-    """Whether a run, or a child of it, failed by itself."""
+def is_bad(state: State, stopped: bool = False) -> bool:
+    """Whether a run, or a child of it, failed by itself.
+
+    Parameters
+    ----------
+    state : State
+        How it ended.
+    stopped : bool
+        Whether all of the flow run was stopped: being cancelled is no failure then.
+    """
     if state.is_mapped():
-        return any(map(_is_bad, state.states or ()))
-    return not state.is_successful() and not isinstance(state, TriggerFailed)
+        return any(is_bad(child, stopped) for child in state.states or ())
+    if state.is_successful() or isinstance(state, TriggerFailed):
+        return False
+    return not (stopped and state.is_cancelled())
 
 
 def with_results(value: Any) -> Any:
@@ -432,8 +502,7 @@ def _value_of(
             above.append((handle.name, state, tolerant))
             return state.result(raise_on_failure=False)
         above.extend(
-            (f"{handle.task_name}[{n}]", child, tolerant)
-            for n, child in enumerate(children)
+            (f"{handle.name}[{n}]", child, tolerant) for n, child in enumerate(children)
         )
         return future.result(raise_on_failure=False)
     state = future.state

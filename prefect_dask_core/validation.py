@@ -99,7 +99,7 @@ class Validator:
             return adapter.validate_python(value)
         except pydantic.ValidationError as error:
             raise ParameterTypeError(
-                f"flow {self._flow!r}: the argument {name} is not what its annotation "
+                f"flow {self._flow!r}: {name}={value!r} is not what its annotation "
                 f"allows: {error}"
             ) from error
 

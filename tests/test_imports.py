@@ -33,6 +33,7 @@ LAYERS = (
     ("blocks", "diagnostics", "mapping"),
     ("control_flow", "resources"),
     ("engine",),
+    ("causes",),
     (
         "cached_values",
         "drawing",

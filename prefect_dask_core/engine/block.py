@@ -37,6 +37,7 @@ from prefect_dask_core.engine.plan import (
     options_within,
 )
 from prefect_dask_core.engine.quick import NOT_CALLED, QuickStep, is_quick, quick_step
+from prefect_dask_core.run_ids import run_name
 from prefect_dask_core.states import Failed, State
 from prefect_dask_core.tasks import Task
 
@@ -214,10 +215,11 @@ class _OpenStep:
             if more is not None:
                 tally = tally + more
         mapped = self.step.mapped
-        name = f"{self.step.task.name}[{index}]" if mapped else self.step.task.name
+        number = index if mapped else None
+        name = run_name(self.variables, self.step.task.name, number)
         variables = {
             **self.variables,
-            "map_index": index if mapped else None,
+            "map_index": number,
             "task_full_name": name,
         }
         pause = self.step.paused.get(index)

@@ -199,8 +199,7 @@ class GrowingDriver(Driver):
 
     def _told_as(self, index: int) -> str:
         # A task runs often in a function flow: its runs are told apart by number.
-        node = self.plan.nodes[index]
-        return node.name if index in self._children else node.slug
+        return self.plan.nodes[index].slug
 
     def _release_blocks_of(self, index: int) -> None:
         super()._release_blocks_of(index)

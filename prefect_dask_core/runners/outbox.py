@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any, Final
 
 from distributed import Worker
@@ -79,8 +80,7 @@ class Outbox:
                 self._due = due
                 worker = self._worker()
                 if worker is not None:
-                    later = worker.loop.call_later, due - now, self._ship
-                    worker.loop.add_callback(*later)
+                    call_later(worker, due - now, self._ship)
                 return
         self._ship()
 
@@ -93,6 +93,27 @@ class Outbox:
             self._gap = min(2 * self._gap, MOST_GATHER) if several else GATHER
         for topic, reports in pending.items():
             self.send(topic, PLAIN, reports)
+
+
+def call_later(worker: Worker, delay: float, function: Callable[[], None]) -> None:
+    """Call a function on a worker's event loop; from any thread.
+
+    Parameters
+    ----------
+    worker : Worker
+        The worker.
+    delay : float
+        Seconds until then.
+    function : callable
+        Called without arguments.
+    """
+
+    def schedule() -> None:
+        # It returns nothing: Tornado takes a handle for something to wait for, and
+        # finds out that it is not by way of its `repr`.
+        worker.loop.call_later(delay, function)
+
+    worker.loop.add_callback(schedule)
 
 
 _outboxes: Final[weakref.WeakKeyDictionary[Worker, Outbox]] = (
