@@ -44,7 +44,10 @@ from prefect_dask_core.run_contexts import (
 from prefect_dask_core.runners.clients import get_async_dask_client, get_dask_client
 from prefect_dask_core.runners.dask import DaskTaskRunner
 from prefect_dask_core.runners.sequential import SequentialTaskRunner
-from prefect_dask_core.runners.threads import ThreadPoolTaskRunner
+from prefect_dask_core.runners.threads import (
+    ConcurrentTaskRunner,
+    ThreadPoolTaskRunner,
+)
 from prefect_dask_core.states import State, StateType
 from prefect_dask_core.tasks import Task, task
 from prefect_dask_core.utilities import callback_factory
@@ -59,6 +62,7 @@ from prefect_dask_core.waiting import (
 __all__ = [
     "Asset",
     "AssetProperties",
+    "ConcurrentTaskRunner",
     "DaskTaskRunner",
     "DateTimeParameter",
     "Edge",

@@ -30,10 +30,11 @@ from prefect_dask_core.futures import has_ended
 from prefect_dask_core.hooks import Hook, call_hook
 from prefect_dask_core.naming import format_run_name, template_variables
 from prefect_dask_core.records import FlowRun, at
+from prefect_dask_core.resolving import Above, holds_future, resolve
 from prefect_dask_core.retries import delay_before_retry
 from prefect_dask_core.returns import RunStates, returned_state
 from prefect_dask_core.runners.drive import Blocking, Steps
-from prefect_dask_core.scopes import Above, Scope, holds_future, is_bad, resolve
+from prefect_dask_core.scopes import Scope, is_bad
 from prefect_dask_core.signals import PrefectStateSignal
 from prefect_dask_core.signatures import BodySignature
 from prefect_dask_core.states import (

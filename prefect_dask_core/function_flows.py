@@ -6,10 +6,10 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Generic, Literal, TypeVar, overload
 
 from prefect_dask_core.attributes import OptionAttribute
-from prefect_dask_core.bodies import TaskBody
+from prefect_dask_core.bodies import P, R, TaskBody
 from prefect_dask_core.calling import value_of
 from prefect_dask_core.drawing import Picture, digraph, mermaid
 from prefect_dask_core.errors import (
@@ -34,15 +34,6 @@ from prefect_dask_core.runners.drive import (
 from prefect_dask_core.states import State
 from prefect_dask_core.validation import Validator
 
-if TYPE_CHECKING:
-    import typing_extensions
-
-    # With defaults, so that a bare `FunctionFlow` is one of any arguments and value.
-    P = typing_extensions.ParamSpec("P", default=...)
-    R = typing_extensions.TypeVar("R", default=Any)
-else:
-    P = ParamSpec("P")
-    R = TypeVar("R")
 HookT = TypeVar("HookT", bound=Callable[..., Any])
 
 

@@ -10,7 +10,7 @@ from prefect_dask_core.engine.summary import counts_of, failures_of
 from prefect_dask_core.future_lists import FutureList, node_of
 from prefect_dask_core.futures import Handle, PrefectFuture, child_of
 from prefect_dask_core.lineage import AssetRecord
-from prefect_dask_core.scopes import with_results
+from prefect_dask_core.resolving import with_results
 from prefect_dask_core.states import Cancelled, Completed, Failed, Paused, State
 
 #: So many names of runs stand in a message.

@@ -18,21 +18,26 @@ from typing import Any, Final
 
 from dask.base import get_annotations
 
-from prefect_dask_core.annotations import AllowFailure, Quote
 from prefect_dask_core.cached_values import known_to, remember
 from prefect_dask_core.context import current_tags
-from prefect_dask_core.edges import Annotation
 from prefect_dask_core.engine.columns import tally_of_state
 from prefect_dask_core.engine.feeds import sum_tallies, tolerate
 from prefect_dask_core.engine.pipeline import TaskRun, run_task
 from prefect_dask_core.engine.session import Request, Session
-from prefect_dask_core.engine.templates import rebuild
-from prefect_dask_core.errors import UpstreamTaskError
 from prefect_dask_core.future_lists import FutureList, node_of
-from prefect_dask_core.futures import Handle, PrefectFuture, has_ended
+from prefect_dask_core.futures import Handle, PrefectFuture
 from prefect_dask_core.lineage import Lineage, is_shared
 from prefect_dask_core.options import ANNOTATIONS, TaskOptions
 from prefect_dask_core.requests import Inputs, check_lengths, inputs_of_call
+from prefect_dask_core.resolving import (
+    Above,
+    bare,
+    by_name,
+    holds_future,
+    resolve,
+    upstream_error,
+    with_results,
+)
 from prefect_dask_core.run_ids import task_run_id
 from prefect_dask_core.runners.drive import Blocking, Steps
 from prefect_dask_core.states import (
@@ -43,7 +48,7 @@ from prefect_dask_core.states import (
     TriggerFailed,
 )
 from prefect_dask_core.tasks import Task
-from prefect_dask_core.waiting import resolve_futures_to_results
+from prefect_dask_core.triggers import Tally
 
 #: Context variables that are of one task run, and not of what runs inside of it.
 OF_ONE_RUN: Final = frozenset(
@@ -69,10 +74,6 @@ OF_ONE_RUN: Final = frozenset(
         "_flow_context",
     }
 )
-
-
-#: Name and state of a run above, and whether it may have failed.
-Above = tuple[str, State, bool]
 
 
 class Scope:
@@ -259,33 +260,15 @@ class Scope:
             listed, names = inputs.listed(), inputs.names
             found, above = yield Blocking(partial(resolve, bound, wait_for))
         else:
-            found = {key: _bare(value) for key, value in bound.items()}
+            found = {key: bare(value) for key, value in bound.items()}
         listed = self._with_called(listed, found)
-        tally = sum_tallies(
-            tolerate(tally_of_state(state, label))
-            if tolerant
-            else tally_of_state(state, label)
-            for label, state, tolerant in above
-        )
         run = TaskRun(
             task=task,
             name=name,
-            tally=tally,
-            upstream=partial(_by_name, above),
+            tally=sum_tallies(_tally_of(*one) for one in above),
+            upstream=partial(by_name, above),
             inputs=lambda: found,
-            variables={
-                **self.variables,
-                "task_name": task.name,
-                "task_slug": name,
-                "tags": current_tags(),
-                "task_tags": task.tags,
-                "task_full_name": name,
-                "task_run_name": name,
-                "map_index": None,
-                "task_run_id": uuid.uuid4() if self._loose else None,
-                "task_inputs": listed,
-                "caches": known_to([task.options]),
-            },
+            variables=self._variables_of_call(task, name, listed),
             now=time.time,
         )
         self.lineage.add(task, name, names, list(found.values()))
@@ -293,7 +276,7 @@ class Scope:
             self._called[name] = Running()
         state: State = yield from run_task(run)
         if isinstance(state, TriggerFailed) and above:
-            state = state.replace(data=_upstream_error(name, state, above))
+            state = state.replace(data=upstream_error(name, state, above))
         self.lineage.ended(name, state)
         value = state.data
         if state.is_successful() and not (
@@ -305,6 +288,24 @@ class Scope:
         if not self._loose:
             self._called[name] = state
         return state
+
+    def _variables_of_call(
+        self, task: Task, name: str, listed: Mapping[str, frozenset[uuid.UUID]]
+    ) -> dict[str, Any]:
+        """Context variables of a run that is called."""
+        return {
+            **self.variables,
+            "task_name": task.name,
+            "task_slug": name,
+            "tags": current_tags(),
+            "task_tags": task.tags,
+            "task_full_name": name,
+            "task_run_name": name,
+            "map_index": None,
+            "task_run_id": uuid.uuid4() if self._loose else None,
+            "task_inputs": listed,
+            "caches": known_to([task.options]),
+        }
 
     # -- the end ----------------------------------------------------------------
 
@@ -414,141 +415,9 @@ def is_bad(state: State, stopped: bool = False) -> bool:
     return not (stopped and state.is_cancelled())
 
 
-def with_results(value: Any) -> Any:
-    """A value with results in the place of futures; see decision F2.
-
-    Raises
-    ------
-    Exception
-        If the value is a future, or holds nothing but futures: what made the first
-        run fail that did not succeed.
-    """
-    strict = isinstance(value, PrefectFuture | FutureList) or (
-        isinstance(value, list | tuple | set)
-        and bool(value)
-        and all(isinstance(item, PrefectFuture | FutureList) for item in value)
-    )
-    return resolve_futures_to_results(value) if strict else rebuild(value, _told_of)
-
-
-def _told_of(leaf: Any) -> Any:
-    """The result of a future that succeeded, the state of another."""
-    if not isinstance(leaf, PrefectFuture | FutureList):
-        return leaf
-    leaf.wait()
-    if isinstance(leaf, FutureList):
-        if leaf.is_single() and not leaf.state.is_mapped():
-            return leaf.state  # it failed before it had children
-        if not all(state.is_successful() for state in leaf.states):
-            return [_told_of(future) for future in leaf]
-        return leaf.result()
-    state = leaf.state
-    return leaf.result() if state.is_successful() else state
-
-
-def resolve(
-    bound: Mapping[str, Any], wait_for: Any
-) -> tuple[dict[str, Any], list[Above]]:
-    """Arguments with values in the place of futures and states, waited for.
-
-    Returns
-    -------
-    dict of str to object
-        The arguments; a run that did not succeed gives its exception.
-    list of (str, State, bool)
-        Name and state of each run above, and whether it may have failed.
-    """
-    above: list[Above] = []
-    found = {key: _resolved(value, above, False) for key, value in bound.items()}
-    if wait_for is not None:
-        given = wait_for
-        if not isinstance(given, PrefectFuture | FutureList | AllowFailure | State):
-            given = list(given)
-        _resolved(given, above, False)
-    return found, above
-
-
-def _resolved(value: Any, above: list[Above], tolerant: bool) -> Any:
-    def looked_up(leaf: Any) -> Any:
-        if isinstance(leaf, Annotation):
-            return _resolved(leaf.value, above, tolerant)
-        if isinstance(leaf, Quote):
-            return leaf.value
-        if isinstance(leaf, AllowFailure):
-            return _resolved(leaf.value, above, True)
-        if isinstance(leaf, PrefectFuture | FutureList):
-            leaf.wait()
-            return _value_of(leaf, above, tolerant)
-        if isinstance(leaf, State):
-            above.append((leaf.name, leaf, tolerant))
-            return leaf.result(raise_on_failure=False) if has_ended(leaf) else None
-        return leaf
-
-    return rebuild(value, looked_up)
-
-
-def _value_of(
-    future: PrefectFuture[Any] | FutureList[Any],
-    above: list[Above],
-    tolerant: bool,
-) -> Any:
-    if isinstance(future, FutureList):
-        handle = node_of(future)
-        if handle is None:
-            return [_value_of(one, above, tolerant) for one in future]
-        state = future.state
-        children = state.states if state.is_mapped() else None
-        if children is None:
-            above.append((handle.name, state, tolerant))
-            return state.result(raise_on_failure=False)
-        above.extend(
-            (f"{handle.name}[{n}]", child, tolerant) for n, child in enumerate(children)
-        )
-        return future.result(raise_on_failure=False)
-    state = future.state
-    above.append((future.name, state, tolerant))
-    if state.is_paused() or not state.is_final():
-        return None
-    return future.result(raise_on_failure=False)
-
-
-def holds_future(value: Any) -> bool:
-    """Whether there is a future or a state anywhere in a value."""
-    found = False
-
-    def look(leaf: Any) -> Any:
-        nonlocal found
-        if isinstance(leaf, State | PrefectFuture | FutureList):
-            found = True
-        if isinstance(leaf, AllowFailure | Annotation):
-            rebuild(leaf.value, look)
-        return leaf
-
-    rebuild(value, look)
-    return found
-
-
-def _bare(value: Any) -> Any:
-    """An argument without its annotations."""
-    while isinstance(value, Annotation | AllowFailure | Quote):
-        value = value.value
-    return value
-
-
-def _by_name(above: list[Above]) -> dict[Any, State]:
-    return {name: state for name, state, _ in above}
-
-
-def _upstream_error(name: str, state: State, above: list[Above]) -> UpstreamTaskError:
-    """Why a run did not start, with the first failure above as its cause."""
-    error = UpstreamTaskError(f"{name} did not run: {state.message}")
-    for _, found, tolerant in above:
-        if not tolerant and has_ended(found) and not found.is_paused():
-            cause = found.result(raise_on_failure=False)
-            if not found.is_successful() and isinstance(cause, BaseException):
-                error.__cause__ = cause
-                break
-    return error
+def _tally_of(label: str, state: State, tolerant: bool) -> Tally:
+    found = tally_of_state(state, label)
+    return tolerate(found) if tolerant else found
 
 
 def _dask_annotations() -> dict[str, Any]:

@@ -13,21 +13,26 @@ import warnings
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta
 from typing import (
-    TYPE_CHECKING,
     Any,
     ClassVar,
     Final,
     Generic,
     Literal,
     NoReturn,
-    ParamSpec,
     TypeVar,
     overload,
 )
 
 from prefect_dask_core.assets import Asset
 from prefect_dask_core.attributes import OptionAttribute, add_older_attributes
-from prefect_dask_core.bodies import NOT_PICKLED, TaskBody, do_nothing, key_of
+from prefect_dask_core.bodies import (
+    NOT_PICKLED,
+    P,
+    R,
+    TaskBody,
+    do_nothing,
+    key_of,
+)
 from prefect_dask_core.calls import Future, Futures, caller
 from prefect_dask_core.context import GraphBuilder, context, current_group, current_tags
 from prefect_dask_core.edges import Annotation
@@ -52,16 +57,6 @@ from prefect_dask_core.spellings import (
     nearest,
 )
 from prefect_dask_core.states import State
-
-if TYPE_CHECKING:
-    import typing_extensions
-
-    # With defaults, so that a bare `Task` is one of any arguments and value.
-    P = typing_extensions.ParamSpec("P", default=...)
-    R = typing_extensions.TypeVar("R", default=Any)
-else:
-    P = ParamSpec("P")
-    R = TypeVar("R")
 
 T = TypeVar("T")
 TaskT = TypeVar("TaskT", bound="Task")

@@ -212,6 +212,23 @@ def test_a_paused_run_has_ended_for_now(flow_runner):
     assert run(body, flow_runner) == (True, "WaitingForUpstream")
 
 
+def test_a_call_below_a_paused_child_waits_too(flow_runner):
+    @task
+    def ask(x):
+        if x == 2:
+            raise PAUSE("ask")
+        return x
+
+    def body():
+        futures = ask.map([1, 2])
+        return [
+            double(future, return_state=True).name
+            for future in (futures, futures[1], [futures[1]])
+        ]
+
+    assert run(body, flow_runner) == ["WaitingForUpstream"] * 3
+
+
 # -- arguments ---------------------------------------------------------------------
 
 Point = namedtuple("Point", "x y")

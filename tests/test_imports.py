@@ -45,6 +45,7 @@ LAYERS = (
     ("futures",),
     ("future_lists",),
     ("lineage", "requests", "waiting"),
+    ("resolving",),
     ("execution", "flow_options", "function_options", "scopes"),
     ("calling", "flow_drawing", "returns"),
     ("flow_runs",),

@@ -65,7 +65,7 @@ from prefect_dask_core.runners._private import (
     forget_topic,
     outside_the_pool,
 )
-from prefect_dask_core.runners.base import FlowRun
+from prefect_dask_core.runners.base import FlowRun, NamedRunner
 from prefect_dask_core.runners.driven import DrivenSession, of_the_session
 from prefect_dask_core.runners.home import PlainReport
 from prefect_dask_core.runners.logs import LOGS
@@ -94,7 +94,7 @@ MOST_ASKED: Final = 1_000
 PATIENCE: Final = 30.0
 
 
-class DaskTaskRunner:
+class DaskTaskRunner(NamedRunner):
     """Runs flows on a Dask cluster.
 
     Parameters
