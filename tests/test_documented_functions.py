@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 
 import pytest
 
@@ -185,6 +186,7 @@ def test_a_task_is_called_with_options_of_the_call(local_flow_runner):
 
     @task
     def first():
+        time.sleep(0.1)  # for whoever would not wait
         seen.append(1)
 
     @task
@@ -276,6 +278,7 @@ def test_order_without_data(local_flow_runner):
 
     @task
     def task_1():
+        time.sleep(0.1)  # for whoever would not wait
         seen.append(1)
 
     @task
@@ -343,6 +346,7 @@ def test_order_without_data_for_all_children(local_flow_runner):
 
     @task
     def task_1():
+        time.sleep(0.1)  # for whoever would not wait
         seen.append(0)
 
     @task

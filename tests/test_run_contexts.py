@@ -5,6 +5,7 @@ import datetime
 import logging
 import re
 import uuid
+from dataclasses import replace
 
 import pytest
 
@@ -243,6 +244,11 @@ def test_a_local_record_takes_what_the_other_takes(flow_runner):
     assert isinstance(record.state, Scheduled)
 
 
+def of_another_flow(flow_id):
+    found = FlowRunContext.get()
+    return replace(found, flow_run=replace(found.flow_run, id=flow_id))
+
+
 def test_a_record_takes_contexts_and_more_inputs(flow_runner):
     other = uuid.uuid4()
 
@@ -250,7 +256,7 @@ def test_a_record_takes_contexts_and_more_inputs(flow_runner):
     def middle():
         return asyncio.run(
             look.create_run(
-                flow_run_context=FlowRunContext.get(),
+                flow_run_context=of_another_flow(other),
                 parent_task_run_context=TaskRunContext.get(),
                 extra_task_inputs={"z": {other}},
             )
@@ -262,4 +268,5 @@ def test_a_record_takes_contexts_and_more_inputs(flow_runner):
         return future.result(), future.task_run_id
 
     record, parent = body()
+    assert record.flow_run_id == other
     assert record.task_inputs == {"__parents__": {parent}, "z": {other}}
