@@ -13,6 +13,7 @@ from prefect_dask_core.states import NO_DATA, State, TriggerFailed
 def error_of(
     session: Session,
     parents: Mapping[int, tuple[int, ...]],
+    looked: set[int],
     node: int,
     index: int | None,
     name: str,
@@ -26,6 +27,9 @@ def error_of(
         Where it ran.
     parents : mapping of int to tuple of int
         By node, the nodes it reads or comes after; one that has none may be missing.
+    looked : set of int
+        Nodes that somebody has asked how they ended; those whose failure is told are
+        added.
     node : int
         Its node.
     index : int or None
@@ -46,7 +50,7 @@ def error_of(
         found: BaseException = state.result(raise_on_failure=False)
         return found
     error = UpstreamTaskError(f"{name} did not run: {state.message}")
-    cause = _first_failure(session, parents, node, index)
+    cause = _first_failure(session, parents, looked, node, index)
     if cause is not None:
         found = cause.result(raise_on_failure=False)
         error.__cause__ = found
@@ -56,6 +60,7 @@ def error_of(
 def _first_failure(
     session: Session,
     parents: Mapping[int, tuple[int, ...]],
+    looked: set[int],
     node: int,
     index: int | None,
 ) -> State | None:
@@ -66,6 +71,7 @@ def _first_failure(
             state = _failed(session.state(above), index)
             if state is not None:
                 node, found = above, state
+                looked.add(above)
                 break
         else:
             return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import operator
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, overload
 
@@ -85,6 +86,13 @@ class FutureList(Awaitable, Sequence[PrefectFuture[R]], Generic[R]):
     def __getitem__(self, index: int | slice) -> PrefectFuture[R] | FutureList[R]:
         if isinstance(index, slice):
             return FutureList(self[i] for i in range(*index.indices(len(self))))
+        try:
+            index = operator.index(index)
+        except TypeError:
+            raise TypeError(
+                f"{self!r} is read by an int or a slice, not by {index!r}; its values "
+                "are those of .result()."
+            ) from None
         if self._futures is not None:
             return self._futures[index]
         length = len(self)
@@ -97,6 +105,8 @@ class FutureList(Awaitable, Sequence[PrefectFuture[R]], Generic[R]):
         return (self[index] for index in range(len(self)))
 
     def __add__(self, other: Iterable[PrefectFuture[R]]) -> FutureList[R]:
+        if not isinstance(other, FutureList | list | tuple):
+            return NotImplemented
         return FutureList([*self, *other])
 
     @property

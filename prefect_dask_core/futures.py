@@ -64,7 +64,9 @@ class Handle:
     def error(self, state: State, index: int | None = None) -> BaseException:
         """What made the run, or a child of it, end in a state that is no success."""
         name = self.name if index is None else f"{self.name}[{index}]"
-        return error_of(self.session, self.parents, self.node, index, name, state)
+        return error_of(
+            self.session, self.parents, self.looked, self.node, index, name, state
+        )
 
     def note(self, found: State) -> State:
         """Take down that somebody was told how it ended, if it has."""

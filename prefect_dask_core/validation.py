@@ -88,19 +88,24 @@ class Validator:
             return found
         for name, value in given.items():
             known = name in self._signature.signature.parameters
-            adapter = self._adapter(name if known else self._signature.var_keyword)
+            parameter = name if known else self._signature.var_keyword
+            adapter = self._adapter(parameter)
             if adapter is not None:
-                found[name] = self._checked(name, value, adapter)
+                found[name] = self._checked(name, value, adapter, parameter)
         return found
 
-    def _checked(self, name: str, value: Any, adapter: Any) -> Any:
+    def _checked(self, name: str, value: Any, adapter: Any, parameter: Any) -> Any:
         pydantic = importlib.import_module("pydantic")
         try:
             return adapter.validate_python(value)
         except pydantic.ValidationError as error:
+            hint = annotation_of(
+                self._fn, self._signature.signature.parameters[parameter]
+            )
+            shown = hint.__name__ if isinstance(hint, type) else repr(hint)
             raise ParameterTypeError(
                 f"flow {self._flow!r}: {name}={value!r} is not what its annotation "
-                f"allows: {error}"
+                f"{shown} allows: {error}"
             ) from error
 
     def _adapter(self, name: str | None) -> Any:

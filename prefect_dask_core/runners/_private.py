@@ -184,3 +184,9 @@ def find_ended(
         elif task.state in ("memory", "released"):
             ended.append(key)
     return ended
+
+
+def find_stranded(dask_scheduler: Any = None) -> tuple[int, list[Hashable]]:
+    """Number of workers, and keys that none of them may run; runs on the scheduler."""
+    keys = [task.key for task in dask_scheduler.unrunnable]
+    return len(dask_scheduler.workers), keys

@@ -78,6 +78,7 @@ from prefect_dask_core.runners.outbox import (
 )
 from prefect_dask_core.runners.preflight import check_workers
 from prefect_dask_core.runners.run_logger import Outlet
+from prefect_dask_core.runners.stranded import Strandings
 from prefect_dask_core.runners.worker import run_on_worker
 from prefect_dask_core.states import Failed, State
 from prefect_dask_core.tasks import Task
@@ -396,6 +397,7 @@ class _DaskRun:
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._futures: dict[int, Future[Any]] = {}
         self._number_of: dict[Any, int] = {}
+        self._strandings = Strandings()
         self._looked = 0.0
         self._drained = 0.0
         # Whether no report came since the last look; blocks that had then ended.
@@ -496,6 +498,7 @@ class _DaskRun:
         threads = self._threads()
         if threads != self._driver.threads:
             yield Resized(threads)
+        self._strandings.look(self._client, time.monotonic())
         lost = {n: f for n, f in self._futures.items() if f.status in _LOST}
         if lost:
             yield from self._lost_blocks(lost)
@@ -587,6 +590,10 @@ class _DaskRun:
             _, graph = groups.setdefault(label, (found, {}))
             # What several blocks share is bound to no place.
             self._builder.add(assignment, graph, groups[""][1])
+            if found:
+                key = self._builder.key(assignment.block.number)
+                task = assignment.block.steps[-1].task.name
+                self._strandings.note(key, task, found, time.monotonic())
         layers = {
             f"{self._topic}-{number}": MaterializedLayer(
                 graph, annotations=dict(annotations) or None
