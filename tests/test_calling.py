@@ -52,16 +52,7 @@ from prefect_dask_core.errors import (
 from prefect_dask_core.signals import PAUSE, SKIP
 from prefect_dask_core.states import Completed, Crashed, Failed, Skipped, TriggerFailed
 from prefect_dask_core.testing import fails
-
-
-@task
-def double(x):
-    return 2 * x
-
-
-@task
-def fail(x=None):
-    raise ValueError(f"no {x}")
+from tests.small_tasks import double, fail
 
 
 @task

@@ -46,16 +46,7 @@ from prefect_dask_core.states import (
     TimedOut,
     TriggerFailed,
 )
-
-
-@task
-def double(x):
-    return 2 * x
-
-
-@task
-def fail(x=None):
-    raise ValueError(f"no {x}")
+from tests.small_tasks import double, fail
 
 
 def run(function, runner, *args, **options):

@@ -9,11 +9,7 @@ import pytest
 from prefect_dask_core import ThreadPoolTaskRunner, context, flow, runtime, task
 from prefect_dask_core.errors import FlowTimeoutError, TaskTimeoutError
 from prefect_dask_core.states import Cancelled
-
-
-@task
-def double(x):
-    return 2 * x
+from tests.small_tasks import double
 
 
 def sessions():
