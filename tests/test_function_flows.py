@@ -1074,3 +1074,16 @@ def test_lists_of_futures_refuse_what_makes_no_sense():
         return len(futures + more)
 
     assert run(body, SequentialTaskRunner()) == 3
+
+
+def test_what_a_callback_submits_at_the_end_is_a_part_of_the_run(flow_runner):
+    def submit_more(future):
+        more = double.submit(future.result())
+        more.add_done_callback(lambda last: double.submit(last.result()))
+
+    def body():
+        double.submit(1).add_done_callback(submit_more)
+
+    for _ in range(20):
+        states = state_of(body, flow_runner).states
+        assert [type(state) for state in states.values()] == [Completed] * 3
