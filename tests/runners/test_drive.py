@@ -9,6 +9,7 @@ import pytest
 from prefect_dask_core import ThreadPoolTaskRunner, context, flow, runtime, task
 from prefect_dask_core.errors import FlowTimeoutError, TaskTimeoutError
 from prefect_dask_core.states import Cancelled
+from tests.leftovers import wait_until
 from tests.small_tasks import double
 
 
@@ -50,7 +51,19 @@ def test_an_asynchronous_flow_that_waits_for_its_next_attempt_can_be_cancelled(
     before = sessions()
     asyncio.run(cancelled_after(0.2, flaky()))
     assert ends == [{"double-0"}]
-    assert sessions() <= before
+    assert wait_until(lambda: sessions() <= before)
+
+
+def test_what_a_cancelled_body_has_submitted_is_ended(flow_runner):
+    @task
+    async def waits():
+        double.submit(1)
+        await asyncio.sleep(60)
+
+    before = sessions()
+    with context(_task_runner=flow_runner):
+        asyncio.run(cancelled_after(0.2, waits()))
+    assert wait_until(lambda: sessions() <= before)
 
 
 def test_an_asynchronous_flow_that_waits_for_its_end_can_be_cancelled():
@@ -74,7 +87,7 @@ def test_an_asynchronous_flow_that_waits_for_its_end_can_be_cancelled():
     finally:
         released.set()
     assert [type(state) for state in ends] == [Cancelled]
-    assert sessions() <= before
+    assert wait_until(lambda: sessions() <= before)
 
 
 def test_a_flow_that_is_interrupted_while_it_waits_for_its_end_is_cancelled(
@@ -108,7 +121,7 @@ def test_a_flow_that_is_interrupted_while_it_waits_for_its_end_is_cancelled(
     with pytest.raises(KeyboardInterrupt):
         waits()
     assert ends == ["Completed"]
-    assert sessions() <= before
+    assert wait_until(lambda: sessions() <= before)
 
 
 # -- generators --------------------------------------------------------------------
@@ -146,7 +159,7 @@ def test_what_a_closed_generator_has_submitted_is_ended(flow_runner):
         found.close()
         asyncio.run(read_one())
     assert names == ["numbers", "later_numbers"]
-    assert sessions() <= before
+    assert wait_until(lambda: sessions() <= before)
 
 
 def test_what_a_generator_raises_when_it_is_closed_comes_out_and_ends_the_run():
@@ -211,7 +224,7 @@ def test_a_generator_ends_at_its_limit_between_two_values(flow_runner):
     before = sessions()
     with context(_task_runner=flow_runner), pytest.raises(TaskTimeoutError):
         list(endless())
-    assert sessions() <= before
+    assert wait_until(lambda: sessions() <= before)
 
 
 def test_values_and_errors_are_sent_into_generators_of_both_kinds():
