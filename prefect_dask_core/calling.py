@@ -7,11 +7,12 @@ In a running flow function or in the body of a task a call runs now, and `submit
 from __future__ import annotations
 
 import inspect
+import threading
 import time
 import uuid
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from prefect_dask_core.calls import SCOPE, BodyScope, set_caller
 from prefect_dask_core.context import context, current_tags
@@ -23,7 +24,7 @@ from prefect_dask_core.errors import (
     OptionValueError,
 )
 from prefect_dask_core.execution import default_runner
-from prefect_dask_core.futures import FutureList
+from prefect_dask_core.future_lists import FutureList
 from prefect_dask_core.records import TaskRun, task_run_of
 from prefect_dask_core.requests import inputs_of_call
 from prefect_dask_core.run_ids import current_id
@@ -37,6 +38,8 @@ from prefect_dask_core.runners.drive import (
 from prefect_dask_core.scopes import OF_ONE_RUN, Scope
 from prefect_dask_core.states import NO_DATA, Pending, Scheduled, State
 from prefect_dask_core.tasks import Task
+
+_opening: Final = threading.Lock()
 
 
 class Place(Protocol):
@@ -219,9 +222,10 @@ def _place() -> Scope | Place | None:
     if not isinstance(found, BodyScope):
         place: Scope | Place | None = found
         return place
-    if not isinstance(found.opened, Scope):
-        found.opened = _scope_of_body()
-    return found.opened
+    with _opening:  # threads and coroutines of one body submit to one scope
+        if not isinstance(found.opened, Scope):
+            found.opened = _scope_of_body()
+        return found.opened
 
 
 def _scope_of_body() -> Scope:

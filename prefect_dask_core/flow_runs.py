@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol
 
 from prefect_dask_core.calling import inherited_variables, open_session, session_of
 from prefect_dask_core.calls import SCOPE
-from prefect_dask_core.context import current_tags
+from prefect_dask_core.context import context, current_tags
 from prefect_dask_core.dates import date_variables
 from prefect_dask_core.engine.effects import Call, Overran, Raised, Returned, Wait
 from prefect_dask_core.engine.session import Session
@@ -30,11 +30,13 @@ from prefect_dask_core.futures import has_ended
 from prefect_dask_core.hooks import Hook, call_hook
 from prefect_dask_core.naming import format_run_name, template_variables
 from prefect_dask_core.records import FlowRun, at
+from prefect_dask_core.resolving import Above, holds_future, resolve
 from prefect_dask_core.retries import delay_before_retry
 from prefect_dask_core.returns import RunStates, returned_state
 from prefect_dask_core.runners.drive import Blocking, Steps
-from prefect_dask_core.scopes import Above, Scope, holds_future, is_bad, resolve
+from prefect_dask_core.scopes import Scope, is_bad
 from prefect_dask_core.signals import PrefectStateSignal
+from prefect_dask_core.signatures import BodySignature
 from prefect_dask_core.states import (
     AwaitingRetry,
     Cancelled,
@@ -48,7 +50,6 @@ from prefect_dask_core.states import (
     TimedOut,
     TriggerFailed,
 )
-from prefect_dask_core.validation import validate, wants_validation
 
 _LOGGER: Final = logging.getLogger("prefect_dask_core.flow_runs")
 
@@ -78,6 +79,14 @@ class RunnableFlow(Protocol):
     def fn(self) -> Callable[..., Any]:
         """Its function."""
 
+    @property
+    def body_signature(self) -> BodySignature:
+        """Signature of the function."""
+
+    @property
+    def validator(self) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+        """What checks and converts arguments."""
+
     def call_body(self, inputs: Mapping[str, Any]) -> Any:
         """Call the function with arguments by name."""
 
@@ -91,7 +100,7 @@ class FunctionRun:
     flow : FunctionFlow
         The definition.
     bound : mapping of str to object
-        Arguments as given, by name, defaults included.
+        Arguments as given, by name.
     wait_for : object
         What comes first.
     """
@@ -169,22 +178,35 @@ def run_function(run: FunctionRun) -> Steps[State]:
     State
         With the states of its runs as ``state.states``, by name.
     """
+    around = context.get(SCOPE)
+    if not isinstance(around, Scope):
+        return (yield from _run(run))
+    # A flow in a flow is one of its runs.
+    name = around.begin_flow(run.options.name)
+    try:
+        return (yield from _run(run))
+    finally:
+        around.flow_ended(name, run.state)
+
+
+def _run(run: FunctionRun) -> Steps[State]:
     run.begin = time.time()
     run.parent = inherited_variables()
     run.enter(Pending())
     refused = yield from _prepare(run)
     if refused is not None:
         return run.enter(refused)
-    scope, body = _open(run)
-    run.scope = scope
+    run.scope, body = _open(run)
     try:
         state = yield from _attempts(run, body)
-        # Here, so that a person who stops the run while it waits has it cancelled.
-        yield Blocking(run.scope.settle)
+        yield Blocking(run.scope.close)  # it may be that of a further attempt
+    except GeneratorExit:  # nobody is left who would carry out a step
+        run.scope.cancel("the flow was left before its end.")
+        raise
     except BaseException as error:  # a person at the keyboard
         run.scope.cancel(_told(error))
         state = run.enter(_state_of_error(error))
-        state = yield from _close(run, body, state)
+        yield from _close(run, body, state)
         raise
     return (yield from _close(run, body, state))
 
@@ -194,17 +216,18 @@ def run_function(run: FunctionRun) -> Steps[State]:
 
 def _prepare(run: FunctionRun) -> Generator[Any, Any, State | None]:
     """Resolve, validate and name; a state if the function cannot run."""
-    run.parameters = dict(run.bound)
+    defaults = run.flow.body_signature.defaults
+    run.parameters = {**defaults, **run.bound}
     run.name = run.options.name
+    found = run.bound
     if holds_future([*run.bound.values(), run.wait_for]):
         found, above = yield Blocking(partial(resolve, run.bound, run.wait_for))
-        run.parameters = found
+        run.parameters = {**defaults, **found}
         refused = _refused(run, above)
         if refused is not None:
             return refused
     try:
-        if wants_validation(run.options.name, run.options.validate_parameters):
-            run.parameters = validate(run.options.name, run.flow.fn, run.parameters)
+        run.parameters = {**defaults, **run.flow.validator(found)}
         run.name = _run_name(run)
     except Exception as error:
         return Failed(_told(error), data=error)
@@ -235,7 +258,8 @@ def _run_name(run: FunctionRun) -> str:
         "parameters": run.parameters,
         "date": now,
     }
-    return format_run_name(option, template_variables(variables, run.parameters))
+    known = template_variables(variables, run.parameters)
+    return format_run_name(option, known, "flow_run_name")
 
 
 def _open(run: FunctionRun) -> tuple[Scope, dict[str, Any]]:

@@ -7,15 +7,10 @@ from typing import Any, Final, NamedTuple
 
 from prefect_dask_core.annotations import Quote
 from prefect_dask_core.engine.summary import counts_of, failures_of
-from prefect_dask_core.futures import (
-    FutureList,
-    Handle,
-    PrefectFuture,
-    child_of,
-    node_of,
-)
+from prefect_dask_core.future_lists import FutureList, node_of
+from prefect_dask_core.futures import Handle, PrefectFuture, child_of
 from prefect_dask_core.lineage import AssetRecord
-from prefect_dask_core.scopes import with_results
+from prefect_dask_core.resolving import with_results
 from prefect_dask_core.states import Cancelled, Completed, Failed, Paused, State
 
 #: So many names of runs stand in a message.
@@ -85,10 +80,10 @@ def returned_state(value: Any) -> State:
 
     Notes
     -----
-    Source of the rules: Prefect 3 and decisions F1 and F2. A state is taken as it is.
-    Futures and states only, alone or in a list, tuple or set, decide together. In
-    anything else they are replaced: by their results, or by the state of what did not
-    succeed.
+    Source of the rules: Prefect 3 and decisions F1 and F2. A state is taken as it is,
+    but for that of a mapped run, whose children decide. Futures and states only, alone
+    or in a list, tuple or set, decide together. In anything else futures are replaced:
+    by their results, or by the state of what did not succeed.
 
     Examples
     --------
@@ -97,7 +92,7 @@ def returned_state(value: Any) -> State:
     >>> returned_state([Completed(data=1), Failed("no")])
     Failed('1 of 2 runs did not succeed: 1 failed.')
     """
-    if isinstance(value, State):
+    if isinstance(value, State) and not value.is_mapped():
         return value
     if isinstance(value, Quote):
         return Completed(data=value.value)
@@ -107,7 +102,7 @@ def returned_state(value: Any) -> State:
 
 
 def _decides(value: Any) -> bool:
-    if isinstance(value, PrefectFuture | FutureList):
+    if isinstance(value, PrefectFuture | FutureList | State):
         return True
     return (
         isinstance(value, list | tuple | set)
@@ -140,7 +135,8 @@ class _Ended(NamedTuple):
 
 def _ended(value: Any) -> Iterator[_Ended]:
     if isinstance(value, State):
-        yield _Ended(value)
+        states = list(value.states or ()) if value.is_mapped() else [value]
+        yield from map(_Ended, states)
     elif isinstance(value, PrefectFuture | FutureList):
         value.wait()
         if isinstance(value, FutureList) and not value.is_single():
@@ -191,7 +187,7 @@ def _aggregate(value: Any) -> State:
 
 def _results(value: Any) -> Any:
     """Values in the place of futures and states that have all succeeded."""
-    if isinstance(value, PrefectFuture | FutureList):
+    if isinstance(value, PrefectFuture | FutureList | State):
         return value.result()
     found = [
         item.result() if isinstance(item, PrefectFuture | FutureList | State) else item

@@ -17,6 +17,7 @@ from prefect_dask_core import (
     as_completed,
     flow,
     get_run_context,
+    runtime,
     task,
 )
 from prefect_dask_core.errors import (
@@ -45,16 +46,7 @@ from prefect_dask_core.states import (
     TimedOut,
     TriggerFailed,
 )
-
-
-@task
-def double(x):
-    return 2 * x
-
-
-@task
-def fail(x=None):
-    raise ValueError(f"no {x}")
+from tests.small_tasks import double, fail
 
 
 def run(function, runner, *args, **options):
@@ -323,6 +315,12 @@ def test_a_run_has_a_name_from_a_template_or_a_callable():
     assert names[2].startswith("plain-")
 
 
+def test_a_name_that_is_no_text_fails_the_run():
+    state = flow(lambda x: x, flow_run_name=lambda: 3)(3, return_state=True)
+    assert isinstance(state, Failed)
+    assert "flow_run_name callable <lambda> returned 3" in state.message
+
+
 def test_a_wrong_name_fails_the_run():
     state = flow(lambda x: x, flow_run_name="{y}")(3, return_state=True)
     assert isinstance(state, Failed)
@@ -354,6 +352,35 @@ def test_in_anything_else_a_failure_is_a_state(flow_runner, caplog):
     found = run(lambda: {"a": fail.submit("x"), "b": double.submit(1)}, flow_runner)
     assert found["b"] == 2
     assert isinstance(found["a"], Failed)
+
+
+def test_in_anything_else_children_that_failed_are_states(flow_runner):
+    def body():
+        bad = fail.submit("x")
+        some = double.map([1, bad])
+        return {"some": some, "part": [some[:1], 3], "none": double.map(bad)}
+
+    found = run(body, flow_runner)
+    assert found["some"][0] == 2
+    assert isinstance(found["some"][1], TriggerFailed)
+    assert found["part"] == [[2], 3]
+    assert isinstance(found["none"], TriggerFailed)
+
+
+def test_the_state_of_a_mapped_run_is_decided_by_its_children(flow_runner):
+    def returned(values):
+        futures = double.map(values)
+        futures.wait()
+        return futures.state
+
+    good = state_of(lambda: returned([1, 2]), flow_runner)
+    assert (type(good), good.result()) == (Completed, [2, 4])
+    assert list(good.states) == ["double-0"]
+    bad = state_of(lambda: [returned([1, {}])], flow_runner)
+    assert (type(bad), bad.message) == (
+        Failed,
+        "1 of 2 runs did not succeed: 1 failed.",
+    )
 
 
 def test_a_failure_that_nobody_asks_about_is_told(flow_runner, caplog):
@@ -550,6 +577,45 @@ def test_a_flow_in_a_flow_has_its_own_run_and_its_parents_runner(flow_runner):
     assert below.parameters == {"x": 4}
     assert above.parent_flow_run_id is None
     assert above.root_flow_run_id == above.id
+
+
+def test_a_flow_in_a_flow_is_one_of_its_runs(flow_runner):
+    @flow
+    def inner(x):
+        return double.submit(x)
+
+    @flow
+    async def later():
+        return 1
+
+    @flow
+    def numbers():
+        yield 1
+
+    def body():
+        inner(1)
+        inner(fail.submit("x"), return_state=True)
+        asyncio.run(later())
+        list(numbers())
+
+    states = state_of(body, flow_runner).states
+    told = {name: type(state) for name, state in states.items()}
+    assert told == {
+        "fail-0": Failed,
+        "inner-0": Completed,
+        "inner-1": TriggerFailed,
+        "later-0": Completed,
+        "numbers-0": Completed,
+    }
+    assert states["inner-0"].states["double-0"].result() == 2
+
+
+def test_a_flow_has_the_version_of_its_file():
+    made = flow(lambda: runtime.flow_run.flow_version, name="versioned")
+    assert made() == made.version
+    assert len(made.version) == 32
+    assert flow(len).version is None
+    assert made.with_options(version="2")() == "2"
 
 
 def test_a_flow_in_a_task_knows_both_its_parents(local_flow_runner):

@@ -52,10 +52,7 @@ class Node:
     slug : str
         Its slug in the flow.
     task : Task
-        Its definition, as it runs in this flow.
-    declared : Task
-        The task of the flow, which people ask for; the very same object, unless the
-        flow adds something to it.
+        Its definition, the very object of the flow, which people ask for.
     identity : str
         What tells the task from all others, wherever it has travelled.
     inputs : tuple of Input
@@ -75,7 +72,6 @@ class Node:
     index: int
     slug: str
     task: Task
-    declared: Task
     identity: str
     inputs: tuple[Input, ...]
     mapped: bool
@@ -229,7 +225,6 @@ def plan_flow(
             Node(
                 index,
                 slugs[task],
-                task,
                 task,
                 task.identity,
                 tuple(inputs),

@@ -72,9 +72,7 @@ class TaskStates(Mapping[Task, State]):
     ) -> None:
         self.parameters = dict(parameters or {})
         pairs = list(zip(plan.nodes, states, strict=True))
-        self._by_identity = {
-            node.identity: (node.declared, state) for node, state in pairs
-        }
+        self._by_identity = {node.identity: (node.task, state) for node, state in pairs}
         self._labels = labels_of(plan)
         self._by_name: dict[str, list[State]] = {}
         for node, state in pairs:
@@ -220,7 +218,7 @@ def flow_state(
         )
     if any(_is_cancelled(states[n]) for n in reference):
         return Cancelled("the run was cancelled before its end.", states=by_task)
-    values = ReferenceValues({plan.nodes[n].declared: states[n] for n in reference})
+    values = ReferenceValues({plan.nodes[n].task: states[n] for n in reference})
     return Completed("all reference tasks succeeded.", data=values, states=by_task)
 
 

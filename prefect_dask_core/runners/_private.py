@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, Final
 
-from distributed import Client, rejoin, secede
+from distributed import Client, Worker, get_client, get_worker, rejoin, secede
 from distributed.client import _current_client
 from distributed.worker import thread_state  # type: ignore[attr-defined]
 
@@ -76,6 +77,41 @@ def current_client(client: Client) -> Iterator[None]:
         yield
     finally:
         _current_client.reset(token)
+
+
+_seeding: Final = threading.Lock()
+
+
+def client_here(timeout: Any = None) -> Client:
+    """Client of the worker that runs the caller, else the current one.
+
+    Like `get_client`, which makes the client that it opens for a worker the default one
+    of the whole process: where workers are in the process of the user, everything there
+    would use their cluster from then on. So a worker is given one that is not.
+
+    Raises
+    ------
+    ValueError
+        If there is neither.
+    """
+    with contextlib.suppress(ValueError):
+        worker = get_worker()
+        with _seeding:
+            if worker._client is None:
+                worker._client = Client(
+                    worker.scheduler.address,
+                    loop=worker.loop,
+                    security=worker.security,
+                    set_as_default=False,
+                    asynchronous=False,
+                    direct_to_workers=True,
+                    name="worker",
+                    **({} if timeout is None else {"timeout": timeout}),
+                )
+                # Closed with the last worker of the process, as Dask's own.
+                Worker._initialized_clients.add(worker._client)
+    found: Client = get_client(timeout=timeout)
+    return found
 
 
 def forget_topic(client: Client, topic: str) -> None:

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+import copy
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from prefect_dask_core.engine.driver import Driver
 from prefect_dask_core.engine.plan import Plan
 from prefect_dask_core.engine.resume import NOTHING_EARLIER, Earlier
 from prefect_dask_core.engine.session import Session
 from prefect_dask_core.states import State
+
+RunnerT = TypeVar("RunnerT", bound="NamedRunner")
+
+
+class NamedRunner:
+    """What every runner of this package can say of itself."""
+
+    @property
+    def name(self) -> str:
+        """Its kind: the name of its class, such as ``"dask"`` or ``"threadpool"``."""
+        return type(self).__name__.removesuffix("TaskRunner").lower()
+
+    def duplicate(self: RunnerT) -> RunnerT:
+        """A runner with the same settings that is not open; a given cluster is shared.
+
+        Notes
+        -----
+        Source of the rule: decision F19.
+        """
+        return copy.copy(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,6 @@ from distributed import (
     Future,
     KilledWorker,
     LocalCluster,
-    get_client,
     performance_report,
 )
 
@@ -61,12 +60,13 @@ from prefect_dask_core.errors import (
 )
 from prefect_dask_core.runners._private import (
     TOPIC_PREFIX,
+    client_here,
     find_blamed,
     find_ended,
     forget_topic,
     outside_the_pool,
 )
-from prefect_dask_core.runners.base import FlowRun, Trial
+from prefect_dask_core.runners.base import FlowRun, NamedRunner, Trial
 from prefect_dask_core.runners.driven import DrivenSession, of_the_session
 from prefect_dask_core.runners.home import PlainReport
 from prefect_dask_core.runners.logs import LOGS
@@ -96,7 +96,7 @@ MOST_ASKED: Final = 1_000
 PATIENCE: Final = 30.0
 
 
-class DaskTaskRunner:
+class DaskTaskRunner(NamedRunner):
     """Runs flows on a Dask cluster.
 
     Parameters
@@ -290,7 +290,7 @@ that runs already is not made; give one of them.
             return self.cluster
         if not (self.cluster_class or self.cluster_kwargs or self.adapt_kwargs):
             with contextlib.suppress(ValueError):
-                return get_client()
+                return client_here()
         cluster = stack.enter_context(self._make_cluster())
         if self.adapt_kwargs:
             cluster.adapt(**self.adapt_kwargs)
@@ -328,12 +328,14 @@ that runs already is not made; give one of them.
         Unless the runner is open, a cluster that it makes lives as long as its
         sessions, which share it.
         """
-        stack = contextlib.ExitStack()
-        client, own_client = stack.enter_context(self.borrowed())
-        driver = GrowingDriver(name)
-        kept = of_the_session(variables)
-        engine = _DaskSession(client, driver, kept, run_id, own_client, stack)
-        return DrivenSession(run_id, driver, engine)
+        with contextlib.ExitStack() as stack:
+            client, own_client = stack.enter_context(self.borrowed())
+            driver = GrowingDriver(name)
+            kept = of_the_session(variables)
+            held = contextlib.ExitStack()
+            engine = _DaskSession(client, driver, kept, run_id, own_client, held)
+            held.push(stack.pop_all())  # from here on the session gives it back
+            return DrivenSession(run_id, driver, engine)
 
     @contextlib.contextmanager
     def borrowed(self) -> Iterator[tuple[Client, bool]]:

@@ -51,7 +51,6 @@ class SequentialSession:
             number,
             request.name,
             request.task,
-            request.task,
             request.task.identity,
             request.inputs,
             request.mapped,

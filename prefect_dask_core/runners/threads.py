@@ -31,7 +31,7 @@ from prefect_dask_core.engine.events import (
 from prefect_dask_core.engine.feeds import BlockResult, StaleInput, result_of
 from prefect_dask_core.engine.growing import GrowingDriver
 from prefect_dask_core.errors import InternalError, OptionTypeError
-from prefect_dask_core.runners.base import A_MOMENT, FlowRun, Trial
+from prefect_dask_core.runners.base import A_MOMENT, FlowRun, NamedRunner, Trial
 from prefect_dask_core.runners.coroutines import Coroutines
 from prefect_dask_core.runners.driven import DrivenSession
 from prefect_dask_core.runners.home import trim
@@ -41,7 +41,7 @@ from prefect_dask_core.states import State
 from prefect_dask_core.tasks import Task
 
 
-class ThreadPoolTaskRunner:
+class ThreadPoolTaskRunner(NamedRunner):
     """Runs tasks in threads of this process.
 
     Parameters
@@ -118,6 +118,10 @@ class ThreadPoolTaskRunner:
         threads = self.max_workers or os.cpu_count() or 1
         engine = _PoolSession(threads, driver, inherited)
         return DrivenSession(run_id, driver, engine)
+
+
+#: Another word for `ThreadPoolTaskRunner`.
+ConcurrentTaskRunner = ThreadPoolTaskRunner
 
 
 class _PoolSession:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import os
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from prefect_dask_core.errors import MissingResult
 from prefect_dask_core.execution import default_runner
 from prefect_dask_core.runners.threads import ThreadPoolTaskRunner
 from prefect_dask_core.triggers import all_finished
+from tests.leftovers import tasks_on, topics_on, wait_until
 
 SMALL = {
     "n_workers": 1,
@@ -299,33 +299,6 @@ def test_a_large_value_stays_on_a_lasting_cluster_until_it_is_asked_for(client):
 
 
 # -- what is left behind -----------------------------------------------------------
-
-
-def tasks_on(client):
-    return client.run_on_scheduler(
-        lambda dask_scheduler: [str(key) for key in dask_scheduler.tasks]
-    )
-
-
-def topics_on(client):
-    return client.run_on_scheduler(
-        lambda dask_scheduler: [
-            topic
-            for topic in dask_scheduler._broker._topics
-            if topic.startswith("prefect")
-        ]
-    )
-
-
-def wait_until(done, seconds=10):
-    """Whether something comes true; releases take a moment to arrive."""
-    until = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > until:
-            return False
-        gc.collect()
-        time.sleep(0.02)
-    return True
 
 
 @pytest.fixture
