@@ -114,6 +114,8 @@ class Block(NamedTuple):
     awaited : bool
         Whether the run goes on when it ends. If not, all that reads it is submitted
         already, and its report may come a little later, together with others.
+    lean : bool
+        Whether the values of nodes that are not in `keep` are dropped child by child.
     parts : tuple of int
         Positions of the steps of plain nodes at which others begin that do not read
         the ones before. Each part waits for itself alone, and may be handed back.
@@ -127,6 +129,7 @@ class Block(NamedTuple):
     keep: frozenset[int]
     careful: bool = False
     awaited: bool = True
+    lean: bool = False
     parts: tuple[int, ...] = ()
 
     def ways(self) -> Iterator[tuple[int, int, int]]:
@@ -359,7 +362,10 @@ def run_block(
         _OpenStep(step, block, arguments, segments, variables, shell)
         for step in block.steps
     ]
-    waiting = _Waiting(steps, shell, on_wait)
+    dropped: list[Segment] = []
+    if block.lean:
+        dropped = [segments[s.node] for s in block.steps if s.node not in block.keep]
+    waiting = _Waiting(steps, shell, on_wait, dropped)
     started = shell.now()
     limit = started + FAR_OVER * block.aim if block.aim else float("inf")
     tell = _Teller(block, steps, shell, on_advance) if on_advance else None
@@ -378,6 +384,9 @@ def run_block(
         if child is not None:
             waiting.go_on(child, tell)
             now = shell.now()
+        else:
+            for segment in dropped:
+                segment.values[index - block.start] = None
         done += 1
         if waiting.is_full():
             waiting.take_answers(done, started, tell)
@@ -385,6 +394,8 @@ def run_block(
     while waiting.is_open():
         waiting.take_answers(done, started, tell)
     _hand_back(block, segments, done)
+    for segment in dropped:
+        segment.values = None
     busy = shell.now() - started - waiting.seconds
     result = _result(block, segments)
     report = BlockReport(block.number, segments, done, busy)
@@ -410,10 +421,12 @@ class _Waiting:
         steps: Sequence[_OpenStep],
         shell: Shell,
         on_wait: Callable[[int, float], None] | None,
+        dropped: Sequence[Segment],
     ) -> None:
         self._steps = steps
         self._shell = shell
         self._on_wait = on_wait
+        self._dropped = dropped
         self._parked: list[tuple[float, int, int, _Child]] = []
         self._begun: dict[int, _Child] = {}
         self._calls: AsyncCalls | None = None
@@ -438,6 +451,9 @@ class _Waiting:
             heapq.heappush(self._parked, (found.until, *place, child))
         elif found is not None:
             self._begun[found] = child
+        else:
+            for segment in self._dropped:
+                segment.values[child.index - segment.start] = None
 
     def take_answers(self, done: int, started: float, tell: _Teller | None) -> None:
         """Wait for what comes first, and go on with whom it was for."""

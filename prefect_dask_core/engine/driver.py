@@ -72,6 +72,9 @@ from prefect_dask_core.states import (
 )
 
 WAITING, SUBMITTED, FINAL = 0, 1, 2
+#: Children up to which a fan-out's values come home although nobody asked for them and
+#: only the same block reads them. Of more, they live no longer than their child runs.
+MOST_BROUGHT = 1_000
 #: Times a block that had ended is run anew before what it held counts as lost.
 MOST_TRIES = 3
 
@@ -1163,7 +1166,15 @@ class Driver:
             self._step(self.plan.nodes[node], lane.nodes, reads, (start, stop))
             for node in lane.nodes
         )
-        block = Block(number, steps, start, stop, AIM, self._kept(lane.nodes))
+        block = Block(
+            number,
+            steps,
+            start,
+            stop,
+            AIM,
+            self._kept(lane.nodes),
+            lean=lane.length > MOST_BROUGHT,
+        )
         lane.in_flight[number] = (start, stop)
         self._lane_of_block[number] = lane
         for node in lane.nodes:
