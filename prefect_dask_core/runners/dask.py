@@ -22,6 +22,7 @@ from distributed import (
     KilledWorker,
     LocalCluster,
     performance_report,
+    span,
 )
 
 from prefect_dask_core.config import home_bytes
@@ -395,6 +396,7 @@ class _DaskRun:
             self._outlet.level,
         )
         self._builder = GraphBuilder(record, run_on_worker)
+        self._span = _span_of(driver.plan.flow_name)
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._futures: dict[int, Future[Any]] = {}
         self._number_of: dict[Any, int] = {}
@@ -599,7 +601,9 @@ class _DaskRun:
 
         Layers also because a bare dict is tokenized first, task by task.
         """
-        groups: dict[str, tuple[Mapping[str, Any], dict[Any, Any]]] = {"": ({}, {})}
+        groups: dict[str, tuple[Mapping[str, Any], dict[Any, Any]]] = {
+            "": (self._span, {})
+        }
         around = get_annotations()
         # In their order, because a block refers to the keys of those before it.
         for assignment in assignments:
@@ -607,7 +611,7 @@ class _DaskRun:
             if around:
                 found = {**around, **found}
             label = repr(sorted(found.items())) if found else ""
-            _, graph = groups.setdefault(label, (found, {}))
+            _, graph = groups.setdefault(label, ({**found, **self._span}, {}))
             # What several blocks share is bound to no place.
             self._builder.add(assignment, graph, groups[""][1])
             if found:
@@ -616,7 +620,7 @@ class _DaskRun:
                 self._strandings.note(key, task, found, time.monotonic())
         layers = {
             f"{self._topic}-{number}": MaterializedLayer(
-                graph, annotations=dict(annotations) or None
+                graph, annotations=dict(annotations)
             )
             for number, (annotations, graph) in enumerate(groups.values())
             if graph
@@ -803,6 +807,15 @@ class _Fetch:
             ) from error
         values: Sequence[Any] = segment_in(result, self._node).values
         return values
+
+
+def _span_of(flow_name: str) -> Mapping[str, Any]:
+    """Annotation of all graphs of a run, which Dask shows as one span.
+
+    Without one the scheduler keeps a span for each time that it was idle before.
+    """
+    with span(flow_name):
+        return {"span": get_annotations()["span"]}
 
 
 def _report_of(blob: bytes, worker: str) -> BlockReport:
