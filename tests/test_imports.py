@@ -43,7 +43,7 @@ LAYERS = (
         "testing",
         "validation",
     ),
-    ("lineage", "requests"),
+    ("lineage", "requests", "staging"),
     ("execution", "flow_options", "function_options", "scopes"),
     ("calling", "flow_drawing", "returns"),
     ("flow_runs",),
