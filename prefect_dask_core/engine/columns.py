@@ -194,6 +194,8 @@ class Segment:
         it cannot be iterated.
     flat_length : int, optional
         The same once flattened; of a fan-out, of all children together.
+    worker : str, optional
+        Address of the worker that ran them; `None` without a cluster.
     kept : KeptValues, optional
         Where the values are that are in a store.
     """
@@ -209,6 +211,7 @@ class Segment:
         "length",
         "start",
         "values",
+        "worker",
     )
 
     def __init__(self, start: int) -> None:
@@ -221,6 +224,7 @@ class Segment:
         self.values: Any = []
         self.length: int | None = None
         self.flat_length: int | None = None
+        self.worker: str | None = None
         self.kept: KeptValues | None = None
 
     def __len__(self) -> int:
@@ -248,7 +252,6 @@ class Segment:
             {},
             {},
             [value],
-            None,
             None,
             None,
         )
@@ -291,6 +294,7 @@ class Segment:
         inside = range(start, stop)
         part.attempts = {n - start: v for n, v in self.attempts.items() if n in inside}
         part.details = {n - start: v for n, v in self.details.items() if n in inside}
+        part.worker = self.worker
         if self.kept is not None:
             part.kept = self.kept.part(start, stop)
         part.values = None
@@ -359,6 +363,7 @@ class Segment:
         copy.codes, copy.begins, copy.ends = self.codes, self.begins, self.ends
         copy.attempts, copy.details = self.attempts, self.details
         copy.length, copy.flat_length = self.length, self.flat_length
+        copy.worker = self.worker
         copy.kept = self.kept
         copy.values = None
         return copy
@@ -376,6 +381,7 @@ class Segment:
             self.values,
             self.length,
             self.flat_length,
+            self.worker,
             self.kept,
         )
 
@@ -396,7 +402,8 @@ def _segment(
     values: Any,
     length: int | None,
     flat_length: int | None,
-    kept: KeptValues | None,
+    worker: str | None = None,
+    kept: KeptValues | None = None,
 ) -> Segment:
     """Make a segment of its fields, as unpickling does."""
     segment = object.__new__(Segment)
@@ -404,6 +411,7 @@ def _segment(
     segment.begins, segment.ends = begins, ends
     segment.attempts, segment.details, segment.values = attempts, details, values
     segment.length, segment.flat_length = length, flat_length
+    segment.worker = worker
     segment.kept = kept
     return segment
 

@@ -31,6 +31,7 @@ from prefect_dask_core.engine.events import (
     Event,
     Finish,
     Release,
+    ReportLost,
     Resized,
     Started,
     StopAsked,
@@ -186,6 +187,8 @@ class Driver:
                 self._reached[number] = index
             case BlockLost():
                 self._block_lost(event)
+            case ReportLost(numbers):
+                self._reports_lost(numbers)
             case StopAsked(reason, crashed):
                 self._stop(Crashed(reason) if crashed else Cancelled(reason))
             case _:
@@ -242,6 +245,15 @@ class Driver:
     def held(self) -> frozenset[int]:
         """Blocks whose results are still kept."""
         return frozenset(self._held)
+
+    def silent(self) -> list[int]:
+        """Blocks of plain nodes that were submitted and of which no end is known."""
+        found = {
+            self._blocks_of[index][-1]
+            for index, status in enumerate(self._status)
+            if status == SUBMITTED and not self._fans_out[index]
+        }
+        return sorted(found)
 
     # -- what stands of an earlier run ----------------------------------------------
 
@@ -472,6 +484,16 @@ class Driver:
                 self._unfuse(lost.number)
             else:
                 self._replace_blocks(lost)
+
+    def _reports_lost(self, numbers: Sequence[int]) -> None:
+        """Run blocks anew whose end nobody could tell of."""
+        lost = [
+            number
+            for number in numbers
+            if number in self._assigned and not self._ended(self._assigned[number])
+        ]
+        if lost:
+            self._redo(lost)
 
     def _is_worth_another_try(self, number: int) -> bool:
         """Whether a block that ended and was lost has values only running it gives."""
@@ -812,15 +834,18 @@ class Driver:
         """Submit blocks; hold those that something outside this graph will read."""
         read_here = {n for a in assignments for n in a.reads}
         hold = set()
-        for assignment in assignments:
-            number = assignment.block.number
-            self._assigned[number] = assignment
+        submitted = []
         for assignment in assignments:
             number = assignment.block.number
             if number not in read_here or self._is_read_later(assignment):
                 hold.add(number)
+            else:
+                block = assignment.block._replace(awaited=False)
+                assignment = replace(assignment, block=block)
+            self._assigned[number] = assignment
+            submitted.append(assignment)
         self._held |= hold
-        self._told.append(Submit(tuple(assignments), frozenset(hold)))
+        self._told.append(Submit(tuple(submitted), frozenset(hold)))
 
     def _is_read_later(self, assignment: Assignment) -> bool:
         for step in assignment.block.steps:

@@ -156,6 +156,15 @@ class Keeper:
             policy is not None and policy.isolation_level is IsolationLevel.SERIALIZABLE
         )
 
+    @property
+    def local_folder(self) -> str | None:
+        """Folder of this machine that values are kept in; `None` without one."""
+        if self.store is not None:
+            return self.store.url if self.store.is_local else None
+        if self.result is None:
+            return self.folder
+        return self.result.dir if isinstance(self.result, LocalResult) else None
+
     def locks(self) -> LockManager:
         """What lets one run at a time compute a key."""
         if self.policy is not None and self.policy.lock_manager is not None:

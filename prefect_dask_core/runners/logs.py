@@ -18,6 +18,8 @@ from typing import Any, Final
 
 from distributed import Worker
 
+from prefect_dask_core.runners.outbox import call_later
+
 #: Kind of message on the topic of a run.
 LOGS: Final = "logs"
 #: Seconds that a record waits for others at most.
@@ -137,14 +139,14 @@ def _made(worker: Worker, topic: str, name: str, level: int) -> Collector:
     def send(blobs: list[bytes]) -> None:
         found = here()
         if found is not None:
-            found.log_event(topic, (LOGS, blobs))
+            found.log_event(topic, (LOGS, found.address, blobs))
 
     def schedule(delay: float, function: Callable[[], None]) -> None:
         found = here()
         if found is None:
             return
         if delay:
-            found.loop.add_callback(found.loop.call_later, delay, function)
+            call_later(found, delay, function)
         else:
             found.loop.add_callback(function)
 
