@@ -115,11 +115,11 @@ def test_another_store_of_the_same_place_sees_a_value_at_once(store):
 
 
 def test_keys_are_listed(store):
-    assert store.keys() == []
+    assert store.list_keys() == []
     for key in ("a/b", "a/c/d", HASH):
         store.write(key, 1)
-    assert store.keys() == sorted(["a/b", "a/c/d", HASH])
-    assert store.keys("a") == ["a/b", "a/c/d"]
+    assert store.list_keys() == sorted(["a/b", "a/c/d", HASH])
+    assert store.list_keys("a") == ["a/b", "a/c/d"]
 
 
 def test_a_value_that_was_written_aside_is_put_in_its_place(store):
@@ -135,7 +135,7 @@ def test_a_value_that_cannot_be_serialized_leaves_the_old_one(store):
     with pytest.raises(Exception, match="pickle"):
         store.write("total", threading.Lock())
     assert store.read("total").value == 1
-    assert store.keys() == ["total"]
+    assert store.list_keys() == ["total"]
 
 
 @pytest.mark.parametrize("serializer", ["json", "compressed/json", "compressed/pickle"])
@@ -302,7 +302,7 @@ def test_folders_that_a_delete_empties_are_removed(tmp_path):
     store.write("a/d", 1)
     store.delete("a/b/c")
     assert not (tmp_path / "a" / "b").exists()
-    assert store.keys() == ["a/d"]
+    assert store.list_keys() == ["a/d"]
 
 
 def test_the_repr_hides_the_options_of_a_file_system():
