@@ -51,8 +51,8 @@ def main(
     """Measure what flows cost on two worker processes, beside the same in raw Dask.
 
     NAME is static_graphs, mapped, submits, scale, retries, overhead or caching; all of
-    them unless given. With NAME peers, Prefect 1.4.1 and Prefect 3 are installed below the
-    folder .peers and measured. The exit code is 1 if a bar is missed.
+    them unless given. With NAME peers, Prefect 1.4.1 and Prefect 3 are installed below
+    the folder .peers and measured. The exit code is 1 if a bar is missed.
     """
     click.echo(text_row(HEADINGS))
     lines = []

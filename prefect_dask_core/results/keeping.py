@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from prefect_dask_core.config import (
+    names_storage,
     persists_by_default,
     refreshes_by_default,
     results_dir,
@@ -60,6 +61,8 @@ class FlowKeeping:
         Whether kept values are never taken.
     folder : str, optional
         Where targets are that have neither a store nor a result.
+    says_where : bool
+        Whether the store was named, by a flow or by the settings.
     """
 
     result: Result | None = None
@@ -68,6 +71,7 @@ class FlowKeeping:
     serializer: Any = None
     refresh: bool = False
     folder: str | None = None
+    says_where: bool = False
 
 
 def flow_keeping(
@@ -98,6 +102,7 @@ def flow_keeping(
             store=ResultStore(),
             refresh=refreshes_by_default(),
             folder=results_dir(),
+            says_where=names_storage(),
         )
     store = around.store if storage is None else storage
     if persist is None:
@@ -109,6 +114,7 @@ def flow_keeping(
         around.serializer if serializer is None else serializer,
         around.refresh,
         around.folder,
+        storage is not None or around.says_where,
     )
 
 
@@ -136,6 +142,9 @@ class Keeper:
         Whether a kept value also stays in memory.
     folder : str, optional
         Folder of the locations of a target without a result.
+    is_of_flow : bool
+        Whether flows of different names have different keys: the task does not name a
+        store, and what others keep in a store that all share is not its own.
     """
 
     store: ResultStore | None
@@ -147,6 +156,7 @@ class Keeper:
     refresh: bool = False
     in_memory: bool = True
     folder: str | None = None
+    is_of_flow: bool = False
 
     @property
     def is_locking(self) -> bool:
@@ -270,7 +280,10 @@ def _look_in(keeper: Keeper, place: Place, now: float) -> Place:
 
 def _key_of(keeper: Keeper, run: KeyContext) -> str | None:
     if keeper.target is not None:
-        return key_of_template(keeper.target, run)
+        key = key_of_template(keeper.target, run)
+        if keeper.is_of_flow:
+            return f"{folder_name(str(run.variables.get('flow_name')))}/{key}"
+        return key
     return None if keeper.policy is None else key_of_policy(keeper.policy, run)
 
 
@@ -370,7 +383,7 @@ def withdraw(keeper: Keeper, transaction: str, own: str) -> None:
 
 def _look_for_location(keeper: Keeper, run: KeyContext) -> Place:
     place = _location(keeper, run)
-    if keeper.target is None:  # written, and never taken
+    if keeper.target is None or keeper.refresh:  # written, and not taken
         return Place(None, location=place)
     location = place.location
     if not isinstance(location, str) or not place.exists(location):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -137,13 +137,9 @@ def key_of_policy(policy: CachePolicy, run: KeyContext) -> str | None:
         return None
 
 
-def key_of_template(
-    template: Template, run: KeyContext, make: Callable[[str], str] = str
-) -> str:
+def key_of_template(template: Template, run: KeyContext) -> str:
     """Key that a template, or a callable, gives a run."""
-    return make(
-        format_location(template, template_variables(run.variables, run.parameters))
-    )
+    return format_location(template, template_variables(run.variables, run.parameters))
 
 
 def folder_name(told: str) -> str:
