@@ -322,6 +322,8 @@ def test_a_value_may_be_in_the_store_only(runner, tmp_path):
     assert state[one].result() == 2
     assert state[many].result() == [2, 3, 4]
     assert state[each][2].result() == 5
+    segments = [part for node in (many, each) for part in state[node].states.segments]
+    assert [part.values.held() for part in segments] == [[]] * len(segments)
     for key in store.list_keys():
         store.delete(key)
     for lost in (state[one], state[many][1]):
@@ -759,14 +761,16 @@ def test_values_are_kept_behind_a_url(flow_runner, request, place, tmp_path):
 def test_a_source_is_the_same_on_workers_that_do_not_have_its_text(
     process_client, tmp_path
 ):
+    cell = tmp_path / "cell.py"
+    cell.write_text("def body(x):\n    return x + 1\n", encoding="utf-8")
     namespace = {"__name__": "__main__"}
-    exec(
-        compile("def body(x):\n    return x + 1\n", "<cell>", "exec"),
-        namespace,
-    )
+    exec(compile(cell.read_text(), str(cell), "exec"), namespace)
     made = Task(
         namespace["body"], cache_policy=TASK_SOURCE + INPUTS, result_storage=tmp_path
     )
+    assert "x + 1" in made.source_code
+    assert made.source_token
+    cell.unlink()
 
     @flow(task_runner=DaskTaskRunner(process_client))
     def kept():
