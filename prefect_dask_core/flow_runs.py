@@ -31,6 +31,9 @@ from prefect_dask_core.hooks import Hook, call_hook
 from prefect_dask_core.naming import format_run_name, template_variables
 from prefect_dask_core.records import FlowRun, at
 from prefect_dask_core.resolving import Above, holds_future, resolve
+from prefect_dask_core.results.keeping import KEEPING, FlowKeeping, flow_keeping
+from prefect_dask_core.results.kept import StoredValue
+from prefect_dask_core.results.places import KEPT_UNDER, RESUMED_RUN, kept_run_id
 from prefect_dask_core.retries import delay_before_retry
 from prefect_dask_core.returns import RunStates, returned_state
 from prefect_dask_core.runners.drive import Blocking, Steps
@@ -38,6 +41,7 @@ from prefect_dask_core.scopes import Scope, is_bad
 from prefect_dask_core.signals import PrefectStateSignal
 from prefect_dask_core.signatures import BodySignature
 from prefect_dask_core.states import (
+    NO_DATA,
     AwaitingRetry,
     Cancelled,
     Completed,
@@ -116,6 +120,9 @@ class FunctionRun:
     parent: Mapping[str, Any] = field(default_factory=dict)
     state: State = field(default_factory=Pending)
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    #: Hexadecimal id of the run that it resumes: what that one has stored is not made
+    #: again.
+    resumed_run: str | None = None
     #: What the function returned, so that its values are there at the end.
     returned: Any = None
 
@@ -199,6 +206,7 @@ def _run(run: FunctionRun) -> Steps[State]:
     run.scope, body = _open(run)
     try:
         state = yield from _attempts(run, body)
+        state = yield from _kept(run, body, state)
         yield Blocking(run.scope.close)  # it may be that of a further attempt
     except GeneratorExit:  # nobody is left who would carry out a step
         run.scope.cancel("the flow was left before its end.")
@@ -282,6 +290,15 @@ def _open(run: FunctionRun) -> tuple[Scope, dict[str, Any]]:
         "log_prints": inherited if options.log_prints is None else options.log_prints,
         "tags": current_tags(),
         **date_variables(run.begin, {}),
+        KEEPING: flow_keeping(
+            persist=options.persist_result,
+            storage=options.result_storage,
+            serializer=options.result_serializer,
+            around=parent.get(KEEPING),
+        ),
+        # Those of a flow around are not its own.
+        KEPT_UNDER: None,
+        RESUMED_RUN: run.resumed_run,
     }
     runner = options.task_runner
     scope = Scope(options.name, variables, run.id.hex, _opener(runner))
@@ -399,6 +416,26 @@ def _state_of_error(error: BaseException) -> State:
     if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
         return Cancelled(f"stopped by {_told(error)}", data=error)
     return Crashed(_told(error), data=error)
+
+
+def _kept(run: FunctionRun, body: dict[str, Any], state: State) -> Steps[State]:
+    """The state of a run that completed, its value stored if that is asked for."""
+    keeping: FlowKeeping = body[KEEPING]
+    store = keeping.store
+    kept = isinstance(state, Completed) and state.data is not NO_DATA
+    if not keeping.persist or store is None or not kept:
+        return state
+    under = f"runs/{kept_run_id(body)}"
+    known = {"task": run.options.name, "flow_run_id": run.id.hex, "run": under}
+    answer = yield Call(store.write, (f"{under}/flow", state.data), known)
+    if isinstance(answer, Raised):
+        # The tasks have done their work, and the caller has the value.
+        _LOGGER.warning(
+            "flow run %r: its value was not stored: %s", run.name, _told(answer.error)
+        )
+    elif not run.options.cache_result_in_memory:
+        return state.replace(data=StoredValue(store, f"{under}/flow"))
+    return state
 
 
 # -- after the function ------------------------------------------------------------

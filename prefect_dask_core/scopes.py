@@ -19,7 +19,8 @@ from typing import Any, Final
 from dask.base import get_annotations
 
 from prefect_dask_core.cached_values import known_to, remember
-from prefect_dask_core.context import current_tags
+from prefect_dask_core.context import context, current_tags
+from prefect_dask_core.engine.caching import prepared, within
 from prefect_dask_core.engine.columns import tally_of_state
 from prefect_dask_core.engine.feeds import sum_tallies, tolerate
 from prefect_dask_core.engine.pipeline import TaskRun, run_task
@@ -38,11 +39,17 @@ from prefect_dask_core.resolving import (
     upstream_error,
     with_results,
 )
+from prefect_dask_core.results.keeping import KEEPING, STAGED_IN
+from prefect_dask_core.results.kept import KeptValues
+from prefect_dask_core.results.places import own_prefix
+from prefect_dask_core.results.transactions import TRANSACTION
 from prefect_dask_core.run_ids import task_run_id
 from prefect_dask_core.runners.drive import Blocking, Steps
+from prefect_dask_core.staging import SubmittedRuns
 from prefect_dask_core.states import (
     NO_DATA,
     Cancelled,
+    Completed,
     Running,
     State,
     TriggerFailed,
@@ -70,6 +77,8 @@ OF_ONE_RUN: Final = frozenset(
         "_asset_notes",
         "_id_base",
         "_run",
+        "_staged_in",
+        "_transaction",
         "_scope",
         "_flow_context",
     }
@@ -140,6 +149,7 @@ class Scope:
         """Add a run to the session."""
         with self._lock:
             session = self.session()
+            keeper = prepared(task, self.variables.get(KEEPING)).keeper
             if mapped:
                 bound = {key: self._whole(value) for key, value in bound.items()}
             inputs = inputs_of_call(task, bound, wait_for, mapped, session)
@@ -149,12 +159,14 @@ class Scope:
             name = self.next_name(task)
             if mapped:
                 check_lengths(task, name, given)
+            block = context.get(TRANSACTION)
+            staged_in = block.id if block is not None and block.is_block else None
             request = Request(
                 task,
                 name,
                 given,
                 mapped,
-                self._variables_of(task, name, mapped, inputs, bound),
+                self._variables_of(task, name, mapped, inputs, bound, staged_in),
                 inputs.tolerated,
                 {**_dask_annotations(), **task.annotations},
             )
@@ -172,9 +184,14 @@ class Scope:
             self._looked |= inputs.tolerated
             self.lineage.add(task, name, inputs.names)
         handle = Handle(session, node, name, self.id_base, self._looked, self._parents)
-        if task.options.cache_for is not None:
+        if task.options.is_cached_in_memory:
             self._cached.append((task.options, handle))
-        return FutureList(handle=handle) if mapped else PrefectFuture(handle)
+        future: Any = FutureList(handle=handle) if mapped else PrefectFuture(handle)
+        if staged_in is not None:
+            prefix = own_prefix({**self.variables, "task_slug": name})
+            block.adopt(SubmittedRuns(task, future, keeper, prefix))
+        found: PrefectFuture[Any] | FutureList[Any] = future
+        return found
 
     def _variables_of(
         self,
@@ -183,10 +200,13 @@ class Scope:
         mapped: bool,
         inputs: Inputs,
         bound: Mapping[str, Any],
+        staged_in: str | None,
     ) -> dict[str, Any]:
         """Context variables of a run that is submitted."""
         found: dict[str, Any] = {}
-        if task.options.cache_for is not None:
+        if staged_in is not None:
+            found[STAGED_IN] = staged_in
+        if task.options.is_cached_in_memory:
             found["caches"] = known_to([task.options])
         if not mapped:
             found["task_run_name"] = name
@@ -262,6 +282,7 @@ class Scope:
         else:
             found = {key: bare(value) for key, value in bound.items()}
         listed = self._with_called(listed, found)
+        inside = within(task, self.variables.get(KEEPING))
         run = TaskRun(
             task=task,
             name=name,
@@ -270,11 +291,15 @@ class Scope:
             inputs=lambda: found,
             variables=self._variables_of_call(task, name, listed),
             now=time.time,
+            settings=inside.options,
+            keeper=inside.keeper,
+            around=context.get(TRANSACTION),
         )
         self.lineage.add(task, name, names, list(found.values()))
         if not self._loose:
             self._called[name] = Running()
         state: State = yield from run_task(run)
+        state = _let_go(run, state)
         if isinstance(state, TriggerFailed) and above:
             state = state.replace(data=upstream_error(name, state, above))
         self.lineage.ended(name, state)
@@ -283,7 +308,7 @@ class Scope:
             self._loose or is_shared(value) or value is NO_DATA
         ):
             self._made[id(value)] = (value, name)
-        if task.options.cache_for is not None:
+        if task.options.is_cached_in_memory:
             remember([(task.options, state)])
         if not self._loose:
             self._called[name] = state
@@ -396,6 +421,18 @@ class Scope:
         """End the scope of a body that did not end well."""
         self.cancel(reason)
         self.close()
+
+
+def _let_go(run: TaskRun, state: State) -> State:
+    """The state of a call, without a value that is to be read from the store."""
+    keeper = run.keeper
+    if run.kept is None or keeper is None or keeper.in_memory or keeper.store is None:
+        return state
+    if not isinstance(state, Completed):
+        return state
+    kept = KeptValues(keeper.store, own_prefix(run.variables), None)
+    kept.note(0, run.kept)
+    return state.replace(data=kept.item(0))
 
 
 def is_bad(state: State, stopped: bool = False) -> bool:

@@ -19,7 +19,8 @@ LAYERS = (
     ("_version", "config", "dates", "errors", "run_ids", "serialization"),
     ("states",),
     ("cache_validators", "context", "lazy", "naming", "retries", "signals", "triggers"),
-    ("assets", "hooks", "records", "results", "ledger"),
+    ("assets", "hooks", "records", "ledger"),
+    ("results",),
     ("calls",),
     ("run_contexts",),
     ("runtime",),
@@ -44,7 +45,7 @@ LAYERS = (
     ),
     ("futures",),
     ("future_lists",),
-    ("lineage", "requests", "waiting"),
+    ("lineage", "requests", "staging", "waiting"),
     ("resolving",),
     ("execution", "flow_options", "function_options", "scopes"),
     ("calling", "flow_drawing", "returns"),
@@ -61,7 +62,7 @@ MODULES = sorted(
     for path in ROOT.rglob("*.py")
 )
 #: Functions that are sent to a worker by value, and so bring their imports along.
-SENT_BY_VALUE = {("runners.preflight", "_tell")}
+SENT_BY_VALUE = {("runners.preflight", "_tell"), ("runners.preflight", "_sees")}
 #: Libraries that the rules of the engine have no use for: it does no I/O, has no
 #: threads and no clock of its own.
 OF_THE_SHELL = {"asyncio", "distributed", "logging", "random", "socket", "threading"}

@@ -24,6 +24,7 @@ from prefect_dask_core.engine.feeds import (
 )
 from prefect_dask_core.engine.packing import load_small, unpack
 from prefect_dask_core.errors import InternalError, PrefectDaskCoreError
+from prefect_dask_core.runners import locks as _locks  # noqa: F401  those of clusters
 from prefect_dask_core.runners._private import carry_thread_state, nanny_knows
 from prefect_dask_core.runners.coroutines import Coroutines
 from prefect_dask_core.runners.home import (
