@@ -269,6 +269,19 @@ def test_a_damaged_record_is_made_anew_with_a_warning(runner, tmp_path, caplog):
     assert kind(graph.run(task_runner=runner)[result]) == "Cached"
 
 
+def test_it_may_be_noted_elsewhere_which_keys_are_taken(runner, tmp_path):
+    values, notes = ResultStore(tmp_path / "values"), ResultStore(tmp_path / "keys")
+    policy = INPUTS.configure(key_storage=notes)
+    with Flow("kept") as graph:
+        result = inc.with_options(cache_policy=policy, result_storage=values)(1)
+    graph.run(task_runner=runner)
+    assert notes.list_keys() == values.list_keys()
+    assert kind(graph.run(task_runner=runner)[result]) == "Cached"
+    notes.delete(notes.list_keys()[0])
+    assert kind(graph.run(task_runner=runner)[result]) == "Completed"
+    assert ran() == ["inc 1"] * 2
+
+
 def test_a_serializer_may_be_chosen(runner, tmp_path):
     made = inc.with_options(result_storage=tmp_path, result_serializer="json")
     with Flow("kept") as graph:
