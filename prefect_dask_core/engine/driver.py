@@ -228,6 +228,17 @@ class Driver:
             return self._children[index].segments
         return [self._plain[index]] if index in self._plain else []
 
+    def ended_plain(self) -> list[int]:
+        """Nodes without children that have ended, in the order of their ends.
+
+        May be asked by another thread, as `fan_outs` may.
+        """
+        return _keys(self._plain)
+
+    def fan_outs(self) -> list[int]:
+        """Nodes whose number of children is known."""
+        return _keys(self._children)
+
     def blocks_of(self, index: int) -> Sequence[int]:
         """Blocks that hold the values of a node."""
         return self._blocks_of.get(index, [])
@@ -1103,6 +1114,15 @@ class Driver:
         positions = tuple(reads.setdefault(n, len(reads)) for n in blocks)
         spans = tuple(self._spans[n] for n in blocks) if fanout else ()
         return Whole(node, positions, fanout, False, spans)
+
+
+def _keys(table: Mapping[int, object]) -> list[int]:
+    """Keys of a table that another thread may add to meanwhile."""
+    while True:
+        try:
+            return list(table)
+        except RuntimeError:  # it grew while it was read
+            continue
 
 
 def _overlaps(some: tuple[int, int], other: tuple[int, int]) -> bool:

@@ -49,6 +49,7 @@ from prefect_dask_core.engine.events import (
 from prefect_dask_core.engine.feeds import StaleInput, segment_in
 from prefect_dask_core.engine.growing import GrowingDriver
 from prefect_dask_core.engine.plan import Node
+from prefect_dask_core.engine.views import DriverLook
 from prefect_dask_core.errors import (
     InternalError,
     MissingResult,
@@ -302,6 +303,8 @@ that runs already is not made; give one of them.
             with copy.copy(self) as opened:  # several threads may share a runner
                 return opened.run(flow_run)
         driver = Driver(flow_run.plan, flow_run.wanted, flow_run.earlier)
+        if flow_run.view is not None:
+            flow_run.view.add_look(DriverLook(driver))
         with outside_the_pool():  # a flow that runs inside a task
             run = _DaskRun(
                 self.client,
