@@ -248,7 +248,12 @@ class _OpenStep:
     def put(self, run: TaskRun, index: int, state: State) -> None:
         """Record the end of a run."""
         self.segment.put(
-            index - self.segment.start, state, run.begin, run.end, run.attempts
+            index - self.segment.start,
+            state,
+            run.begin,
+            run.end,
+            run.attempts,
+            run.waits,
         )
 
 
