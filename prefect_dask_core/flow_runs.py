@@ -179,17 +179,21 @@ def run_function(run: FunctionRun) -> Steps[State]:
     if refused is not None:
         state = run.enter(refused)
         yield Blocking(partial(watch.ended, state))
+        watch.close()
         return state
     scope, body = _open(run)
     run.scope = scope
     try:
-        state = yield from _attempts(run, body)
-    except BaseException as error:  # a person at the keyboard
-        scope.cancel(_told(error))
-        state = run.enter(_state_of_error(error))
-        yield from _close(run, body, state)
-        raise
-    return (yield from _close(run, body, state))
+        try:
+            state = yield from _attempts(run, body)
+        except BaseException as error:  # a person at the keyboard
+            scope.cancel(_told(error))
+            state = run.enter(_state_of_error(error))
+            yield from _close(run, body, state)
+            raise
+        return (yield from _close(run, body, state))
+    finally:
+        watch.close()
 
 
 def _watch(run: FunctionRun) -> Watch:
