@@ -37,7 +37,7 @@ from prefect_dask_core.engine.summary import (
     flow_state,
     labels_of,
 )
-from prefect_dask_core.engine.views import RunInfo, RunView, SegmentLook
+from prefect_dask_core.engine.views import RunInfo, SegmentLook
 from prefect_dask_core.errors import (
     FlowParameterError,
     GraphError,
@@ -46,6 +46,7 @@ from prefect_dask_core.errors import (
     ParameterBindError,
 )
 from prefect_dask_core.lazy import refuse_lazy
+from prefect_dask_core.monitor.runs import WatchedRun
 from prefect_dask_core.monitor.watchers import makers_of
 from prefect_dask_core.monitor.watching import Watch
 from prefect_dask_core.parameters import Parameter
@@ -129,7 +130,7 @@ def run_flow(flow: Graph, options: RunOptions) -> State:
         extra["flow_run_name"] = options.run_name
     variables = _variables(flow, run_id, parameters, extra)
     variables["caches"] = known_to(node.task.options for node in plan.nodes)
-    view = RunView(_info(flow, variables))
+    view = WatchedRun(_info(flow, variables))
     earlier = _earlier(plan, before, parameters, options)
     flow_run = FlowRun(plan, variables, wanted, earlier, run_id, view)
     runner = options.task_runner
