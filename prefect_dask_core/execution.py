@@ -46,7 +46,7 @@ from prefect_dask_core.errors import (
     ParameterBindError,
 )
 from prefect_dask_core.lazy import refuse_lazy
-from prefect_dask_core.monitor.runs import WatchedRun
+from prefect_dask_core.monitor.watched_run import WatchedRun
 from prefect_dask_core.monitor.watchers import makers_of
 from prefect_dask_core.monitor.watching import Watch
 from prefect_dask_core.parameters import Parameter

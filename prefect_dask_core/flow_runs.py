@@ -28,7 +28,7 @@ from prefect_dask_core.errors import FlowTimeoutError, UpstreamTaskError
 from prefect_dask_core.function_options import FlowOptions
 from prefect_dask_core.futures import has_ended
 from prefect_dask_core.hooks import Hook, call_hook
-from prefect_dask_core.monitor.runs import WatchedRun
+from prefect_dask_core.monitor.watched_run import WatchedRun
 from prefect_dask_core.monitor.watchers import makers_of
 from prefect_dask_core.monitor.watching import Watch
 from prefect_dask_core.naming import format_run_name, template_variables
