@@ -150,5 +150,17 @@ class ClusterMismatchError(PrefectDaskCoreError, RuntimeError):
     """A worker lacks the package, or has another version of it or of Python."""
 
 
+class LedgerError(PrefectDaskCoreError, RuntimeError):
+    """The ledger cannot be opened, read or written."""
+
+
+class UnknownRunError(LedgerError, LookupError):
+    """The ledger knows no run, or several runs, of the id that was asked for."""
+
+
+class ResumeError(PrefectDaskCoreError, ValueError):
+    """A run cannot be resumed: it is of another flow, or still runs."""
+
+
 class InternalError(PrefectDaskCoreError):
     """A defect of this package. Please report it with the traceback."""
