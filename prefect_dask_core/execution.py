@@ -17,7 +17,7 @@ from distributed import get_client
 
 from prefect_dask_core.cached_values import known_to, remember
 from prefect_dask_core.config import home_bytes
-from prefect_dask_core.context import mistaken_name
+from prefect_dask_core.context import context, mistaken_name
 from prefect_dask_core.dates import date_variables
 from prefect_dask_core.edges import Edge
 from prefect_dask_core.engine.compile import FlowCollection, RunRecord
@@ -37,6 +37,7 @@ from prefect_dask_core.engine.summary import (
     flow_state,
     labels_of,
 )
+from prefect_dask_core.engine.views import RunInfo, RunView, SegmentLook
 from prefect_dask_core.errors import (
     FlowParameterError,
     GraphError,
@@ -45,8 +46,11 @@ from prefect_dask_core.errors import (
     ParameterBindError,
 )
 from prefect_dask_core.lazy import refuse_lazy
+from prefect_dask_core.monitor.watchers import makers_of
+from prefect_dask_core.monitor.watching import Watch
 from prefect_dask_core.parameters import Parameter
 from prefect_dask_core.results.result import Result
+from prefect_dask_core.run_ids import current_id
 from prefect_dask_core.runners.base import FlowRun, TaskRunner
 from prefect_dask_core.runners.dask import DaskTaskRunner
 from prefect_dask_core.runners.shell import run_compiled
@@ -106,6 +110,7 @@ class RunOptions:
     task_states: Mapping[Task, State] | None = None
     run_name: str | None = None
     task_contexts: Mapping[Task, Mapping[str, Any]] | None = None
+    progress: bool | None = None
 
 
 def run_flow(flow: Graph, options: RunOptions) -> State:
@@ -124,13 +129,31 @@ def run_flow(flow: Graph, options: RunOptions) -> State:
         extra["flow_run_name"] = options.run_name
     variables = _variables(flow, run_id, parameters, extra)
     variables["caches"] = known_to(node.task.options for node in plan.nodes)
-    flow_run = FlowRun(
-        plan, variables, wanted, _earlier(plan, before, parameters, options), run_id
-    )
+    view = RunView(_info(flow, variables))
+    earlier = _earlier(plan, before, parameters, options)
+    flow_run = FlowRun(plan, variables, wanted, earlier, run_id, view)
     runner = options.task_runner
     if runner is None:
         runner = default_runner()
-    return _run_with_handlers(flow, runner, flow_run, before)
+    with Watch(view, makers_of(options.progress)) as watch:
+        state = _run_with_handlers(flow, runner, flow_run, before)
+        watch.ended(state)
+    return state
+
+
+def _info(flow: Graph, variables: Mapping[str, Any]) -> RunInfo:
+    """What is known of a run from its begin, with the run around it."""
+    around = {key: context.get(key) for key in context}
+    task_run = current_id(around) or around.get("parent_task_run_id")
+    return RunInfo(
+        run_id=variables["flow_run_id"],
+        flow_name=flow.name,
+        run_name=variables["flow_run_name"],
+        begin=time.time(),
+        parameters=variables["parameters"],
+        parent_run_id=around.get("flow_run_id"),
+        parent_task_run_id=None if task_run is None else task_run.hex,
+    )
 
 
 _LOGGER: Final = logging.getLogger(__name__)
@@ -192,11 +215,16 @@ def _run_with_handlers(
         if before is not None:
             return begun.replace(states=before)
         idle: list[State] = [Pending() for _ in plan.nodes]
-        return begun.replace(states=TaskStates(plan, idle, parameters))
+        return begun.replace(states=TaskStates(plan, idle, parameters, flow_run.view))
     states = runner.run(flow_run)
+    view = flow_run.view
+    if view is not None and not view.has_look:
+        # A runner of the user's; what it does meanwhile is not seen.
+        view.add_look(SegmentLook.of_states(plan.nodes, states))
     remember(zip((node.task.options for node in plan.nodes), states, strict=True))
     _log_failures(flow.name, plan, states)
-    ended = flow_state(plan, states, parameters).replace(timestamp=time.time())
+    ended = flow_state(plan, states, parameters, flow_run.view)
+    ended = ended.replace(timestamp=time.time())
     if flow.terminal_state_handler is not None and ended.is_final():
         reference = [states[index] for index in sorted(plan.reference)]
         handler = partial(flow.terminal_state_handler, flow, ended, reference)

@@ -23,10 +23,13 @@ from prefect_dask_core.context import current_tags
 from prefect_dask_core.dates import date_variables
 from prefect_dask_core.engine.effects import Call, Overran, Raised, Returned, Wait
 from prefect_dask_core.engine.session import Session
+from prefect_dask_core.engine.views import RunInfo, RunView
 from prefect_dask_core.errors import FlowTimeoutError, UpstreamTaskError
 from prefect_dask_core.function_options import FlowOptions
 from prefect_dask_core.futures import has_ended
 from prefect_dask_core.hooks import Hook, call_hook
+from prefect_dask_core.monitor.watchers import makers_of
+from prefect_dask_core.monitor.watching import Watch
 from prefect_dask_core.naming import format_run_name, template_variables
 from prefect_dask_core.records import FlowRun, at
 from prefect_dask_core.retries import delay_before_retry
@@ -101,6 +104,7 @@ class FunctionRun:
     attempts: int = 1
     begin: float = 0.0
     scope: Scope | None = None
+    watch: Watch | None = None
     parent: Mapping[str, Any] = field(default_factory=dict)
     state: State = field(default_factory=Pending)
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -170,8 +174,12 @@ def run_function(run: FunctionRun) -> Steps[State]:
     run.parent = inherited_variables()
     run.enter(Pending())
     refused = yield from _prepare(run)
+    run.watch = watch = _watch(run)
+    watch.begin()
     if refused is not None:
-        return run.enter(refused)
+        state = run.enter(refused)
+        yield Blocking(partial(watch.ended, state))
+        return state
     scope, body = _open(run)
     run.scope = scope
     try:
@@ -179,9 +187,23 @@ def run_function(run: FunctionRun) -> Steps[State]:
     except BaseException as error:  # a person at the keyboard
         scope.cancel(_told(error))
         state = run.enter(_state_of_error(error))
-        state = yield from _close(run, body, state)
+        yield from _close(run, body, state)
         raise
     return (yield from _close(run, body, state))
+
+
+def _watch(run: FunctionRun) -> Watch:
+    """What follows a run."""
+    info = RunInfo(
+        run_id=run.id.hex,
+        flow_name=run.options.name,
+        run_name=run.name,
+        begin=run.begin,
+        parameters=run.parameters,
+        parent_run_id=run.parent.get("flow_run_id"),
+        parent_task_run_id=_hex(run.parent.get("parent_task_run_id")),
+    )
+    return Watch(RunView(info), makers_of(run.options.progress))
 
 
 # -- before the function -----------------------------------------------------------
@@ -255,7 +277,14 @@ def _open(run: FunctionRun) -> tuple[Scope, dict[str, Any]]:
         **date_variables(run.begin, {}),
     }
     runner = options.task_runner
-    scope = Scope(options.name, variables, run.id.hex, _opener(runner))
+    assert run.watch is not None
+    scope = Scope(
+        options.name,
+        variables,
+        run.id.hex,
+        _opener(runner),
+        view=run.watch.view,
+    )
     body = {
         **variables,
         **dict.fromkeys(_HIDDEN),
@@ -364,7 +393,7 @@ def _close(run: FunctionRun, body: dict[str, Any], state: State) -> Steps[State]
             name,
             bad,
         )
-    state = run.enter(_with_states(state, states, scope))
+    state = run.enter(_with_states(run, state, states, scope))
     options = run.options
     hooks: tuple[Hook, ...] = ()
     if isinstance(state, Completed):
@@ -375,12 +404,19 @@ def _close(run: FunctionRun, body: dict[str, Any], state: State) -> Steps[State]
         hooks = options.on_cancellation
     elif isinstance(state, Crashed):
         hooks = options.on_crashed
+    assert run.watch is not None
+    # Before the hooks, which may want to report.
+    yield Blocking(partial(run.watch.ended, state))
     yield from _hooks(run, body, hooks)
     return state
 
 
-def _with_states(state: State, states: Mapping[str, State], scope: Scope) -> State:
-    return state.replace(states=RunStates(states, tuple(scope.lineage.records)))
+def _with_states(
+    run: FunctionRun, state: State, states: Mapping[str, State], scope: Scope
+) -> State:
+    assert run.watch is not None
+    assets = tuple(scope.lineage.records)
+    return state.replace(states=RunStates(states, assets, run.watch.view))
 
 
 def _hooks(
@@ -390,6 +426,10 @@ def _hooks(
         record = replace(run.record(), state=run.state)
         args = (hook, run.flow, record, run.state)
         yield Call(call_hook, args, variables=body)
+
+
+def _hex(given: uuid.UUID | None) -> str | None:
+    return None if given is None else given.hex
 
 
 def _as_id(given: str | None) -> uuid.UUID | None:

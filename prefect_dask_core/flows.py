@@ -30,6 +30,7 @@ from prefect_dask_core.flow_options import (
     refuse_older_flow_options,
 )
 from prefect_dask_core.function_flows import FunctionFlow
+from prefect_dask_core.monitor.watchers import check_progress
 from prefect_dask_core.results.result import Result
 from prefect_dask_core.runners.base import TaskRunner
 from prefect_dask_core.serialization import describe_flow, hash_of
@@ -152,6 +153,7 @@ class Flow(FlowGraph):
         task_states: Mapping[Task, State] | None = None,
         task_contexts: Mapping[Task, Mapping[str, Any]] | None = None,
         flow_run_name: str | None = None,
+        progress: bool | None = None,
         **more_parameters: Any,
     ) -> State:
         """Run the flow and wait for its end.
@@ -181,6 +183,10 @@ class Flow(FlowGraph):
             Context variables of single tasks, over those of `context`.
         flow_run_name : str, optional
             Name of the run in the context of its tasks.
+        progress : bool, optional
+            Whether to show how the run goes: as lines that change on a terminal, as log
+            records of level INFO elsewhere. Unless given, as `dask.config` says under
+            ``prefect-dask-core.progress``, where ``None`` means yes.
         **more_parameters
             Values of parameters whose names are none of the above.
 
@@ -242,6 +248,7 @@ class Flow(FlowGraph):
             ("task_contexts", task_contexts),
         ):
             one_mapping(self.name, option, value)
+        check_progress(self.name, progress)
         runner = one_runner(self.name, task_runner, executor)
         if runner is None:
             runner = self.task_runner
@@ -254,6 +261,7 @@ class Flow(FlowGraph):
             task_states,
             flow_run_name,
             task_contexts,
+            progress,
         )
         return run_flow(self, options)
 

@@ -14,6 +14,7 @@ from prefect_dask_core.errors import (
     UnknownOptionError,
 )
 from prefect_dask_core.hooks import Hook
+from prefect_dask_core.monitor.watchers import check_progress
 from prefect_dask_core.naming import Template
 from prefect_dask_core.options import TaskOptions, checked_hooks
 from prefect_dask_core.spellings import nearest
@@ -54,6 +55,8 @@ class FlowOptions:
         Hooks (flow, flow_run, state), called at each attempt and at the end.
     persist_result, result_storage, result_serializer, cache_result_in_memory
         Where the value is kept.
+    progress : bool, optional
+        Whether the progress of runs is shown; see `Flow.run`.
     """
 
     name: str
@@ -75,6 +78,7 @@ class FlowOptions:
     on_cancellation: tuple[Hook, ...] = ()
     on_crashed: tuple[Hook, ...] = ()
     on_running: tuple[Hook, ...] = ()
+    progress: bool | None = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -93,6 +97,7 @@ class FlowOptions:
                 "runner such as DaskTaskRunner(), ThreadPoolTaskRunner() or "
                 "SequentialTaskRunner(), or the class of one."
             )
+        check_progress(self.name, self.progress)
         if self.persist_result:
             raise OptionValueError(
                 f"flow {self.name!r}: persist_result=True is not supported yet for "

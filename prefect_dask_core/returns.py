@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prefect_dask_core.annotations import Quote
+from prefect_dask_core.engine.views import RunView
 from prefect_dask_core.futures import FutureList, PrefectFuture
 from prefect_dask_core.lineage import AssetRecord
 from prefect_dask_core.scopes import with_results
@@ -21,15 +22,21 @@ class RunStates(Mapping[str, State]):
         The states.
     assets : tuple of AssetRecord
         What was done to assets, in the order in which the runs ended.
+    view : RunView, optional
+        What is shown of the run.
     """
 
-    __slots__ = ("_states", "assets")
+    __slots__ = ("_states", "assets", "view")
 
     def __init__(
-        self, states: Mapping[str, State], assets: tuple[AssetRecord, ...] = ()
+        self,
+        states: Mapping[str, State],
+        assets: tuple[AssetRecord, ...] = (),
+        view: RunView | None = None,
     ) -> None:
         self._states = dict(states)
         self.assets = assets
+        self.view = view
 
     def __getitem__(self, name: str) -> State:
         try:
@@ -47,7 +54,7 @@ class RunStates(Mapping[str, State]):
         return len(self._states)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RunStates, (self._states, self.assets)
+        return RunStates, (self._states, self.assets, self.view)
 
 
 def returned_state(value: Any) -> State:

@@ -21,11 +21,12 @@ from dask.base import get_annotations
 from prefect_dask_core.annotations import AllowFailure, Quote
 from prefect_dask_core.cached_values import known_to, remember
 from prefect_dask_core.edges import Annotation
-from prefect_dask_core.engine.columns import tally_of_state
+from prefect_dask_core.engine.columns import Segment, tally_of_state
 from prefect_dask_core.engine.feeds import sum_tallies, tolerate
 from prefect_dask_core.engine.pipeline import TaskRun, run_task
 from prefect_dask_core.engine.session import Request, Session
 from prefect_dask_core.engine.templates import rebuild
+from prefect_dask_core.engine.views import RunView, SegmentLook
 from prefect_dask_core.errors import UpstreamTaskError
 from prefect_dask_core.futures import (
     FutureList,
@@ -38,7 +39,7 @@ from prefect_dask_core.lineage import Lineage
 from prefect_dask_core.options import ANNOTATIONS, TaskOptions
 from prefect_dask_core.requests import Inputs, check_lengths, inputs_of_call
 from prefect_dask_core.runners.drive import Blocking, Steps
-from prefect_dask_core.states import State, TriggerFailed
+from prefect_dask_core.states import NO_DATA, State, TriggerFailed
 from prefect_dask_core.tasks import Task
 
 #: Context variables that are of one task run, and not of what runs inside of it.
@@ -86,6 +87,8 @@ class Scope:
         Opens a session of the runner.
     loose : bool
         Whether it is neither of a flow nor of a task, and runs keep the task's name.
+    view : RunView, optional
+        Where what runs in it is to be seen.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class Scope:
         id_base: str,
         open_session: Callable[[str, Mapping[str, Any], str], Session],
         loose: bool = False,
+        view: RunView | None = None,
     ) -> None:
         self.name = name
         self.variables = {**variables, "_id_base": id_base}
@@ -102,6 +106,8 @@ class Scope:
         self.lineage = Lineage()
         self._open = open_session
         self._loose = loose
+        self._view = view
+        self._calls: SegmentLook | None = None
         self._lock = threading.RLock()
         self._counts: defaultdict[str, itertools.count[int]] = defaultdict(
             itertools.count
@@ -167,6 +173,8 @@ class Scope:
             self._session = self._open(self.name, self.variables, self.id_base)
             if self._cancelled is not None:
                 self._session.cancel(self._cancelled)
+            if self._view is not None:
+                self._view.add_look(self._session.look())
         return self._session
 
     def next_name(self, task: Task) -> str:
@@ -221,15 +229,27 @@ class Scope:
             now=time.time,
         )
         self.lineage.add(task, name, names, list(found.values()))
+        end_of = None if self._view is None else self._begin_call(task, name)
         state: State = yield from run_task(run)
         if isinstance(state, TriggerFailed) and above:
             state = state.replace(data=_upstream_error(name, state, above))
+        if end_of is not None:
+            end_of(_segment_of(run, state))
         self.lineage.ended(name, state)
         if task.options.cache_for is not None:
             remember([(task.options, state)])
         if not self._loose:
             self._called[name] = state
         return state
+
+    def _begin_call(self, task: Task, name: str) -> Callable[[Segment], None]:
+        """Let a run be seen that is called; gives what takes in its end."""
+        assert self._view is not None
+        with self._lock:
+            if self._calls is None:
+                self._calls = SegmentLook()
+                self._view.add_look(self._calls)
+            return partial(self._calls.end, self._calls.begin(task, name))
 
     # -- the end ----------------------------------------------------------------
 
@@ -269,6 +289,16 @@ class Scope:
         """End the scope of a body that did not end well."""
         self.cancel(reason)
         self.close()
+
+
+def _segment_of(run: TaskRun, state: State) -> Segment:
+    """What is shown of a run that was called; its value belongs to the caller."""
+    segment = Segment(0)
+    segment.open(1)
+    end = run.end or time.time()
+    shown = state.replace(data=NO_DATA) if state.is_successful() else state
+    segment.put(0, shown, run.begin, end, run.attempts)
+    return segment.without_values()
 
 
 def _is_bad(state: State) -> bool:

@@ -35,22 +35,21 @@ LAYERS = (
     ("engine",),
     (
         "cached_values",
-        "drawing",
         "futures",
         "materializing",
         "runners",
         "testing",
         "validation",
     ),
-    ("lineage", "requests"),
+    ("lineage", "monitor", "requests"),
+    ("drawing",),
     ("execution", "flow_options", "function_options", "scopes"),
     ("calling", "flow_drawing", "returns"),
     ("flow_runs",),
     ("function_flows",),
     ("flows",),
     ("",),  # the package itself: `__init__`
-    ("monitor",),
-    ("cli",),
+    ("commands",),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 MODULES = sorted(
@@ -150,7 +149,7 @@ def test_only_the_layers_that_run_talk_to_distributed(module):
     found = {
         name.split(".")[0] for name in imported_by(ast.walk(tree_of(module)), module)
     }
-    if layer_of(module) not in ("runners", "execution", "monitor", "cli"):
+    if layer_of(module) not in ("runners", "execution", "monitor", "commands"):
         assert "distributed" not in found
 
 

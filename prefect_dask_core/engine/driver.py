@@ -31,6 +31,7 @@ from prefect_dask_core.engine.events import (
     Event,
     Finish,
     Release,
+    ReportLost,
     Resized,
     Started,
     StopAsked,
@@ -186,6 +187,8 @@ class Driver:
                 self._reached[number] = index
             case BlockLost():
                 self._block_lost(event)
+            case ReportLost(numbers):
+                self._reports_lost(numbers)
             case StopAsked(reason, crashed):
                 self._stop(Crashed(reason) if crashed else Cancelled(reason))
             case _:
@@ -228,6 +231,17 @@ class Driver:
             return self._children[index].segments
         return [self._plain[index]] if index in self._plain else []
 
+    def ended_plain(self) -> list[int]:
+        """Nodes without children that have ended, in the order of their ends.
+
+        May be asked by another thread, as `fan_outs` may.
+        """
+        return _keys(self._plain)
+
+    def fan_outs(self) -> list[int]:
+        """Nodes whose number of children is known."""
+        return _keys(self._children)
+
     def blocks_of(self, index: int) -> Sequence[int]:
         """Blocks that hold the values of a node."""
         return self._blocks_of.get(index, [])
@@ -242,6 +256,15 @@ class Driver:
     def held(self) -> frozenset[int]:
         """Blocks whose results are still kept."""
         return frozenset(self._held)
+
+    def silent(self) -> list[int]:
+        """Blocks of plain nodes that were submitted and of which no end is known."""
+        found = {
+            self._blocks_of[index][-1]
+            for index, status in enumerate(self._status)
+            if status == SUBMITTED and not self._fans_out[index]
+        }
+        return sorted(found)
 
     # -- what stands of an earlier run ----------------------------------------------
 
@@ -472,6 +495,16 @@ class Driver:
                 self._unfuse(lost.number)
             else:
                 self._replace_blocks(lost)
+
+    def _reports_lost(self, numbers: Sequence[int]) -> None:
+        """Run blocks anew whose end nobody could tell of."""
+        lost = [
+            number
+            for number in numbers
+            if number in self._assigned and not self._ended(self._assigned[number])
+        ]
+        if lost:
+            self._redo(lost)
 
     def _is_worth_another_try(self, number: int) -> bool:
         """Whether a block that ended and was lost has values only running it gives."""
@@ -1103,6 +1136,15 @@ class Driver:
         positions = tuple(reads.setdefault(n, len(reads)) for n in blocks)
         spans = tuple(self._spans[n] for n in blocks) if fanout else ()
         return Whole(node, positions, fanout, False, spans)
+
+
+def _keys(table: Mapping[int, object]) -> list[int]:
+    """Keys of a table that another thread may add to meanwhile."""
+    while True:
+        try:
+            return list(table)
+        except RuntimeError:  # it grew while it was read
+            continue
 
 
 def _overlaps(some: tuple[int, int], other: tuple[int, int]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from prefect_dask_core.engine.plan import Plan
 from prefect_dask_core.engine.resume import NOTHING_EARLIER, Earlier
 from prefect_dask_core.engine.session import Session
+from prefect_dask_core.engine.views import RunView
 from prefect_dask_core.states import State
 
 
@@ -29,6 +30,8 @@ class FlowRun:
         What of an earlier run stands.
     run_id : str
         Hexadecimal id.
+    view : RunView, optional
+        Where the runner adds a look at what it knows of the nodes, before it begins.
     """
 
     plan: Plan
@@ -36,6 +39,7 @@ class FlowRun:
     wanted: frozenset[int]
     earlier: Earlier = NOTHING_EARLIER
     run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    view: RunView | None = None
 
 
 class TaskRunner(Protocol):
