@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -246,20 +248,26 @@ def open_engine(given: str | os.PathLike[str], must_exist: bool = False) -> Engi
 
 
 def _sqlite(url: URL, must_exist: bool) -> Engine:
-    import sqlalchemy as sa
-
     if not url.database or url.database == ":memory:":
         raise LedgerError(
             "the ledger is a file that outlives this process; a database in memory "
             "cannot be one. Give the path of a file."
         )
     path = Path(url.database).absolute()
-    if must_exist and not path.exists():
-        raise LedgerError(
-            f"there is no ledger at {path}; it is made by the first run that is "
-            "recorded there."
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        if must_exist:
+            raise LedgerError(
+                f"there is no ledger at {path}; it is made by the first run that is "
+                "recorded there."
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_file(path)
+    return _sqlite_engine(url)
+
+
+def _sqlite_engine(url: URL | str) -> Engine:
+    import sqlalchemy as sa
+
     engine = sa.create_engine(
         url, poolclass=sa.NullPool, connect_args={"timeout": _BUSY}
     )
@@ -268,9 +276,8 @@ def _sqlite(url: URL, must_exist: bool) -> Engine:
     def prepare(connection: Any, _: Any) -> None:
         # Transactions begin where SQLAlchemy says, and not where the driver guesses.
         connection.isolation_level = None
-        # A reader then never waits for a writer. A batch that was committed outlives
-        # its process; of a machine that loses power the last ones may be lost.
-        connection.execute("PRAGMA journal_mode=WAL").close()
+        # A batch that was committed outlives its process; of a machine that loses
+        # power the last ones may be lost.
         connection.execute("PRAGMA synchronous=NORMAL").close()
 
     @sa.event.listens_for(engine, "begin")
@@ -280,6 +287,26 @@ def _sqlite(url: URL, must_exist: bool) -> Engine:
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _make_file(path: Path) -> None:
+    """Make a database aside, and put it in its place if there is none by then.
+
+    Its journal is a write-ahead log: a reader then never waits for a writer. Processes
+    that switch to it in one file at once wait for each other for ever.
+    """
+    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
+    engine = _sqlite_engine(f"sqlite:///{aside}")
+    try:
+        with engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            driver.execute("PRAGMA journal_mode=WAL").close()
+        with engine.begin() as connection:
+            _upgrade(connection)
+        with contextlib.suppress(FileExistsError):  # somebody else was faster
+            os.link(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def reading(engine: Engine) -> Connection:
