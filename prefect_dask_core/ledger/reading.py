@@ -410,5 +410,5 @@ def _node_of(row: RowMapping) -> NodeRecord:
         row["mapped"],
         row["length"],
         tuple(InputRecord(*found) for found in json.loads(row["inputs"])),
-        row["stored"],
+        row["helper"],
     )

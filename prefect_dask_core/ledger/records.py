@@ -134,8 +134,8 @@ class NodeRecord:
         Number of children, once it is known.
     inputs : tuple of InputRecord
         What it reads.
-    stored : bool
-        Whether its task keeps its values in a store.
+    helper : bool
+        Whether the package made it, such as the list of an argument.
     """
 
     number: int
@@ -144,7 +144,7 @@ class NodeRecord:
     mapped: bool
     length: int | None = None
     inputs: tuple[InputRecord, ...] = ()
-    stored: bool = False
+    helper: bool = False
 
 
 @dataclass(frozen=True, slots=True)

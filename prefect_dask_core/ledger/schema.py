@@ -112,7 +112,7 @@ def tables() -> Tables:
             column("mapped", sa.Boolean),
             column("length", sa.BigInteger, null=True),
             column("inputs", sa.Text),
-            column("stored", sa.Boolean),
+            column("helper", sa.Boolean),
         ),
         batches=table(
             "batches",

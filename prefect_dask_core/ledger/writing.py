@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from prefect_dask_core.errors import LedgerError
 from prefect_dask_core.ledger.columns import Span, encode
 from prefect_dask_core.ledger.records import (
     AssetRecord,
@@ -16,13 +17,15 @@ from prefect_dask_core.ledger.records import (
     ParameterRecord,
     RunRecord,
 )
-from prefect_dask_core.ledger.schema import Tables, tables
+from prefect_dask_core.ledger.schema import tables
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 _LOGGER: Final = logging.getLogger("prefect_dask_core.ledger")
 
+#: What an attempt shares with its run.
+_OF_ATTEMPTS: Final = ("runner", "host", "process")
 #: Longest text that is kept of a message or a traceback, in characters.
 LONGEST: Final = 20_000
 
@@ -76,73 +79,45 @@ class RunWriter:
     not be written is kept and written with the next batch.
     """
 
-    def __init__(self, engine: Engine, record: RunRecord) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        record: RunRecord,
+        parameters: Sequence[ParameterRecord] = (),
+    ) -> None:
         self._engine = engine
-        self._record = record
+        self._parameters = parameters
         self._connection: Connection | None = None
         self._todo: list[Batch] = []
         self._written = 0
+        #: What is known of the run; may be changed until it was entered.
+        self.record = record
+        #: Number of the attempt; 0 until it was entered.
+        self.attempt = 0
         #: Whether the last attempt to write failed.
         self.is_behind = False
-        self.attempt = record.attempt
 
-    def begin(self, parameters: Sequence[ParameterRecord]) -> int:
-        """Enter the attempt; the number it has.
+    def begin(self) -> None:
+        """Enter the attempt at once; else the first write does.
 
-        Parameters
-        ----------
-        parameters : sequence of ParameterRecord
-            Those of the run.
+        Raises
+        ------
+        LedgerError
+            If that is not possible.
         """
         import sqlalchemy as sa
 
-        found = tables()
-        record = self._record
-        fresh = _row_of_run(record)
-        connection = self._open()
-        with connection.begin():
-            known = connection.execute(
-                sa.select(found.runs.c.attempt)
-                .where(found.runs.c.id == record.id)
-                .with_for_update()
-            ).scalar()
-            self.attempt = 1 if known is None else known + 1
-            fresh["attempt"] = self.attempt
-            if known is None:
-                connection.execute(found.runs.insert().values(fresh))
-            else:
-                del fresh["id"]
-                connection.execute(
-                    found.runs.update().where(found.runs.c.id == record.id), fresh
-                )
-            connection.execute(
-                found.attempts.insert().values(
-                    run_id=record.id,
-                    number=self.attempt,
-                    begin=record.begin,
-                    state=record.state,
-                    runner=record.runner,
-                    host=record.host,
-                    process=record.process,
-                )
-            )
-            connection.execute(
-                found.parameters.delete().where(found.parameters.c.run_id == record.id)
-            )
-            if parameters:
-                connection.execute(
-                    found.parameters.insert(),
-                    [
-                        {
-                            "run_id": record.id,
-                            "name": p.name,
-                            "told": storable(p.told),
-                            "blob": p.blob,
-                        }
-                        for p in parameters
-                    ],
-                )
-        return self.attempt
+        try:
+            connection = self._open()
+            with connection.begin():
+                attempt = self._enter(connection)
+        except sa.exc.SQLAlchemyError as error:
+            self._drop_connection()
+            raise LedgerError(
+                f"run {self.record.id} cannot be entered into the ledger: "
+                f"{_cause(error)}"
+            ) from error
+        self.attempt = attempt
 
     def write(self, batch: Batch, counts: Mapping[str, int], now: float) -> bool:
         """Write what is new; whether it, and all before it, is in the ledger.
@@ -188,14 +163,15 @@ class RunWriter:
         if batch:
             self._todo.append(batch)
         found = tables()
-        mine = self._record.id
+        mine = self.record.id
         try:
             connection = self._open()
             with connection.begin():
+                entered = self.attempt or self._enter(connection)
                 if self.is_behind:
                     self._forget_written(connection)
                 for number, one in enumerate(self._todo, self._written):
-                    self._insert(connection, found, number, one, run["seen"])
+                    self._insert(connection, entered, number, one, run["seen"])
                 connection.execute(
                     found.runs.update().where(found.runs.c.id == mine), run
                 )
@@ -203,22 +179,22 @@ class RunWriter:
                     connection.execute(
                         found.attempts.update().where(
                             found.attempts.c.run_id == mine,
-                            found.attempts.c.number == self.attempt,
+                            found.attempts.c.number == entered,
                         ),
                         attempt,
                     )
         except sa.exc.SQLAlchemyError as error:
             if not self.is_behind:
-                cause = getattr(error, "orig", None) or error
                 _LOGGER.warning(
                     "run %s: the ledger cannot be written (%s); the run goes on, and "
                     "what is missing is written as soon as that works again",
                     mine,
-                    str(cause).strip(),
+                    _cause(error),
                 )
             self.is_behind = True
             self._drop_connection()
             return False
+        self.attempt = entered
         self._written += len(self._todo)
         self._todo.clear()
         self.is_behind = False
@@ -231,7 +207,7 @@ class RunWriter:
         batches = tables().batches
         known = connection.execute(
             sa.select(sa.func.max(batches.c.number)).where(
-                batches.c.run_id == self._record.id,
+                batches.c.run_id == self.record.id,
                 batches.c.attempt == self.attempt,
             )
         ).scalar()
@@ -240,15 +216,42 @@ class RunWriter:
             del self._todo[:done]
             self._written += done
 
+    def _enter(self, connection: Connection) -> int:
+        """Write the attempt; its number."""
+        import sqlalchemy as sa
+
+        found, record = tables(), self.record
+        mine = found.runs.c.id == record.id
+        known = connection.execute(
+            sa.select(found.runs.c.attempt).where(mine).with_for_update()
+        ).scalar()
+        number = 1 if known is None else int(known) + 1
+        row = {**_row_of_run(record), "attempt": number}
+        if known is None:
+            connection.execute(found.runs.insert(), row)
+        else:
+            connection.execute(found.runs.update().where(mine), row)
+            keys = found.parameters.c.run_id == record.id
+            connection.execute(found.parameters.delete().where(keys))
+        attempt = {key: row[key] for key in ("begin", "state", *_OF_ATTEMPTS)}
+        connection.execute(
+            found.attempts.insert(), {"run_id": record.id, "number": number, **attempt}
+        )
+        rows = [{"run_id": record.id, **_row_of_parameter(p)} for p in self._parameters]
+        if rows:
+            connection.execute(found.parameters.insert(), rows)
+        return number
+
     def _insert(
         self,
         connection: Connection,
-        found: Tables,
+        attempt: int,
         number: int,
         batch: Batch,
         now: float,
     ) -> None:
-        ours = {"run_id": self._record.id, "attempt": self.attempt}
+        found = tables()
+        ours = {"run_id": self.record.id, "attempt": attempt}
         connection.execute(
             found.batches.insert(),
             {
@@ -265,8 +268,8 @@ class RunWriter:
         for node, length in batch.lengths.items():
             connection.execute(
                 found.nodes.update().where(
-                    found.nodes.c.run_id == self._record.id,
-                    found.nodes.c.attempt == self.attempt,
+                    found.nodes.c.run_id == self.record.id,
+                    found.nodes.c.attempt == attempt,
                     found.nodes.c.number == node,
                 ),
                 {"length": length},
@@ -292,6 +295,11 @@ class RunWriter:
         if connection is not None:
             connection.invalidate()
             connection.close()
+
+
+def _cause(error: Exception) -> str:
+    """What a database said."""
+    return str(getattr(error, "orig", None) or error).strip()
 
 
 def storable(text: str) -> str:
@@ -338,6 +346,14 @@ def _row_of_run(record: RunRecord) -> dict[str, Any]:
     }
 
 
+def _row_of_parameter(parameter: ParameterRecord) -> dict[str, Any]:
+    return {
+        "name": parameter.name,
+        "told": storable(parameter.told),
+        "blob": parameter.blob,
+    }
+
+
 def _row_of_node(node: NodeRecord) -> dict[str, Any]:
     return {
         "number": node.number,
@@ -348,7 +364,7 @@ def _row_of_node(node: NodeRecord) -> dict[str, Any]:
         "inputs": json.dumps(
             [(i.key, i.above, i.mapped, i.flattened) for i in node.inputs]
         ),
-        "stored": node.stored,
+        "helper": node.helper,
     }
 
 

@@ -41,8 +41,7 @@ def span(node, start, *codes, attempts=(), worker=None):
 
 def written(ledger, *batches, parameters=(), state="Completed", **more):
     """Write a run, and read it."""
-    writer = RunWriter(ledger.engine, record(**more))
-    writer.begin(parameters)
+    writer = RunWriter(ledger.engine, record(**more), parameters)
     for batch in batches:
         assert writer.write(batch, {}, 6.0)
     assert writer.end(Batch(), {"Completed": 2}, 7.0, state, "over")
@@ -50,7 +49,13 @@ def written(ledger, *batches, parameters=(), state="Completed", **more):
     return ledger.run(record(**more).id)
 
 
-LOAD = NodeRecord(0, "load", "load", False, None, (), True)
+LOAD = NodeRecord(
+    0,
+    "load",
+    "load",
+    False,
+    None,
+)
 SQUARE = NodeRecord(1, "square", "square", True, 4, (InputRecord("x", "load", True),))
 
 
@@ -138,9 +143,9 @@ def test_runs_are_listed_the_latest_first(ledger_url):
     ledger = Ledger(ledger_url)
     for number in range(3):
         begun = RunRecord(f"{number}" * 32, "etl", "", "graph", begin=float(number))
-        RunWriter(ledger.engine, begun).begin([])
+        RunWriter(ledger.engine, begun).begin()
     other = RunRecord("b" * 32, "other", "", "function", begin=9.0, parent="0" * 32)
-    RunWriter(ledger.engine, other).begin([])
+    RunWriter(ledger.engine, other).begin()
 
     assert [run.id[0] for run in ledger.runs()] == ["b", "2", "1", "0"]
     assert [run.id[0] for run in ledger.runs(flow="etl", limit=2)] == ["2", "1"]
@@ -152,7 +157,7 @@ def test_runs_are_listed_the_latest_first(ledger_url):
 def test_a_run_is_found_by_the_begin_of_its_id(ledger_url):
     ledger = Ledger(ledger_url)
     for id in ("abcd" + "0" * 28, "abcd" + "1" * 28):
-        RunWriter(ledger.engine, record(id)).begin([])
+        RunWriter(ledger.engine, record(id)).begin()
 
     assert ledger.run("abcd1").record.id == "abcd" + "1" * 28
     assert ledger.run("abcd1111-1111-1111-1111-111111111111").record.flow == "etl"
@@ -230,7 +235,7 @@ def test_several_processes_may_make_one_ledger_at_once(ledger_url):
 def test_what_could_not_be_written_is_written_later(ledger_url, caplog):
     ledger = Ledger(ledger_url)
     writer = RunWriter(ledger.engine, record())
-    writer.begin([])
+    writer.begin()
     hidden = tables().nodes.name
     rename = "ALTER TABLE {} RENAME TO {}"
     with ledger.engine.begin() as connection:
@@ -251,7 +256,7 @@ def test_what_could_not_be_written_is_written_later(ledger_url, caplog):
 def test_a_batch_whose_answer_was_lost_is_not_written_twice(ledger_url):
     ledger = Ledger(ledger_url)
     writer = RunWriter(ledger.engine, record())
-    writer.begin([])
+    writer.begin()
     writer.write(Batch([LOAD]), {}, 6.0)
     # As if the connection had broken between the commit and its answer.
     writer._written, writer._todo, writer.is_behind = 0, [Batch([LOAD])], True
