@@ -25,6 +25,27 @@ def results_dir() -> str:
     return os.path.abspath(os.path.expanduser(found))
 
 
+def default_storage() -> str:
+    """Folder or URL of the store where no other is named."""
+    found = dask.config.get("prefect-dask-core.result-storage")
+    return results_dir() if found is None else str(found)
+
+
+def default_serializer() -> str:
+    """Serializer of the store where no other is named."""
+    return str(dask.config.get("prefect-dask-core.result-serializer"))
+
+
+def persists_by_default() -> bool:
+    """Whether tasks and flows keep their values that do not say."""
+    return bool(dask.config.get("prefect-dask-core.persist-results"))
+
+
+def refreshes_by_default() -> bool:
+    """Whether kept values are never taken by tasks that do not say."""
+    return bool(dask.config.get("prefect-dask-core.refresh-cache"))
+
+
 def most_async_tasks() -> int:
     """Coroutines of bodies that a process runs at a time."""
     return int(dask.config.get("prefect-dask-core.async-tasks"))

@@ -139,6 +139,14 @@ class FlowTimeoutError(RunError, TimeoutError):
     """A flow's function ran longer than its `timeout_seconds`."""
 
 
+class StoreError(PrefectDaskCoreError, ValueError):
+    """A result cannot be kept where, or under the key that, was asked for."""
+
+
+class TransactionError(PrefectDaskCoreError, ValueError):
+    """A transaction was asked for what it does not have or cannot do any more."""
+
+
 class RemoteTaskError(RunError):
     """Stands for an exception that could not be pickled on its way home.
 

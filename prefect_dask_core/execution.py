@@ -20,16 +20,10 @@ from prefect_dask_core.config import home_bytes
 from prefect_dask_core.context import context, mistaken_name
 from prefect_dask_core.dates import date_variables
 from prefect_dask_core.edges import Edge
+from prefect_dask_core.engine.caching import prepared
 from prefect_dask_core.engine.compile import FlowCollection, RunRecord
 from prefect_dask_core.engine.fanout import mapped_length
-from prefect_dask_core.engine.plan import (
-    FLOW_RESULT,
-    Input,
-    Node,
-    Plan,
-    options_within,
-    plan_flow,
-)
+from prefect_dask_core.engine.plan import Input, Node, Plan, plan_flow
 from prefect_dask_core.engine.resume import Earlier, given_states, resume_after
 from prefect_dask_core.engine.summary import (
     TaskStates,
@@ -49,6 +43,7 @@ from prefect_dask_core.lazy import refuse_lazy
 from prefect_dask_core.monitor.watchers import makers_of
 from prefect_dask_core.monitor.watching import Watch
 from prefect_dask_core.parameters import Parameter
+from prefect_dask_core.results.keeping import KEEPING, flow_keeping
 from prefect_dask_core.results.result import Result
 from prefect_dask_core.run_ids import current_id
 from prefect_dask_core.runners.base import FlowRun, TaskRunner
@@ -409,6 +404,9 @@ def make_plan(flow: Graph) -> Plan:
         If a task cannot have the result of the flow.
     """
     ordered = flow.sorted_tasks()
+    keeping = flow_keeping(flow.result)
+    # Most flows say nothing, and then most tasks need no look.
+    said = keeping if keeping.result is not None or keeping.persist else None
     plan = plan_flow(
         flow.name,
         ordered,
@@ -418,7 +416,7 @@ def make_plan(flow: Graph) -> Plan:
         flow.reference_tasks(),
     )
     for node in plan.nodes:
-        options_within(node.task, flow.result)  # raises for one that cannot have it
+        prepared(node.task, said)  # raises for one that cannot have it
         # Lengths that only the run will tell are left to the run.
         if node.mapped and all(i.node is None for i in node.inputs if i.mapped):
             found = mapped_length(node, _never, _never_skipped)
@@ -518,7 +516,7 @@ def _wanted(
     wanted = set(plan.terminal | plan.reference)
     number = {node.declared: node.index for node in plan.nodes}
     # What is cached is kept by this process for its later runs.
-    wanted |= {n.index for n in plan.nodes if n.task.options.cache_for is not None}
+    wanted |= {n.index for n in plan.nodes if n.task.options.is_cached_in_memory}
     # A task is iterable: its outputs are.
     named = (return_tasks,) if isinstance(return_tasks, Task) else return_tasks
     for task in named or ():
@@ -547,5 +545,5 @@ def _variables(
         "scheduled_start_time": datetime.fromtimestamp(now, timezone.utc),
         **extra,
         **date_variables(now, extra),
-        FLOW_RESULT: flow.result,
+        KEEPING: flow_keeping(flow.result),
     }

@@ -32,6 +32,8 @@ from prefect_dask_core.monitor.watchers import makers_of
 from prefect_dask_core.monitor.watching import Watch
 from prefect_dask_core.naming import format_run_name, template_variables
 from prefect_dask_core.records import FlowRun, at
+from prefect_dask_core.results.keeping import KEEPING, flow_keeping
+from prefect_dask_core.results.places import KEPT_UNDER, RESUMED_RUN
 from prefect_dask_core.retries import delay_before_retry
 from prefect_dask_core.returns import RunStates, returned_state
 from prefect_dask_core.runners.drive import Blocking, Steps
@@ -108,6 +110,9 @@ class FunctionRun:
     parent: Mapping[str, Any] = field(default_factory=dict)
     state: State = field(default_factory=Pending)
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    #: Hexadecimal id of the run that it resumes: what that one has stored is not made
+    #: again.
+    resumed_run: str | None = None
     #: What the function returned, so that its values are there at the end.
     returned: Any = None
 
@@ -275,6 +280,15 @@ def _open(run: FunctionRun) -> tuple[Scope, dict[str, Any]]:
         "log_prints": inherited if options.log_prints is None else options.log_prints,
         "tags": current_tags(),
         **date_variables(run.begin, {}),
+        KEEPING: flow_keeping(
+            persist=options.persist_result,
+            storage=options.result_storage,
+            serializer=options.result_serializer,
+            around=parent.get(KEEPING),
+        ),
+        # Those of a flow around are not its own.
+        KEPT_UNDER: None,
+        RESUMED_RUN: run.resumed_run,
     }
     runner = options.task_runner
     assert run.watch is not None

@@ -32,6 +32,7 @@ from prefect_dask_core.ledger import (
     Batch,
     DetailRecord,
     InputRecord,
+    Kept,
     Ledger,
     NodeRecord,
     ParameterRecord,
@@ -43,6 +44,7 @@ from prefect_dask_core.ledger import AssetRecord as AssetRow
 from prefect_dask_core.ledger.columns import ranges_of
 from prefect_dask_core.lineage import AssetRecord
 from prefect_dask_core.monitor.watching import News
+from prefect_dask_core.results.kept import KeptValues
 from prefect_dask_core.states import State
 
 _LOGGER: Final = logging.getLogger(__name__)
@@ -247,7 +249,17 @@ def _span(number: int, segment: Segment, mapped: bool) -> Span:
         segment.ends,
         segment.attempts,
         segment.worker,
+        None if segment.kept is None else _kept(segment.kept, len(segment)),
     )
+
+
+def _kept(found: KeptValues, count: int) -> Kept | None:
+    """Where the values of a segment are stored."""
+    keys = [found.key(offset) or "" for offset in range(count)]
+    if not any(keys):
+        return None
+    own = ["." if key.startswith(found.prefix) and key else key for key in keys]
+    return Kept(found.store.url, found.prefix, own)
 
 
 def _told(state: State) -> tuple[str | None, ...]:

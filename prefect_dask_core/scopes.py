@@ -20,7 +20,9 @@ from dask.base import get_annotations
 
 from prefect_dask_core.annotations import AllowFailure, Quote
 from prefect_dask_core.cached_values import known_to, remember
+from prefect_dask_core.context import context
 from prefect_dask_core.edges import Annotation
+from prefect_dask_core.engine.caching import prepared, within
 from prefect_dask_core.engine.columns import Segment, tally_of_state
 from prefect_dask_core.engine.feeds import sum_tallies, tolerate
 from prefect_dask_core.engine.pipeline import TaskRun, run_task
@@ -38,8 +40,12 @@ from prefect_dask_core.futures import (
 from prefect_dask_core.lineage import Lineage
 from prefect_dask_core.options import ANNOTATIONS, TaskOptions
 from prefect_dask_core.requests import Inputs, check_lengths, inputs_of_call
+from prefect_dask_core.results.keeping import KEEPING
+from prefect_dask_core.results.kept import KeptValues
+from prefect_dask_core.results.places import own_prefix
+from prefect_dask_core.results.transactions import TRANSACTION
 from prefect_dask_core.runners.drive import Blocking, Steps
-from prefect_dask_core.states import NO_DATA, State, TriggerFailed
+from prefect_dask_core.states import NO_DATA, Completed, State, TriggerFailed
 from prefect_dask_core.tasks import Task
 
 #: Context variables that are of one task run, and not of what runs inside of it.
@@ -62,6 +68,8 @@ OF_ONE_RUN: Final = frozenset(
         "_asset_notes",
         "_id_base",
         "_run",
+        "_staged_in",
+        "_transaction",
         "_scope",
         "_flow_context",
     }
@@ -134,6 +142,7 @@ class Scope:
         """Add a run to the session."""
         with self._lock:
             session = self.session()
+            prepared(task, self.variables.get(KEEPING))
             if mapped:
                 bound = {key: self._whole(value) for key, value in bound.items()}
             inputs = inputs_of_call(task, bound, wait_for, mapped, session)
@@ -157,7 +166,7 @@ class Scope:
             self._looked |= inputs.tolerated
             self.lineage.add(task, name, inputs.names)
         handle = Handle(session, node, name, task.name, self.id_base, self._looked)
-        if task.options.cache_for is not None:
+        if task.options.is_cached_in_memory:
             self._cached.append((task.options, handle))
         return FutureList(handle=handle) if mapped else PrefectFuture(handle)
 
@@ -202,6 +211,7 @@ class Scope:
             found, above = yield Blocking(partial(resolve, bound, wait_for))
         else:
             found = {key: _bare(value) for key, value in bound.items()}
+        inside = within(task, self.variables.get(KEEPING))
         tally = sum_tallies(
             tolerate(tally_of_state(state, label))
             if tolerant
@@ -227,16 +237,20 @@ class Scope:
                 "caches": known_to([task.options]),
             },
             now=time.time,
+            settings=inside.options,
+            keeper=inside.keeper,
+            around=context.get(TRANSACTION),
         )
         self.lineage.add(task, name, names, list(found.values()))
         end_of = None if self._view is None else self._begin_call(task, name)
         state: State = yield from run_task(run)
+        state = _let_go(run, state)
         if isinstance(state, TriggerFailed) and above:
             state = state.replace(data=_upstream_error(name, state, above))
         if end_of is not None:
             end_of(_segment_of(run, state))
         self.lineage.ended(name, state)
-        if task.options.cache_for is not None:
+        if task.options.is_cached_in_memory:
             remember([(task.options, state)])
         if not self._loose:
             self._called[name] = state
@@ -301,6 +315,18 @@ def _segment_of(run: TaskRun, state: State) -> Segment:
     return segment.without_values()
 
 
+def _let_go(run: TaskRun, state: State) -> State:
+    """The state of a call, without a value that is to be read from the store."""
+    keeper = run.keeper
+    if run.kept is None or keeper is None or keeper.in_memory or keeper.store is None:
+        return state
+    if not isinstance(state, Completed):
+        return state
+    kept = KeptValues(keeper.store, own_prefix(run.variables), None)
+    kept.note(0, run.kept)
+    return state.replace(data=kept.item(0))
+
+
 def _is_bad(state: State) -> bool:
     """Whether a run, or a child of it, failed by itself."""
     if state.is_mapped():
@@ -313,7 +339,7 @@ def _variables_of(
 ) -> dict[str, Any]:
     """Context variables of a run that is submitted."""
     found: dict[str, Any] = {}
-    if task.options.cache_for is not None:
+    if task.options.is_cached_in_memory:
         found["caches"] = known_to([task.options])
     if not mapped:
         found["task_run_name"] = name

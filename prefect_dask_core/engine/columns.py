@@ -15,6 +15,7 @@ from operator import attrgetter
 from typing import Any, Final, overload
 
 from prefect_dask_core.errors import UnfinishedRun
+from prefect_dask_core.results.kept import KeptValues, StoredValues
 from prefect_dask_core.states import (
     NO_DATA,
     AwaitingRetry,
@@ -195,6 +196,8 @@ class Segment:
         The same once flattened; of a fan-out, of all children together.
     worker : str, optional
         Address of the worker that ran them; `None` without a cluster.
+    kept : KeptValues, optional
+        Where the values are that are in a store.
     """
 
     __slots__ = (
@@ -204,6 +207,7 @@ class Segment:
         "details",
         "ends",
         "flat_length",
+        "kept",
         "length",
         "start",
         "values",
@@ -221,6 +225,7 @@ class Segment:
         self.length: int | None = None
         self.flat_length: int | None = None
         self.worker: str | None = None
+        self.kept: KeptValues | None = None
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -247,6 +252,7 @@ class Segment:
             {},
             {},
             [value],
+            None,
             None,
             None,
         )
@@ -290,8 +296,12 @@ class Segment:
         part.attempts = {n - start: v for n, v in self.attempts.items() if n in inside}
         part.details = {n - start: v for n, v in self.details.items() if n in inside}
         part.worker = self.worker
+        if self.kept is not None:
+            part.kept = self.kept.part(start, stop)
         part.values = None
-        if self.values is not None:
+        if isinstance(self.values, StoredValues) and part.kept is not None:
+            part.values = self.values.part(part.kept, start, stop)
+        elif self.values is not None:
             part.values = [self.values[offset] for offset in inside]
         return part
 
@@ -317,11 +327,23 @@ class Segment:
         return STATE_BY_CODE[code](data=data, timestamp=self.ends[offset])
 
     def _data(self, offset: int) -> Any:
-        if self.values is None:
-            return Missing(NOT_KEPT)
-        if isinstance(self.values, Elsewhere):
-            return _ElsewhereItem(self.values, offset)
-        return self.values[offset]
+        values = self.values
+        if values is None or isinstance(values, Elsewhere | StoredValues):
+            item = None if self.kept is None else self.kept.item(offset)
+            if item is not None:
+                return item
+            if values is None:
+                return Missing(NOT_KEPT)
+            if isinstance(values, Elsewhere):
+                return _ElsewhereItem(values, offset)
+        return values[offset]
+
+    def keep(self, offset: int, key: str, in_memory: bool) -> None:
+        """Note that the value of a child is in the store, and maybe nowhere else."""
+        assert self.kept is not None
+        self.kept.note(offset, key)
+        if not in_memory:
+            self.values.let_go(offset)
 
     def value(self, offset: int) -> Any:
         """Value a downstream task gets: the value, or an exception that says why not.
@@ -343,6 +365,7 @@ class Segment:
         copy.attempts, copy.details = self.attempts, self.details
         copy.length, copy.flat_length = self.length, self.flat_length
         copy.worker = self.worker
+        copy.kept = self.kept
         copy.values = None
         return copy
 
@@ -360,6 +383,7 @@ class Segment:
             self.length,
             self.flat_length,
             self.worker,
+            self.kept,
         )
 
 
@@ -380,6 +404,7 @@ def _segment(
     length: int | None,
     flat_length: int | None,
     worker: str | None = None,
+    kept: KeptValues | None = None,
 ) -> Segment:
     """Make a segment of its fields, as unpickling does."""
     segment = object.__new__(Segment)
@@ -388,6 +413,7 @@ def _segment(
     segment.attempts, segment.details, segment.values = attempts, details, values
     segment.length, segment.flat_length = length, flat_length
     segment.worker = worker
+    segment.kept = kept
     return segment
 
 

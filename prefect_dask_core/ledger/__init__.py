@@ -1,6 +1,6 @@
 """Ledger: records of flow runs in a database, for history, reports and resume."""
 
-from prefect_dask_core.ledger.columns import PLAIN, Span
+from prefect_dask_core.ledger.columns import PLAIN, Kept, Span
 from prefect_dask_core.ledger.reading import Ledger, LedgerRun, NodeColumns
 from prefect_dask_core.ledger.records import (
     AssetRecord,
@@ -20,6 +20,7 @@ __all__ = [
     "Batch",
     "DetailRecord",
     "InputRecord",
+    "Kept",
     "Ledger",
     "LedgerRun",
     "NodeColumns",

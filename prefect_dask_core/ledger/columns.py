@@ -20,6 +20,25 @@ _LEVEL: Final = 1
 _DOUBLE: Final = 8
 
 
+class Kept(NamedTuple):
+    """Where the values of the runs of a span are stored.
+
+    Parameters
+    ----------
+    place : str
+        URL of the store.
+    prefix : str
+        Where the own keys of the runs begin; the index follows.
+    keys : sequence of str
+        One per run: its key, ``"."`` where that is its own, ``""`` where it is not
+        stored.
+    """
+
+    place: str
+    prefix: str
+    keys: Sequence[str]
+
+
 class Span(NamedTuple):
     """What is known of consecutive children of one node, or of a plain node.
 
@@ -37,6 +56,8 @@ class Span(NamedTuple):
         Attempts made, by offset, where it is not one.
     worker : str or None
         Address of the worker that ran them, where it is known.
+    kept : Kept or None
+        Where their values are stored, if they are.
     """
 
     node: int
@@ -46,6 +67,7 @@ class Span(NamedTuple):
     ends: array[float]
     attempts: Mapping[int, int]
     worker: str | None = None
+    kept: Kept | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -76,6 +98,11 @@ def encode(spans: Sequence[Span], names: Sequence[str]) -> bytes:
     header = {
         "names": list(names),
         "workers": list(workers),
+        "kept": [
+            [number, s.kept.place, s.kept.prefix, "\n".join(s.kept.keys)]
+            for number, s in enumerate(spans)
+            if s.kept is not None
+        ],
         "spans": [
             (
                 span.node,
@@ -111,9 +138,13 @@ def decode(blob: bytes) -> list[Span]:
         times[n::_DOUBLE] = planes[n * width : (n + 1) * width]
     begins, ends = _native(times[: count * _DOUBLE]), _native(times[count * _DOUBLE :])
     names, workers = header["names"], header["workers"]
+    kept = {
+        number: Kept(place, prefix, tuple(keys.split("\n")))
+        for number, place, prefix, keys in header["kept"]
+    }
     spans = []
     at = 0
-    for node, start, length, worker, *attempts in header["spans"]:
+    for number, (node, start, length, worker, *attempts) in enumerate(header["spans"]):
         part = slice(at, at + length)
         at += length
         spans.append(
@@ -125,6 +156,7 @@ def decode(blob: bytes) -> list[Span]:
                 ends[part],
                 dict(zip(attempts[::2], attempts[1::2], strict=True)),
                 workers[worker],
+                kept.get(number),
             )
         )
     return spans

@@ -174,6 +174,10 @@ class NodeColumns:
         Attempts made.
     workers : list of str or None
         Address of the worker, where it is known.
+    stores, keys : list of str or None
+        URL of the store and the key in it, of values that are stored.
+    is_mapped : bool
+        Whether they are children.
     """
 
     states: list[str]
@@ -181,6 +185,9 @@ class NodeColumns:
     ends: array[float]
     attempts: list[int]
     workers: list[str | None]
+    stores: list[str | None]
+    keys: list[str | None]
+    is_mapped: bool
 
 
 class LedgerRun:
@@ -263,14 +270,17 @@ class LedgerRun:
             raise KeyError(f"run {self.record.id} has no node {slug!r}.")
         mine = self._spans_of.get(slug, [])
         length = self.nodes[slug].length
-        if length is None or (mine and mine[-1].is_plain):
-            length = 1
+        plain = length is None or bool(mine and mine[-1].is_plain)
+        length = 1 if plain or length is None else length
         columns = NodeColumns(
             ["Pending"] * length,
             array("d", bytes(8 * length)),
             array("d", bytes(8 * length)),
             [0] * length,
             [None] * length,
+            [None] * length,
+            [None] * length,
+            not plain,
         )
         for span in mine:
             start, count = max(span.start, 0), len(span.states)
@@ -282,6 +292,8 @@ class LedgerRun:
             for offset, made in span.attempts.items():
                 columns.attempts[start + offset] = made
             columns.workers[part] = [span.worker] * count
+            columns.keys[part] = _keys_of(span)
+            columns.stores[part] = [span.kept and span.kept.place] * count
         return columns
 
     def states(self, slug: str) -> list[str]:
@@ -389,6 +401,19 @@ class LedgerRun:
                 known[name] = list(found.mappings())
         rows: Sequence[RowMapping] = known[name]
         return rows
+
+
+def _keys_of(span: Span) -> list[str | None]:
+    """Keys of the values of a span in their store."""
+    if span.kept is None:
+        return [None] * len(span.states)
+    found: list[str | None] = []
+    for offset, key in enumerate(span.kept.keys):
+        if key == ".":
+            name = "value" if span.is_plain else str(span.start + offset)
+            key = span.kept.prefix + name
+        found.append(key or None)
+    return found
 
 
 def _run_of(row: RowMapping) -> RunRecord:

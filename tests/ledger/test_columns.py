@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from prefect_dask_core.ledger.columns import (
     PLAIN,
+    Kept,
     Span,
     decode,
     encode,
@@ -18,6 +19,11 @@ from prefect_dask_core.ledger.columns import (
 
 NAMES = ("Completed", "Failed", "Crashed")
 times = st.floats(min_value=0, max_value=4e9)
+
+
+def kept_values(count):
+    keys = st.tuples(*[st.sampled_from(["", ".", "0f" * 16])] * count)
+    return st.builds(Kept, st.just("/tmp/results"), st.just("runs/07/a/"), keys)
 
 
 @st.composite
@@ -32,6 +38,7 @@ def spans(draw):
         array("d", draw(st.lists(times, min_size=count, max_size=count))),
         draw(st.dictionaries(st.integers(0, count - 1), st.integers(0, 9))),
         draw(st.none() | st.sampled_from(["tcp://a:1", "inproc://b/2"])),
+        draw(st.none() | kept_values(count)),
     )
 
 
