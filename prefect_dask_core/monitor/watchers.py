@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from prefect_dask_core.errors import OptionTypeError
+from prefect_dask_core.monitor.progress import progress_maker
 from prefect_dask_core.monitor.watching import Maker
 
 _OF_EVERY_RUN: Final[list[Maker]] = []
@@ -56,4 +57,4 @@ def makers_of(progress: bool | None) -> list[Maker]:
     progress : bool or None
         What the run was told of its progress.
     """
-    return list(_OF_EVERY_RUN)
+    return [*_OF_EVERY_RUN, progress_maker(progress)]
