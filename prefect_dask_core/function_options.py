@@ -17,6 +17,7 @@ from prefect_dask_core.hooks import Hook
 from prefect_dask_core.monitor.watchers import check_progress
 from prefect_dask_core.naming import Template
 from prefect_dask_core.options import TaskOptions, checked_hooks
+from prefect_dask_core.recording import Asked, check_ledger
 from prefect_dask_core.spellings import nearest
 
 #: Characters that the name of a flow cannot have.
@@ -57,6 +58,8 @@ class FlowOptions:
         Where the value is kept.
     progress : bool, optional
         Whether the progress of runs is shown; see `Flow.run`.
+    ledger : Ledger, str, path or bool, optional
+        Where runs are recorded; see `Flow.run`.
     """
 
     name: str
@@ -79,6 +82,7 @@ class FlowOptions:
     on_crashed: tuple[Hook, ...] = ()
     on_running: tuple[Hook, ...] = ()
     progress: bool | None = None
+    ledger: Asked = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -98,6 +102,7 @@ class FlowOptions:
                 "SequentialTaskRunner(), or the class of one."
             )
         check_progress(self.name, self.progress)
+        check_ledger(self.name, self.ledger)
         if self.persist_result:
             raise OptionValueError(
                 f"flow {self.name!r}: persist_result=True is not supported yet for "

@@ -43,7 +43,7 @@ from prefect_dask_core.ledger import (
 from prefect_dask_core.ledger import AssetRecord as AssetRow
 from prefect_dask_core.ledger.columns import ranges_of
 from prefect_dask_core.lineage import AssetRecord
-from prefect_dask_core.monitor.watching import News
+from prefect_dask_core.monitor.watching import Maker, News
 from prefect_dask_core.results.kept import KeptValues
 from prefect_dask_core.states import State
 
@@ -57,6 +57,8 @@ SIGN_OF_LIFE: Final = 5.0
 LARGEST_PARAMETER: Final = 1 << 20
 #: Longest text of a parameter, in characters.
 _LONGEST_TOLD: Final = 200
+#: Context variable: the ledger of the function flow around; `False`: it has none.
+LEDGER: Final = "_ledger"
 #: What may be said of the ledger of a run.
 Asked = Ledger | str | os.PathLike[str] | bool | None
 
@@ -89,6 +91,22 @@ class RunFacts:
     tags: frozenset[str] = frozenset()
 
 
+def check_ledger(flow: str, asked: object) -> None:
+    """Refuse what says nothing of a ledger.
+
+    Raises
+    ------
+    OptionTypeError
+        If it is nothing of `Asked`; also a `TypeError`.
+    """
+    if asked is not None and not isinstance(asked, Ledger | str | os.PathLike | bool):
+        raise OptionTypeError(
+            f"flow {flow!r}: ledger={asked!r}, but expected a Ledger, the path or URL "
+            "of one, True, False, or None for what dask.config says under "
+            "prefect-dask-core.ledger.url."
+        )
+
+
 @functools.lru_cache(maxsize=8)
 def _opened(url: str, process: int) -> Ledger:
     return Ledger(url)
@@ -113,22 +131,36 @@ def ledger_of(flow: str, asked: Asked) -> Ledger | None:
     OptionTypeError
         If `asked` is something else; also a `TypeError`.
     """
+    check_ledger(flow, asked)
     if isinstance(asked, Ledger):
         return asked
     if asked is None or asked is True:
         url = ledger_url() or (default_ledger() if asked else None)
-    elif asked is False:
-        url = None
-    elif isinstance(asked, str | os.PathLike):
-        url = os.fspath(asked)
     else:
-        raise OptionTypeError(
-            f"flow {flow!r}: ledger={asked!r}, but expected a Ledger, the path or URL "
-            "of one, True, False, or None for what dask.config says under "
-            "prefect-dask-core.ledger.url."
-        )
+        url = None if asked is False else os.fspath(asked)
     # A connection does not outlive a fork, nor does an engine that has one.
     return None if url is None else _opened(url, os.getpid())
+
+
+def recorder_of(ledger: Ledger, view: RunView, facts: RunFacts, at_once: bool) -> Maker:
+    """What records a run.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Where to.
+    view : RunView
+        The run.
+    facts : RunFacts
+        What else is known.
+    at_once : bool
+        Whether the run is entered now, and not by its watch: one that is resumed, so
+        that nobody else resumes it.
+    """
+    recorder = Recorder(ledger, view, facts)
+    if at_once:
+        recorder.begin()
+    return lambda view: recorder
 
 
 class Recorder:

@@ -44,6 +44,7 @@ from prefect_dask_core.results.keeping import KEEPING
 from prefect_dask_core.results.kept import KeptValues
 from prefect_dask_core.results.places import own_prefix
 from prefect_dask_core.results.transactions import TRANSACTION
+from prefect_dask_core.run_ids import task_run_id
 from prefect_dask_core.runners.drive import Blocking, Steps
 from prefect_dask_core.states import NO_DATA, Completed, State, TriggerFailed
 from prefect_dask_core.tasks import Task
@@ -97,6 +98,8 @@ class Scope:
         Whether it is neither of a flow nor of a task, and runs keep the task's name.
     view : RunView, optional
         Where what runs in it is to be seen.
+    graph_id : str, optional
+        Hexadecimal id that is in the keys of its session; `id_base` unless given.
     """
 
     def __init__(
@@ -107,10 +110,12 @@ class Scope:
         open_session: Callable[[str, Mapping[str, Any], str], Session],
         loose: bool = False,
         view: RunView | None = None,
+        graph_id: str | None = None,
     ) -> None:
         self.name = name
         self.variables = {**variables, "_id_base": id_base}
         self.id_base = id_base
+        self._graph_id = graph_id or id_base
         self.lineage = Lineage()
         self._open = open_session
         self._loose = loose
@@ -179,7 +184,7 @@ class Scope:
     def session(self) -> Session:
         """The session; opened now if nothing was submitted before."""
         if self._session is None:
-            self._session = self._open(self.name, self.variables, self.id_base)
+            self._session = self._open(self.name, self.variables, self._graph_id)
             if self._cancelled is not None:
                 self._session.cancel(self._cancelled)
             if self._view is not None:
@@ -192,6 +197,14 @@ class Scope:
             return task.name
         with self._lock:
             return f"{task.name}-{next(self._counts[task.name])}"
+
+    def next_flow_id(self, flow: str) -> str | None:
+        """Id of the next run of a flow in this one; see `calls.nested_run_id`."""
+        if self._loose:
+            return None
+        with self._lock:
+            number = next(self._counts[f"flow {flow}"])
+        return task_run_id(self.id_base, f"flow {flow}-{number}").hex
 
     # -- calling ----------------------------------------------------------------
 

@@ -261,13 +261,17 @@ class LedgerRun:
     def columns(self, slug: str) -> NodeColumns:
         """States and times of all children of a node.
 
+        Parameters
+        ----------
+        slug : str
+            Slug of the node, or the name of its task where that has no other node.
+
         Raises
         ------
         KeyError
-            If the run has no node of that slug.
+            If the run has no such node.
         """
-        if slug not in self.nodes:
-            raise KeyError(f"run {self.record.id} has no node {slug!r}.")
+        slug = self._slug_of(slug)
         mine = self._spans_of.get(slug, [])
         length = self.nodes[slug].length
         plain = length is None or bool(mine and mine[-1].is_plain)
@@ -295,6 +299,16 @@ class LedgerRun:
             columns.keys[part] = _keys_of(span)
             columns.stores[part] = [span.kept and span.kept.place] * count
         return columns
+
+    def _slug_of(self, name: str) -> str:
+        if name in self.nodes:
+            return name
+        found = [slug for slug, node in self.nodes.items() if node.task == name]
+        if len(found) == 1:
+            return found[0]
+        told = f"several nodes of task {name!r}" if found else f"no node {name!r}"
+        known = ", ".join(found or list(self.nodes)[:10]) or "none"
+        raise KeyError(f"run {self.record.id} has {told}, but: {known}.")
 
     def states(self, slug: str) -> list[str]:
         """Names of the states of all children of a node; one of a plain node."""
