@@ -199,14 +199,19 @@ class Recorder:
         LedgerError
             If the ledger cannot be written.
         """
+        self._find_source()
         self._writer.begin()
 
     def began(self, view: RunView) -> None:
         """Enter the run."""
-        # Not before the run: looking for it takes a millisecond or two.
+        if not self._writer.attempt:
+            self._find_source()
+        self._write(Batch())
+
+    def _find_source(self) -> None:
+        # In the watch's thread where that is possible: it takes a millisecond or two.
         source = _source_of(self._facts.flow)
         self._writer.record = replace(self._writer.record, source=source)
-        self._write(Batch())
 
     def advanced(self, view: RunView, news: News) -> None:
         """Write what is new."""
