@@ -45,7 +45,13 @@ from prefect_dask_core.ledger import Ledger
 from prefect_dask_core.monitor.watchers import makers_of
 from prefect_dask_core.monitor.watching import Watch
 from prefect_dask_core.parameters import Parameter
-from prefect_dask_core.recording import Asked, RunFacts, ledger_of, recorder_of
+from prefect_dask_core.recording import (
+    LEDGER,
+    Asked,
+    RunFacts,
+    ledger_of,
+    recorder_of,
+)
 from prefect_dask_core.results.keeping import KEEPING, flow_keeping
 from prefect_dask_core.results.result import Result
 from prefect_dask_core.resuming import find_run, resume_plan
@@ -116,7 +122,8 @@ class RunOptions:
 
 def run_flow(flow: Graph, options: RunOptions) -> State:
     """Run a flow; see `Flow.run`."""
-    ledger = ledger_of(flow.name, options.ledger)
+    around = context.get(LEDGER) if options.ledger is None else options.ledger
+    ledger = ledger_of(flow.name, around)
     if isinstance(options.resume, str | uuid.UUID):
         return _run_again(flow, options, ledger, options.resume)
     before = _states_of(flow, options.resume)

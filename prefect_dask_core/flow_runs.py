@@ -40,8 +40,9 @@ from prefect_dask_core.recording import (
     recorder_of,
 )
 from prefect_dask_core.records import FlowRun, at
-from prefect_dask_core.results.keeping import KEEPING, flow_keeping
-from prefect_dask_core.results.places import KEPT_UNDER, RESUMED_RUN
+from prefect_dask_core.results.keeping import KEEPING, FlowKeeping, flow_keeping
+from prefect_dask_core.results.kept import StoredValue
+from prefect_dask_core.results.places import KEPT_UNDER, RESUMED_RUN, kept_run_id
 from prefect_dask_core.resuming import Resumption
 from prefect_dask_core.retries import delay_before_retry
 from prefect_dask_core.returns import RunStates, returned_state
@@ -49,6 +50,7 @@ from prefect_dask_core.runners.drive import Blocking, Steps
 from prefect_dask_core.scopes import Above, Scope, holds_future, resolve
 from prefect_dask_core.signals import PrefectStateSignal
 from prefect_dask_core.states import (
+    NO_DATA,
     AwaitingRetry,
     Cancelled,
     Completed,
@@ -201,6 +203,7 @@ def run_function(run: FunctionRun) -> Steps[State]:
     run.scope = scope
     try:
         state = yield from _attempts(run, body)
+        state = yield from _kept(run, body, state)
     except BaseException as error:  # a person at the keyboard
         scope.cancel(_told(error))
         state = run.enter(_state_of_error(error))
@@ -431,6 +434,26 @@ def _state_of_error(error: BaseException) -> State:
     if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
         return Cancelled(f"stopped by {_told(error)}", data=error)
     return Crashed(_told(error), data=error)
+
+
+def _kept(run: FunctionRun, body: dict[str, Any], state: State) -> Steps[State]:
+    """The state of a run that completed, its value stored if that is asked for."""
+    keeping: FlowKeeping = body[KEEPING]
+    store = keeping.store
+    kept = isinstance(state, Completed) and state.data is not NO_DATA
+    if not keeping.persist or store is None or not kept:
+        return state
+    under = f"runs/{kept_run_id(body)}"
+    known = {"task": run.options.name, "flow_run_id": run.id.hex, "run": under}
+    answer = yield Call(store.write, (f"{under}/flow", state.data), known)
+    if isinstance(answer, Raised):
+        # The tasks have done their work, and the caller has the value.
+        _LOGGER.warning(
+            "flow run %r: its value was not stored: %s", run.name, _told(answer.error)
+        )
+    elif not run.options.cache_result_in_memory:
+        return state.replace(data=StoredValue(store, f"{under}/flow"))
+    return state
 
 
 # -- after the function ------------------------------------------------------------

@@ -335,6 +335,8 @@ def _record_of(view: RunView, facts: RunFacts) -> RunRecord:
 
 def _told_runner(runner: Any) -> str:
     """Class of a runner, and where it runs; its arguments may hold secrets."""
+    if runner is None:
+        return "the default"
     name = type(runner).__name__
     place = getattr(runner, "address", None)
     place = place or getattr(getattr(runner, "cluster", None), "scheduler_address", "")

@@ -40,12 +40,13 @@ from prefect_dask_core.futures import (
 from prefect_dask_core.lineage import Lineage
 from prefect_dask_core.options import ANNOTATIONS, TaskOptions
 from prefect_dask_core.requests import Inputs, check_lengths, inputs_of_call
-from prefect_dask_core.results.keeping import KEEPING
+from prefect_dask_core.results.keeping import KEEPING, STAGED_IN
 from prefect_dask_core.results.kept import KeptValues
 from prefect_dask_core.results.places import own_prefix
 from prefect_dask_core.results.transactions import TRANSACTION
 from prefect_dask_core.run_ids import task_run_id
 from prefect_dask_core.runners.drive import Blocking, Steps
+from prefect_dask_core.staging import SubmittedRuns
 from prefect_dask_core.states import NO_DATA, Completed, State, TriggerFailed
 from prefect_dask_core.tasks import Task
 
@@ -147,7 +148,7 @@ class Scope:
         """Add a run to the session."""
         with self._lock:
             session = self.session()
-            prepared(task, self.variables.get(KEEPING))
+            keeper = prepared(task, self.variables.get(KEEPING)).keeper
             if mapped:
                 bound = {key: self._whole(value) for key, value in bound.items()}
             inputs = inputs_of_call(task, bound, wait_for, mapped, session)
@@ -157,12 +158,14 @@ class Scope:
             name = self.next_name(task)
             if mapped:
                 check_lengths(task, name, given)
+            block = context.get(TRANSACTION)
+            staged_in = block.id if block is not None and block.is_block else None
             request = Request(
                 task,
                 name,
                 given,
                 mapped,
-                _variables_of(task, name, mapped, inputs),
+                _variables_of(task, name, mapped, inputs, staged_in),
                 inputs.tolerated,
                 {**_dask_annotations(), **task.annotations},
             )
@@ -173,7 +176,12 @@ class Scope:
         handle = Handle(session, node, name, task.name, self.id_base, self._looked)
         if task.options.is_cached_in_memory:
             self._cached.append((task.options, handle))
-        return FutureList(handle=handle) if mapped else PrefectFuture(handle)
+        future: Any = FutureList(handle=handle) if mapped else PrefectFuture(handle)
+        if staged_in is not None:
+            prefix = own_prefix({**self.variables, "task_slug": name})
+            block.adopt(SubmittedRuns(task, future, keeper, prefix))
+        found: PrefectFuture[Any] | FutureList[Any] = future
+        return found
 
     def _whole(self, value: Any) -> Any:
         """A future of one child, as one of a node, which can be mapped over."""
@@ -348,10 +356,12 @@ def _is_bad(state: State) -> bool:
 
 
 def _variables_of(
-    task: Task, name: str, mapped: bool, inputs: Inputs
+    task: Task, name: str, mapped: bool, inputs: Inputs, staged_in: str | None
 ) -> dict[str, Any]:
     """Context variables of a run that is submitted."""
     found: dict[str, Any] = {}
+    if staged_in is not None:
+        found[STAGED_IN] = staged_in
     if task.options.is_cached_in_memory:
         found["caches"] = known_to([task.options])
     if not mapped:

@@ -42,7 +42,7 @@ LAYERS = (
         "testing",
         "validation",
     ),
-    ("lineage", "monitor", "requests"),
+    ("lineage", "monitor", "requests", "staging"),
     ("drawing", "recording"),
     ("resuming",),
     ("execution", "flow_options", "function_options", "scopes"),
@@ -59,7 +59,7 @@ MODULES = sorted(
     for path in ROOT.rglob("*.py")
 )
 #: Functions that are sent to a worker by value, and so bring their imports along.
-SENT_BY_VALUE = {("runners.preflight", "_tell")}
+SENT_BY_VALUE = {("runners.preflight", "_tell"), ("runners.preflight", "_sees")}
 #: Libraries that the rules of the engine have no use for: it does no I/O, has no
 #: threads and no clock of its own.
 OF_THE_SHELL = {"asyncio", "distributed", "logging", "random", "socket", "threading"}

@@ -35,6 +35,7 @@ from prefect_dask_core.options import TaskOptions
 from prefect_dask_core.records import TaskRun as TaskRunRecord
 from prefect_dask_core.records import task_run_of
 from prefect_dask_core.results.keeping import (
+    STAGED_IN,
     Keeper,
     Place,
     give_back,
@@ -393,6 +394,8 @@ def _settled(
         write = partial(store_value, keeper, place, origin, run.now())
         transaction.write_with(write, place.key)
     hooks = options.on_rollback, options.on_commit
+    if STAGED_IN in run.variables:
+        hooks = (), ()  # they are called where the transaction is
     if not (transaction.has_content or any(hooks)):
         return state
     answer = yield Call(

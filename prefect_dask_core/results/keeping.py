@@ -179,6 +179,15 @@ class Keeper:
             policy is not None and policy.isolation_level is IsolationLevel.SERIALIZABLE
         )
 
+    @property
+    def local_folder(self) -> str | None:
+        """Folder of this machine that values are kept in; `None` without one."""
+        if self.store is not None:
+            return self.store.url if self.store.is_local else None
+        if self.result is None:
+            return self.folder
+        return self.result.dir if isinstance(self.result, LocalResult) else None
+
     def locks(self) -> LockManager:
         """What lets one run at a time compute a key."""
         if self.policy is not None and self.policy.lock_manager is not None:
@@ -330,9 +339,7 @@ def store_value(
         return
     assert keeper.store is not None
     assert place.key is not None
-    key = place.key
-    if origin.staged_in is not None:
-        key = staged_key(origin.staged_in, key)
+    key, aside = place.key, origin.staged_in is not None
     length = keeper.expiration
     known: dict[str, Any] = {
         "expiration": None if length is None else now + length,
@@ -340,16 +347,20 @@ def store_value(
         "flow_run_id": origin.flow_run_id,
         "run": place.own,
     }
-    keeper.store.write(key, value, **known)
+    if origin.staged_in is not None and place.own is not None:
+        staged = staged_key(origin.staged_in, place.own)
+        keeper.store.write(staged, value, **known, notes={"key": key})
+    else:
+        keeper.store.write(key, value, **known)
     notes = keeper.key_store()
-    if notes is not None:
+    if notes is not None and not aside:
         # After the value: a key that is noted has one.
         notes.write(key, None, **known)
 
 
-def staged_key(transaction: str, key: str) -> str:
-    """Key of a value that waits for the commit of a transaction."""
-    return f"staged/{transaction}/{key}"
+def staged_key(transaction: str, own: str) -> str:
+    """Key of a value that waits for the commit of a transaction, by its run's own."""
+    return f"staged/{transaction}/{own}"
 
 
 def settle(
@@ -370,16 +381,19 @@ def settle(
     return transaction.is_committed()
 
 
-def publish(keeper: Keeper, key: str, transaction: str) -> None:
+def publish(keeper: Keeper, transaction: str, own: str) -> None:
     """Put a value that waited for a commit in its place."""
     assert keeper.store is not None
-    keeper.store.publish(key, staged_key(transaction, key))
+    metadata = keeper.store.publish(staged_key(transaction, own))
+    notes = keeper.key_store()
+    if notes is not None:
+        notes.write(metadata.key, None, metadata.expiration, run=own)
 
 
-def withdraw(keeper: Keeper, key: str, transaction: str) -> None:
+def withdraw(keeper: Keeper, transaction: str, own: str) -> None:
     """Remove a value that waited for a commit."""
     assert keeper.store is not None
-    keeper.store.delete(staged_key(transaction, key))
+    keeper.store.delete(staged_key(transaction, own))
 
 
 # -- results of the graph generations ------------------------------------------------

@@ -103,7 +103,8 @@ class KeptValues:
         except MissingResult:
             if self.staged_in is None:
                 raise
-            return self.store.read(staged_key(self.staged_in, key)).value
+            own = self.prefix + self._name(offset)
+            return self.store.read(staged_key(self.staged_in, own)).value
 
     def part(self, start: int, stop: int) -> KeptValues:
         """What is known of the runs from one offset to another."""
@@ -256,3 +257,36 @@ class KeptItem(DataReference):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return KeptItem, (self.as_kept(), 0)
+
+
+class StoredValue(DataReference):
+    """A value that is kept in a store under a key.
+
+    Parameters
+    ----------
+    store : ResultStore
+        The store.
+    key : str
+        The key.
+    """
+
+    __slots__ = ("key", "store")
+
+    def __init__(self, store: ResultStore, key: str) -> None:
+        self.store = store
+        self.key = key
+
+    def load(self) -> Any:
+        """Read the value from the store."""
+        return self.store.read(self.key).value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StoredValue) and (
+            (self.store, self.key) == (other.store, other.key)
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __repr__(self) -> str:
+        return f"<{self.key} in {self.store.url}>"

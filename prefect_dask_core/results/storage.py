@@ -83,11 +83,19 @@ class LocalStorage:
         return os.path.isfile(self._path(name))
 
     def delete(self, name: str) -> None:
-        """Remove a file."""
+        """Remove a file, and the folders that are empty without it."""
+        path = self._path(name)
         try:
-            os.remove(self._path(name))
+            os.remove(path)
         except FileNotFoundError:
             return
+        folder = os.path.dirname(path)
+        while len(folder) > len(self.folder):
+            try:
+                os.rmdir(folder)
+            except OSError:  # there is something else in it
+                return
+            folder = os.path.dirname(folder)
 
     def move(self, name: str, to: str) -> None:
         """Move a file."""

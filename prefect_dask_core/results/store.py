@@ -231,12 +231,13 @@ class ResultStore:
 
     # -- staging ----------------------------------------------------------------
 
-    def publish(self, key: str, staged: str) -> None:
-        """Put the value of a staged key in the place of a key."""
+    def publish(self, staged: str) -> ResultMetadata:
+        """Put a value that was written aside under the key that it notes."""
         metadata, value = unpack_record(self._storage.read(name_of(staged)))
-        told = replace(metadata, key=key)
-        self._storage.write(name_of(key), pack_record(told, value))
+        told = replace(metadata, key=str(metadata.notes["key"]), notes={})
+        self._storage.write(name_of(told.key), pack_record(told, value))
         self.delete(staged)
+        return told
 
     # -- a value ----------------------------------------------------------------
 

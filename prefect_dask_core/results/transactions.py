@@ -78,8 +78,8 @@ class Transaction:
         That of the parent unless given, else `READ_COMMITTED`.
     write : callable, optional
         Given the staged value, writes it.
-    discard : callable, optional
-        Called instead of `write` when the transaction is rolled back.
+    name : str, optional
+        Name for messages.
     """
 
     def __init__(
@@ -89,9 +89,7 @@ class Transaction:
         commit_mode: CommitMode | None = None,
         isolation_level: IsolationLevel | None = None,
         write: Callable[[Any], Any] | None = None,
-        discard: Callable[[], Any] | None = None,
         name: str | None = None,
-        values: Mapping[str, Any] | None = None,
     ) -> None:
         self.key = key
         self.parent = parent
@@ -101,8 +99,8 @@ class Transaction:
         self._given_mode = commit_mode
         self._given_level = isolation_level
         self._write = write
-        self._discard = discard
-        self._values = dict(values or {})
+        self._discard: Callable[[], Any] | None = None
+        self._values: dict[str, Any] = {}
         self._staged: Any = _NOT_GIVEN
         self._commit_hooks: tuple[TransactionHook, ...] = ()
         self._rollback_hooks: tuple[TransactionHook, ...] = ()
@@ -231,9 +229,15 @@ class Transaction:
         for runs in adopted:
             self.children.extend(runs.transactions(self))
 
-    def write_with(self, write: Callable[[Any], Any], key: str | None = None) -> None:
-        """Say what writes the staged value once this is committed."""
+    def write_with(
+        self,
+        write: Callable[[Any], Any],
+        key: str | None = None,
+        discard: Callable[[], Any] | None = None,
+    ) -> None:
+        """Say what writes the staged value, or does away with it at a rollback."""
         self._write = write
+        self._discard = discard
         self.key = key
 
     @property
