@@ -51,6 +51,12 @@ def most_async_tasks() -> int:
     return int(dask.config.get("prefect-dask-core.async-tasks"))
 
 
+def log_dir() -> str | None:
+    """Folder of the log files of runs; `None`: runs have none."""
+    found = dask.config.get("prefect-dask-core.log-dir")
+    return None if found is None else str(found)
+
+
 def home_bytes() -> int:
     """Size in bytes up to which the values of a block come home unasked."""
     return int(parse_bytes(dask.config.get("prefect-dask-core.home-bytes")))

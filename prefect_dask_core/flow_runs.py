@@ -198,18 +198,22 @@ def run_function(run: FunctionRun) -> Steps[State]:
     if refused is not None:
         state = run.enter(refused)
         yield Blocking(partial(watch.ended, state))
+        watch.close()
         return state
     scope, body = _open(run, ledger, graph_id)
     run.scope = scope
     try:
-        state = yield from _attempts(run, body)
-        state = yield from _kept(run, body, state)
-    except BaseException as error:  # a person at the keyboard
-        scope.cancel(_told(error))
-        state = run.enter(_state_of_error(error))
-        yield from _close(run, body, state)
-        raise
-    return (yield from _close(run, body, state))
+        try:
+            state = yield from _attempts(run, body)
+            state = yield from _kept(run, body, state)
+        except BaseException as error:  # a person at the keyboard
+            scope.cancel(_told(error))
+            state = run.enter(_state_of_error(error))
+            yield from _close(run, body, state)
+            raise
+        return (yield from _close(run, body, state))
+    finally:
+        watch.close()
 
 
 def _identify(run: FunctionRun) -> str | None:

@@ -9,7 +9,7 @@ what a driver does for each block.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -320,6 +320,8 @@ class RunView:
         self.end: float | None = None
         #: Final state of the run, without those of its tasks.
         self.state: State | None = None
+        #: Gives the lines that its tasks have logged, or the last of them.
+        self.log_lines: Callable[[], Sequence[str]] = _no_lines
         self._nodes: list[NodeView] = list(nodes)
         self._looks: list[Look] = [] if look is None else [look]
         self._taken = [len(self._nodes)] if look is not None else []
@@ -419,7 +421,7 @@ class RunView:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By cloudpickle: exceptions and parameters may be of classes of a script.
-        fields = self.__dict__
+        fields = {**self.__dict__, "log_lines": _Lines(tuple(self.log_lines()))}
         try:
             blob = cloudpickle.dumps(fields)
         except Exception:
@@ -447,6 +449,19 @@ class RunView:
         self._looks, self._taken = [settled], [len(self._nodes)]
         self._numbers = [{number: number for number in numbers}]
         self.state, self.end = state.replace(states=None), end
+
+
+class _Lines(NamedTuple):
+    """Lines that stay as they are."""
+
+    lines: tuple[str, ...]
+
+    def __call__(self) -> Sequence[str]:
+        return self.lines
+
+
+def _no_lines() -> Sequence[str]:
+    return ()
 
 
 def _restored(blob: bytes) -> RunView:

@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Final, NamedTuple, Protocol
 
+from prefect_dask_core.config import log_dir
 from prefect_dask_core.engine.columns import Segment
 from prefect_dask_core.engine.views import NodeView, RunView
+from prefect_dask_core.runners.run_log import RunLog
 from prefect_dask_core.states import Cancelled, Crashed, State
 
 _LOGGER: Final = logging.getLogger(__name__)
@@ -140,6 +142,8 @@ class Watch:
         self.view = view
         self._watchers = [w for w in (_made(make, view) for make in makers) if w]
         self._novelties = Novelties(view)
+        self._log = RunLog(view.info.flow_name, view.info.run_id, log_dir())
+        view.log_lines = self._log.lines
         self._over = threading.Event()
         self._end: State | None = None
         self._thread: threading.Thread | None = None
@@ -156,9 +160,11 @@ class Watch:
     ) -> None:
         if error is not None:
             self.broken(error)
+        self.close()
 
     def begin(self) -> None:
-        """Begin to look."""
+        """Begin to look, and to keep what is logged."""
+        self._log.open()
         if self._watchers:
             self._thread = threading.Thread(
                 target=self._run, daemon=True, name="prefect-dask-core-watch"
@@ -174,6 +180,10 @@ class Watch:
         if self._thread is not None:
             self._thread.join()
         self.view.settle(state, time.time())
+
+    def close(self) -> None:
+        """Keep no more of what is logged: hooks, too, have been called."""
+        self._log.close()
 
     def broken(self, error: BaseException) -> None:
         """Tell that the run was left by an exception."""
