@@ -106,6 +106,29 @@ class CacheValidator:
             return False
         return self.rule(state, inputs, parameters or {}, self.names)
 
+    @property
+    def has_key(self) -> bool:
+        """Whether `counting` tells all that the rule looks at."""
+        return self.rule in (_refuse, _accept, _same_inputs, _same_parameters)
+
+    def counting(
+        self, inputs: Mapping[str, Any], parameters: Mapping[str, Any]
+    ) -> Mapping[str, Any] | None:
+        """What has to be the same in both runs; `None` if no state is ever accepted.
+
+        Examples
+        --------
+        >>> partial_inputs_only(["x"]).counting({"x": 3, "debug": True}, {})
+        {'x': 3}
+        >>> duration_only.counting({"x": 3}, {}), never_use.counting({"x": 3}, {})
+        ({}, None)
+        """
+        if self.rule is _same_inputs:
+            return _chosen(inputs, self.names)
+        if self.rule is _same_parameters:
+            return _chosen(parameters, self.names)
+        return {} if self.rule is _accept else None
+
     def __call__(
         self,
         state: Cached,

@@ -29,7 +29,7 @@ def remember(ended: Iterable[tuple[TaskOptions, State]]) -> None:
     found = [
         (cache_name(options), cached)
         for options, state in ended
-        if options.cache_for is not None
+        if options.is_cached_in_memory
         for cached in cached_among(state, State.result)
     ]
     with _lock:
@@ -38,6 +38,6 @@ def remember(ended: Iterable[tuple[TaskOptions, State]]) -> None:
 
 def known_to(tasks: Iterable[TaskOptions]) -> dict[str, list[Cached]]:
     """Cached states that some tasks may use, by cache key."""
-    names = {cache_name(options) for options in tasks if options.cache_for is not None}
+    names = {cache_name(options) for options in tasks if options.is_cached_in_memory}
     with _lock:
         return {name: list(_KNOWN[name]) for name in names if name in _KNOWN}

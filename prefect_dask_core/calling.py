@@ -26,6 +26,8 @@ from prefect_dask_core.execution import default_runner
 from prefect_dask_core.futures import FutureList
 from prefect_dask_core.records import TaskRun, task_run_of
 from prefect_dask_core.requests import inputs_of_call
+from prefect_dask_core.results.keeping import KEEPING, flow_keeping
+from prefect_dask_core.results.places import KEPT_UNDER, kept_under
 from prefect_dask_core.run_ids import current_id
 from prefect_dask_core.runners.base import SessionRunner
 from prefect_dask_core.runners.drive import (
@@ -216,9 +218,10 @@ def _place() -> Scope | Place | None:
 
 def _scope_of_body() -> Scope:
     """A scope for the body of the running task."""
+    here = {key: context.get(key) for key in context}
     return Scope(
         context.get("task_name", "hook"),
-        inherited_variables(),
+        {**inherited_variables(), KEPT_UNDER: kept_under(here)},
         uuid.uuid4().hex,
         open_session,
     )
@@ -234,7 +237,7 @@ def inherited_variables() -> dict[str, Any]:
 
 def _nowhere() -> Scope:
     """A scope for one call outside of any run."""
-    variables = {"tags": current_tags(), "flow": None}
+    variables = {"tags": current_tags(), "flow": None, KEEPING: flow_keeping()}
     return Scope("", variables, uuid.uuid4().hex, open_session, loose=True)
 
 

@@ -25,6 +25,27 @@ def results_dir() -> str:
     return os.path.abspath(os.path.expanduser(found))
 
 
+def default_storage() -> str:
+    """Folder or URL of the store where no other is named."""
+    found = dask.config.get("prefect-dask-core.result-storage")
+    return results_dir() if found is None else str(found)
+
+
+def default_serializer() -> str:
+    """Serializer of the store where no other is named."""
+    return str(dask.config.get("prefect-dask-core.result-serializer"))
+
+
+def persists_by_default() -> bool:
+    """Whether tasks and flows keep their values that do not say."""
+    return bool(dask.config.get("prefect-dask-core.persist-results"))
+
+
+def refreshes_by_default() -> bool:
+    """Whether kept values are never taken by tasks that do not say."""
+    return bool(dask.config.get("prefect-dask-core.refresh-cache"))
+
+
 def most_async_tasks() -> int:
     """Coroutines of bodies that a process runs at a time."""
     return int(dask.config.get("prefect-dask-core.async-tasks"))
@@ -39,3 +60,17 @@ def log_dir() -> str | None:
 def home_bytes() -> int:
     """Size in bytes up to which the values of a block come home unasked."""
     return int(parse_bytes(dask.config.get("prefect-dask-core.home-bytes")))
+
+
+def ledger_url() -> str | None:
+    """Where flow runs are recorded unless a run says otherwise; `None`: nowhere."""
+    found = dask.config.get("prefect-dask-core.ledger.url")
+    if found is None or found is False:
+        return None
+    return default_ledger() if found is True else str(found)
+
+
+def default_ledger() -> str:
+    """File of the ledger where somebody asks for one and names none."""
+    found = str(dask.config.get("prefect-dask-core.ledger.file"))
+    return os.path.abspath(os.path.expanduser(found))

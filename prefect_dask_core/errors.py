@@ -143,6 +143,14 @@ class FlowTimeoutError(RunError, TimeoutError):
     """A flow's function ran longer than its `timeout_seconds`."""
 
 
+class StoreError(PrefectDaskCoreError, ValueError):
+    """A result cannot be kept where, or under the key that, was asked for."""
+
+
+class TransactionError(PrefectDaskCoreError, ValueError):
+    """A transaction was asked for what it does not have or cannot do any more."""
+
+
 class RemoteTaskError(RunError):
     """Stands for an exception that could not be pickled on its way home.
 
@@ -152,6 +160,18 @@ class RemoteTaskError(RunError):
 
 class ClusterMismatchError(PrefectDaskCoreError, RuntimeError):
     """A worker lacks the package, or has another version of it or of Python."""
+
+
+class LedgerError(PrefectDaskCoreError, RuntimeError):
+    """The ledger cannot be opened, read or written."""
+
+
+class UnknownRunError(LedgerError, LookupError):
+    """The ledger knows no run, or several runs, of the id that was asked for."""
+
+
+class ResumeError(PrefectDaskCoreError, ValueError):
+    """A run cannot be resumed: it is of another flow, or still runs."""
 
 
 class InternalError(PrefectDaskCoreError):

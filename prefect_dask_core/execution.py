@@ -16,20 +16,15 @@ from dask.base import tokenize
 from distributed import get_client
 
 from prefect_dask_core.cached_values import known_to, remember
+from prefect_dask_core.calls import nested_run_id
 from prefect_dask_core.config import home_bytes
 from prefect_dask_core.context import context, mistaken_name
 from prefect_dask_core.dates import date_variables
 from prefect_dask_core.edges import Edge
+from prefect_dask_core.engine.caching import prepared, within
 from prefect_dask_core.engine.compile import FlowCollection, RunRecord
 from prefect_dask_core.engine.fanout import mapped_length
-from prefect_dask_core.engine.plan import (
-    FLOW_RESULT,
-    Input,
-    Node,
-    Plan,
-    options_within,
-    plan_flow,
-)
+from prefect_dask_core.engine.plan import Input, Node, Plan, plan_flow
 from prefect_dask_core.engine.resume import Earlier, given_states, resume_after
 from prefect_dask_core.engine.summary import (
     TaskStates,
@@ -46,11 +41,21 @@ from prefect_dask_core.errors import (
     ParameterBindError,
 )
 from prefect_dask_core.lazy import refuse_lazy
+from prefect_dask_core.ledger import Ledger
 from prefect_dask_core.monitor.watched_run import WatchedRun
 from prefect_dask_core.monitor.watchers import makers_of
 from prefect_dask_core.monitor.watching import Watch
 from prefect_dask_core.parameters import Parameter
+from prefect_dask_core.recording import (
+    LEDGER,
+    Asked,
+    RunFacts,
+    ledger_of,
+    recorder_of,
+)
+from prefect_dask_core.results.keeping import KEEPING, flow_keeping
 from prefect_dask_core.results.result import Result
+from prefect_dask_core.resuming import find_run, resume_plan
 from prefect_dask_core.run_ids import current_id
 from prefect_dask_core.runners.base import FlowRun, TaskRunner
 from prefect_dask_core.runners.dask import DaskTaskRunner
@@ -65,6 +70,7 @@ class Graph(Protocol):
     """What is needed of a flow to run it."""
 
     name: str
+    version: str | None
 
     def sorted_tasks(self) -> tuple[Task, ...]:
         """Tasks in topological order."""
@@ -107,36 +113,113 @@ class RunOptions:
     task_runner: TaskRunner | None = None
     return_tasks: Task | Iterable[Task] | None = None
     context: Mapping[str, Any] | None = None
-    resume: State | None = None
+    resume: State | str | uuid.UUID | None = None
     task_states: Mapping[Task, State] | None = None
     run_name: str | None = None
     task_contexts: Mapping[Task, Mapping[str, Any]] | None = None
     progress: bool | None = None
+    ledger: Asked = None
 
 
 def run_flow(flow: Graph, options: RunOptions) -> State:
     """Run a flow; see `Flow.run`."""
+    around = context.get(LEDGER) if options.ledger is None else options.ledger
+    ledger = ledger_of(flow.name, around)
+    if isinstance(options.resume, str | uuid.UUID):
+        return _run_again(flow, options, ledger, options.resume)
     before = _states_of(flow, options.resume)
     given = options.parameters
     if before is not None:
         given = {**before.parameters, **given}
     parameters = parameters_of(flow, given)
+    plan = _plan_of(flow, options)
+    nested = nested_run_id(flow.name)
+    run_id = nested or uuid.uuid4().hex
+    variables = _variables_of(flow, plan, run_id, parameters, options, None)
+    earlier = _earlier(plan, before, parameters, options)
+    # What an earlier attempt has left on the scheduler must not be taken for this one.
+    graph_id = uuid.uuid4().hex if nested else run_id
+    flow_run = FlowRun(
+        plan, variables, _wanted(flow, plan, options.return_tasks), earlier, graph_id
+    )
+    return _watched(flow, options, flow_run, before, ledger)
+
+
+def _run_again(
+    flow: Graph, options: RunOptions, ledger: Ledger | None, asked: str | uuid.UUID
+) -> State:
+    """Let a run go on under its own id."""
+    if options.task_states is not None:
+        raise _two_that_stand(flow.name)
+    found = find_run(ledger, flow.name, "graph", asked)
+    declared = {parameter.name for parameter in flow.parameters()}
+    given = found.parameters(options.parameters, declared)
+    parameters = parameters_of(flow, given)
+    plan = _plan_of(flow, options)
+    variables = _variables_of(flow, plan, found.run_id, parameters, options, found.name)
+    before = {} if found.first is None else found.first.parameters()
+    changed = frozenset(
+        node.index
+        for node in plan.nodes
+        if isinstance(node.task, Parameter)
+        and found.first is not None
+        and not _same(before, parameters, node.task.name)
+    )
+    keepers = {
+        node.index: keeper
+        for node in plan.nodes
+        if (keeper := within(node.task, variables[KEEPING]).keeper) is not None
+    }
+    plan, earlier = resume_plan(found, plan, keepers, changed, time.time())
+    wanted = _wanted(flow, plan, options.return_tasks)
+    flow_run = FlowRun(plan, variables, wanted, earlier)
+    return _watched(flow, options, flow_run, None, ledger, at_once=True)
+
+
+def _plan_of(flow: Graph, options: RunOptions) -> Plan:
     plan = _with_contexts(make_plan(flow), options.task_contexts)
     _require_inputs(plan, options.task_states or {})
-    wanted = _wanted(flow, plan, options.return_tasks)
-    run_id = uuid.uuid4().hex
+    return plan
+
+
+def _variables_of(
+    flow: Graph,
+    plan: Plan,
+    run_id: str,
+    parameters: Mapping[str, Any],
+    options: RunOptions,
+    name: str | None,
+) -> dict[str, Any]:
+    """Context variables of a run."""
     extra = dict(() if options.context is None else options.context)
-    if options.run_name is not None:
-        extra["flow_run_name"] = options.run_name
+    name = name if options.run_name is None else options.run_name
+    if name is not None:
+        extra["flow_run_name"] = name
     variables = _variables(flow, run_id, parameters, extra)
     variables["caches"] = known_to(node.task.options for node in plan.nodes)
-    view = WatchedRun(_info(flow, variables))
-    earlier = _earlier(plan, before, parameters, options)
-    flow_run = FlowRun(plan, variables, wanted, earlier, run_id, view)
+    return variables
+
+
+def _watched(
+    flow: Graph,
+    options: RunOptions,
+    flow_run: FlowRun,
+    before: TaskStates | None,
+    ledger: Ledger | None,
+    at_once: bool = False,
+) -> State:
+    """Run, and let watchers see it, the ledger among them."""
+    view = WatchedRun(_info(flow, flow_run.variables))
+    flow_run = replace(flow_run, view=view)
     runner = options.task_runner
     if runner is None:
         runner = default_runner()
-    with Watch(view, makers_of(options.progress)) as watch:
+    makers = makers_of(options.progress)
+    if ledger is not None:
+        root = context.get("root_flow_run_id")
+        facts = RunFacts("graph", flow, runner, flow.version, root)
+        makers.append(recorder_of(ledger, view, facts, at_once))
+    with Watch(view, makers) as watch:
         state = _run_with_handlers(flow, runner, flow_run, before)
         watch.ended(state)
     return state
@@ -285,7 +368,7 @@ def _kept_states(state: State, handled: State | None) -> State:
     )
 
 
-def _states_of(flow: Graph, resume: State | None) -> TaskStates | None:
+def _states_of(flow: Graph, resume: object) -> TaskStates | None:
     """States of the tasks of the run to resume."""
     if resume is None:
         return None
@@ -293,7 +376,7 @@ def _states_of(flow: Graph, resume: State | None) -> TaskStates | None:
     if not isinstance(states, TaskStates):
         raise GraphError(
             f"flow {flow.name!r} cannot resume {resume!r}; give the state that an "
-            "earlier flow.run(...) of this flow returned."
+            "earlier flow.run(...) of this flow returned, or the id of a run."
         )
     tasks = flow.sorted_tasks()
     if tasks and not any(task in states for task in tasks):
@@ -316,10 +399,7 @@ def _earlier(
     """What of an earlier run stands."""
     if before is not None:
         if options.task_states is not None:
-            raise OptionTypeError(
-                f"flow {plan.flow_name!r} was given resume= and task_states=, which "
-                "both say what does not run; give one of them."
-            )
+            raise _two_that_stand(plan.flow_name)
         states = {
             n.index: before[n.declared] for n in plan.nodes if n.declared in before
         }
@@ -343,6 +423,13 @@ def _earlier(
                 f"{plan.flow_name!r}."
             )
     return given_states(plan, {number[task]: state for task, state in given.items()})
+
+
+def _two_that_stand(flow: str) -> OptionTypeError:
+    return OptionTypeError(
+        f"flow {flow!r} was given resume= and task_states=, which both say what does "
+        "not run; give one of them."
+    )
 
 
 def _same(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> bool:
@@ -410,6 +497,9 @@ def make_plan(flow: Graph) -> Plan:
         If a task cannot have the result of the flow.
     """
     ordered = flow.sorted_tasks()
+    keeping = flow_keeping(flow.result)
+    # Most flows say nothing, and then most tasks need no look.
+    said = keeping if keeping.result is not None or keeping.persist else None
     plan = plan_flow(
         flow.name,
         ordered,
@@ -419,7 +509,7 @@ def make_plan(flow: Graph) -> Plan:
         flow.reference_tasks(),
     )
     for node in plan.nodes:
-        options_within(node.task, flow.result)  # raises for one that cannot have it
+        prepared(node.task, said)  # raises for one that cannot have it
         # Lengths that only the run will tell are left to the run.
         if node.mapped and all(i.node is None for i in node.inputs if i.mapped):
             found = mapped_length(node, _never, _never_skipped)
@@ -519,7 +609,7 @@ def _wanted(
     wanted = set(plan.terminal | plan.reference)
     number = {node.declared: node.index for node in plan.nodes}
     # What is cached is kept by this process for its later runs.
-    wanted |= {n.index for n in plan.nodes if n.task.options.cache_for is not None}
+    wanted |= {n.index for n in plan.nodes if n.task.options.is_cached_in_memory}
     # A task is iterable: its outputs are.
     named = (return_tasks,) if isinstance(return_tasks, Task) else return_tasks
     for task in named or ():
@@ -548,5 +638,5 @@ def _variables(
         "scheduled_start_time": datetime.fromtimestamp(now, timezone.utc),
         **extra,
         **date_variables(now, extra),
-        FLOW_RESULT: flow.result,
+        KEEPING: flow_keeping(flow.result),
     }

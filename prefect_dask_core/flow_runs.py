@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from prefect_dask_core.calling import inherited_variables, open_session, session_of
-from prefect_dask_core.calls import SCOPE
+from prefect_dask_core.calls import SCOPE, nested_run_id
 from prefect_dask_core.context import current_tags
 from prefect_dask_core.dates import date_variables
 from prefect_dask_core.engine.effects import Call, Overran, Raised, Returned, Wait
@@ -28,17 +28,30 @@ from prefect_dask_core.errors import FlowTimeoutError, UpstreamTaskError
 from prefect_dask_core.function_options import FlowOptions
 from prefect_dask_core.futures import has_ended
 from prefect_dask_core.hooks import Hook, call_hook
+from prefect_dask_core.ledger import Ledger
 from prefect_dask_core.monitor.watched_run import WatchedRun
 from prefect_dask_core.monitor.watchers import makers_of
 from prefect_dask_core.monitor.watching import Watch
 from prefect_dask_core.naming import format_run_name, template_variables
+from prefect_dask_core.recording import (
+    LEDGER,
+    Asked,
+    RunFacts,
+    ledger_of,
+    recorder_of,
+)
 from prefect_dask_core.records import FlowRun, at
+from prefect_dask_core.results.keeping import KEEPING, FlowKeeping, flow_keeping
+from prefect_dask_core.results.kept import StoredValue
+from prefect_dask_core.results.places import KEPT_UNDER, RESUMED_RUN, kept_run_id
+from prefect_dask_core.resuming import Resumption
 from prefect_dask_core.retries import delay_before_retry
 from prefect_dask_core.returns import RunStates, returned_state
 from prefect_dask_core.runners.drive import Blocking, Steps
 from prefect_dask_core.scopes import Above, Scope, holds_future, resolve
 from prefect_dask_core.signals import PrefectStateSignal
 from prefect_dask_core.states import (
+    NO_DATA,
     AwaitingRetry,
     Cancelled,
     Completed,
@@ -109,6 +122,10 @@ class FunctionRun:
     parent: Mapping[str, Any] = field(default_factory=dict)
     state: State = field(default_factory=Pending)
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    #: Whether it goes on under the id of a run that began before.
+    resumed: Resumption | None = None
+    #: Where it is recorded; `None`: as the flow around, or the settings, say.
+    ledger: Asked = None
     #: What the function returned, so that its values are there at the end.
     returned: Any = None
 
@@ -173,20 +190,23 @@ def run_function(run: FunctionRun) -> Steps[State]:
     """
     run.begin = time.time()
     run.parent = inherited_variables()
+    graph_id = _identify(run)
+    ledger = _ledger_of(run)
     run.enter(Pending())
     refused = yield from _prepare(run)
-    run.watch = watch = _watch(run)
+    run.watch = watch = _watch(run, ledger)
     watch.begin()
     if refused is not None:
         state = run.enter(refused)
         yield Blocking(partial(watch.ended, state))
         watch.close()
         return state
-    scope, body = _open(run)
+    scope, body = _open(run, ledger, graph_id)
     run.scope = scope
     try:
         try:
             state = yield from _attempts(run, body)
+            state = yield from _kept(run, body, state)
         except BaseException as error:  # a person at the keyboard
             scope.cancel(_told(error))
             state = run.enter(_state_of_error(error))
@@ -197,7 +217,26 @@ def run_function(run: FunctionRun) -> Steps[State]:
         watch.close()
 
 
-def _watch(run: FunctionRun) -> Watch:
+def _identify(run: FunctionRun) -> str | None:
+    """Give the run its id; gives another one for its keys where it had begun before."""
+    if run.resumed is not None:
+        run.id = uuid.UUID(run.resumed.run_id)
+        return uuid.uuid4().hex
+    nested = nested_run_id(run.options.name)
+    if nested is None:
+        return None
+    run.id = uuid.UUID(nested)
+    return uuid.uuid4().hex
+
+
+def _ledger_of(run: FunctionRun) -> Ledger | None:
+    asked = run.options.ledger if run.ledger is None else run.ledger
+    if asked is None:
+        asked = run.parent.get(LEDGER)
+    return ledger_of(run.options.name, asked)
+
+
+def _watch(run: FunctionRun, ledger: Ledger | None) -> Watch:
     """What follows a run."""
     info = RunInfo(
         run_id=run.id.hex,
@@ -208,7 +247,16 @@ def _watch(run: FunctionRun) -> Watch:
         parent_run_id=run.parent.get("flow_run_id"),
         parent_task_run_id=_hex(run.parent.get("parent_task_run_id")),
     )
-    return Watch(WatchedRun(info), makers_of(run.options.progress))
+    view = WatchedRun(info)
+    makers = makers_of(run.options.progress)
+    if ledger is not None:
+        options = run.options
+        root = run.parent.get("root_flow_run_id")
+        runner = options.task_runner
+        tags = frozenset(run.parent.get("tags") or ())
+        facts = RunFacts("function", run.flow, runner, options.version, root, tags)
+        makers.append(recorder_of(ledger, view, facts, run.resumed is not None))
+    return Watch(view, makers)
 
 
 # -- before the function -----------------------------------------------------------
@@ -260,7 +308,9 @@ def _run_name(run: FunctionRun) -> str:
     return format_run_name(option, template_variables(variables, run.parameters))
 
 
-def _open(run: FunctionRun) -> tuple[Scope, dict[str, Any]]:
+def _open(
+    run: FunctionRun, ledger: Ledger | None, graph_id: str | None
+) -> tuple[Scope, dict[str, Any]]:
     """The scope of a run, and the context variables of its function."""
     options, parent = run.options, run.parent
     root = parent.get("root_flow_run_id") or parent.get("flow_run_id") or run.id.hex
@@ -280,6 +330,17 @@ def _open(run: FunctionRun) -> tuple[Scope, dict[str, Any]]:
         "log_prints": inherited if options.log_prints is None else options.log_prints,
         "tags": current_tags(),
         **date_variables(run.begin, {}),
+        KEEPING: flow_keeping(
+            persist=options.persist_result,
+            storage=options.result_storage,
+            serializer=options.result_serializer,
+            around=parent.get(KEEPING),
+        ),
+        # Those of a flow around are not its own.
+        KEPT_UNDER: None,
+        RESUMED_RUN: None,
+        # What runs in this process and says nothing is recorded there too.
+        LEDGER: False if ledger is None else ledger,
     }
     runner = options.task_runner
     assert run.watch is not None
@@ -289,6 +350,7 @@ def _open(run: FunctionRun) -> tuple[Scope, dict[str, Any]]:
         run.id.hex,
         _opener(runner),
         view=run.watch.view,
+        graph_id=graph_id,
     )
     body = {
         **variables,
@@ -377,6 +439,26 @@ def _state_of_error(error: BaseException) -> State:
     if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
         return Cancelled(f"stopped by {_told(error)}", data=error)
     return Crashed(_told(error), data=error)
+
+
+def _kept(run: FunctionRun, body: dict[str, Any], state: State) -> Steps[State]:
+    """The state of a run that completed, its value stored if that is asked for."""
+    keeping: FlowKeeping = body[KEEPING]
+    store = keeping.store
+    kept = isinstance(state, Completed) and state.data is not NO_DATA
+    if not keeping.persist or store is None or not kept:
+        return state
+    under = f"runs/{kept_run_id(body)}"
+    known = {"task": run.options.name, "flow_run_id": run.id.hex, "run": under}
+    answer = yield Call(store.write, (f"{under}/flow", state.data), known)
+    if isinstance(answer, Raised):
+        # The tasks have done their work, and the caller has the value.
+        _LOGGER.warning(
+            "flow run %r: its value was not stored: %s", run.name, _told(answer.error)
+        )
+    elif not run.options.cache_result_in_memory:
+        return state.replace(data=StoredValue(store, f"{under}/flow"))
+    return state
 
 
 # -- after the function ------------------------------------------------------------

@@ -17,6 +17,7 @@ from prefect_dask_core.hooks import Hook
 from prefect_dask_core.monitor.watchers import check_progress
 from prefect_dask_core.naming import Template
 from prefect_dask_core.options import TaskOptions, checked_hooks
+from prefect_dask_core.recording import Asked, check_ledger
 from prefect_dask_core.spellings import nearest
 
 #: Characters that the name of a flow cannot have.
@@ -53,10 +54,20 @@ class FlowOptions:
         Whether prints of the function, and of tasks that do not say, are logged.
     on_running, on_completion, on_failure, on_cancellation, on_crashed : iterable
         Hooks (flow, flow_run, state), called at each attempt and at the end.
-    persist_result, result_storage, result_serializer, cache_result_in_memory
-        Where the value is kept.
+    persist_result : bool, optional
+        Whether the value of the flow is kept, and of each task in it that does not say.
+        Unless given, if the flow says where or how, else as the flow around does.
+    result_storage : ResultStore, str or path, optional
+        Where they are kept: a folder or a URL that fsspec knows.
+    result_serializer : str or Serializer, optional
+        How they become bytes: ``"pickle"``, ``"json"``, ``"compressed/pickle"``,
+        ``"compressed/json"``, or an object with ``dumps`` and ``loads``.
+    cache_result_in_memory : bool
+        Whether the kept value of the flow also stays in memory.
     progress : bool, optional
         Whether the progress of runs is shown; see `Flow.run`.
+    ledger : Ledger, str, path or bool, optional
+        Where runs are recorded; see `Flow.run`.
     """
 
     name: str
@@ -79,6 +90,7 @@ class FlowOptions:
     on_crashed: tuple[Hook, ...] = ()
     on_running: tuple[Hook, ...] = ()
     progress: bool | None = None
+    ledger: Asked = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -98,11 +110,7 @@ class FlowOptions:
                 "SequentialTaskRunner(), or the class of one."
             )
         check_progress(self.name, self.progress)
-        if self.persist_result:
-            raise OptionValueError(
-                f"flow {self.name!r}: persist_result=True is not supported yet for "
-                "function flows; let a task keep the value."
-            )
+        check_ledger(self.name, self.ledger)
 
     def _shared(self) -> TaskOptions:
         """Options that tasks have too, checked as theirs."""
@@ -185,7 +193,13 @@ def change_flow_options(options: FlowOptions, given: Mapping[str, Any]) -> FlowO
 
 #: Options for which `None` is a value of its own in `with_options`.
 _CLEARED_BY_NONE: Final = frozenset(
-    {"flow_run_name", "log_prints", "persist_result", "result_storage"}
+    {
+        "flow_run_name",
+        "log_prints",
+        "persist_result",
+        "result_serializer",
+        "result_storage",
+    }
 )
 
 

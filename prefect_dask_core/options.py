@@ -6,6 +6,7 @@ Only today's spellings are known here; `spellings` translates the older ones.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
@@ -23,7 +24,18 @@ from prefect_dask_core.cache_validators import (
 from prefect_dask_core.errors import OptionTypeError, OptionValueError
 from prefect_dask_core.hooks import Hook
 from prefect_dask_core.naming import Template, check_template
+from prefect_dask_core.results.policies import (
+    DEFAULT,
+    NO_CACHE,
+    CacheKeyFnPolicy,
+    CachePolicy,
+    NoCache,
+    ValidatorPolicy,
+)
 from prefect_dask_core.results.result import Result
+from prefect_dask_core.results.serializers import as_serializer
+from prefect_dask_core.results.store import ResultStore, as_store
+from prefect_dask_core.results.transactions import TransactionHook
 from prefect_dask_core.retries import MOST_DELAYS
 from prefect_dask_core.states import State
 from prefect_dask_core.triggers import (
@@ -84,8 +96,9 @@ class TaskOptions:
         share; the task's name unless given, so tasks of one name share it too, in
         whichever flow of the process they are.
     persist_result : bool, optional
-        Whether the value is written. Unless given, if there is a `target`, or a
-        `result` that can store it.
+        Whether the value is written. Unless given, if another option says where, how or
+        under which key, else as the flow says, else as the settings do. An older
+        ``checkpoint=True`` writes it and takes none.
     result : Result, optional
         Where and how the value is kept.
     target : str or callable, optional
@@ -118,18 +131,32 @@ class TaskOptions:
         `dask.annotate`, and count on a Dask runner only.
     asset_deps : iterable of Asset or str
         Assets that the task reads, besides those of the tasks above it.
-    cache_policy, cache_key_fn : object, optional
-        When a kept value stands for that of a later run.
-    result_storage, result_storage_key, result_serializer : object, optional
-        Where and how values are kept.
-    cache_expiration : timedelta, optional
-        How long a kept value may stand for that of a later run.
+    cache_policy : CachePolicy, optional
+        What gives the key of a run; a value that is kept under it stands for that of a
+        later run. Unless given, one flow run computes the same source with the same
+        inputs once: ``INPUTS + TASK_SOURCE + RUN_ID``. With ``NO_CACHE`` a value is
+        kept for the run alone.
+    cache_key_fn : callable (task_run_context, parameters) -> str or None, optional
+        Gives the key instead of a policy; such as `task_input_hash`.
+    cache_expiration : timedelta or number, optional
+        How long, from its end on, a kept value may stand for that of a later run; a
+        bare number is in seconds. Always, unless given.
     refresh_cache : bool, optional
-        Whether a kept value is never taken.
+        Whether a kept value of an earlier run is never taken, and is written anew.
+    result_storage : ResultStore, str or path, optional
+        Where values are kept: a folder, or a URL that fsspec knows, such as
+        ``"s3://bucket/results"``. Unless given, where the flow says, else the settings.
+    result_storage_key : str or callable, optional
+        Template of, or callable that gives, the key in the store, instead of a policy.
+    result_serializer : str or Serializer, optional
+        How values become bytes: ``"pickle"``, ``"json"``, ``"compressed/pickle"``,
+        ``"compressed/json"``, or an object with ``dumps`` and ``loads``.
     cache_result_in_memory : bool
-        Whether a kept value also stays in memory.
+        Whether a kept value also stays in memory; `False` reads it from the store
+        whenever somebody asks.
     on_commit, on_rollback : iterable of callables (transaction)
-        Called when the transaction of a run is committed or rolled back.
+        Called when the transaction of a run is committed, before its value is written;
+        or, the last first, when it is rolled back. Also asynchronous ones.
 
     Raises
     ------
@@ -184,22 +211,23 @@ of attempts after the first cannot be negative; give 0 for none.
     viz_return_value: Any = None
     annotations: Mapping[str, Any] = field(default_factory=dict)
     asset_deps: tuple[Asset, ...] = ()
-    cache_policy: Any = None
+    cache_policy: CachePolicy | None = None
     cache_key_fn: Callable[..., Any] | None = None
     cache_expiration: timedelta | None = None
     refresh_cache: bool | None = None
-    result_storage: Any = None
-    result_storage_key: str | None = None
+    result_storage: ResultStore | None = None
+    result_storage_key: Template | None = None
     result_serializer: Any = None
     cache_result_in_memory: bool = True
-    on_commit: tuple[Callable[..., Any], ...] = ()
-    on_rollback: tuple[Callable[..., Any], ...] = ()
+    on_commit: tuple[TransactionHook, ...] = ()
+    on_rollback: tuple[TransactionHook, ...] = ()
 
     def __post_init__(self) -> None:
         for option, check in _CHECKS.items():
             value = getattr(self, option)
             object.__setattr__(self, option, check(self, option, value))
         _check_result(self)
+        _check_keeping(self)
 
     @property
     def validator(self) -> CacheValidator | ValidatorFunction:
@@ -209,13 +237,63 @@ of attempts after the first cannot be negative; give 0 for none.
         return never_use if self.cache_for is None else duration_only
 
     @property
-    def persists(self) -> bool:
-        """Whether values are written, as given or as the other options imply."""
+    def persists(self) -> bool | None:
+        """Whether values are written, as given or as the other options imply.
+
+        `None`: as the flow says.
+        """
         if self.persist_result is not None:
             return self.persist_result
-        return self.target is not None or (
-            self.result is not None and self.result.is_stored
+        by_result = self.result is not None and self.result.is_stored
+        if self.target is not None or by_result or self.says_how:
+            return True
+        return None
+
+    @property
+    def says_how(self) -> bool:
+        """Whether an option of today says where, how or under which key."""
+        policy = self.cache_policy
+        return (
+            (policy is not None and not isinstance(policy, NoCache))
+            or self.cache_key_fn is not None
+            or self.result_serializer is not None
+            or self.says_where
         )
+
+    @property
+    def says_where(self) -> bool:
+        """Whether an option of today says where values are kept."""
+        return self.result_storage is not None or self.result_storage_key is not None
+
+    @property
+    def is_kept_by_result(self) -> bool:
+        """Whether values are kept by a `Result`, and not in a store."""
+        if self.result is not None:
+            return True
+        return self.target is not None and not self.says_how
+
+    @property
+    def policy(self) -> CachePolicy:
+        """The policy in effect, given or not."""
+        if self.cache_key_fn is not None:
+            found = CacheKeyFnPolicy(cache_key_fn=self.cache_key_fn)
+            return _configured(found, self.cache_policy)
+        if self.cache_policy is not None:
+            return self.cache_policy
+        if self.cache_for is not None:
+            validator, name = self.validator, self.cache_key or self.name
+            if isinstance(validator, CacheValidator) and validator.has_key:
+                return ValidatorPolicy(name=name, validator=validator)
+            return NO_CACHE
+        return DEFAULT
+
+    @property
+    def is_cached_in_memory(self) -> bool:
+        """Whether the process of the client keeps values for later runs (C21)."""
+        if self.cache_for is None:
+            return False
+        in_store = bool(self.persists) and not self.is_kept_by_result
+        return not (in_store and isinstance(self.policy, ValidatorPolicy))
 
 
 #: The canonical names of all options.
@@ -532,16 +610,136 @@ def _assets(options: TaskOptions, option: str, value: Any) -> tuple[Asset, ...]:
     return as_assets(value)
 
 
-def _not_yet(options: TaskOptions, option: str, value: Any) -> Any:
-    """What the next generation of results brings; refused rather than ignored."""
-    default = _DEFAULTS[option]
-    if value is None or value is default or value == default:
-        return default
-    raise OptionValueError(
-        f"task {options.name!r}: {option}={value!r} is not supported yet; to keep "
-        "values, give persist_result=True, target= or result=LocalResult(...), and "
-        "cache_for= to reuse them."
+def _policy(options: TaskOptions, option: str, value: Any) -> CachePolicy | None:
+    if value is None or isinstance(value, CachePolicy):
+        return value
+    raise wrong_type(
+        options.name,
+        option,
+        value,
+        "a cache policy such as results.INPUTS + results.TASK_SOURCE; a function that "
+        "gives a key is cache_key_fn=",
     )
+
+
+def _key_function(options: TaskOptions, option: str, value: Any) -> Any:
+    if value is None or callable(value):
+        return value
+    raise wrong_type(
+        options.name,
+        option,
+        value,
+        "a callable (task_run_context, parameters) that returns a key or None",
+    )
+
+
+def checked_storage(owner: str, option: str, value: Any) -> ResultStore | None:
+    """Where values are kept, as a store.
+
+    Parameters
+    ----------
+    owner, option : str
+        Who says it and how, for the message of an error.
+    value : ResultStore, str, path or None
+        What was said.
+
+    Raises
+    ------
+    OptionTypeError
+        If it is something else.
+    """
+    if value is None or isinstance(value, ResultStore):
+        return value
+    if isinstance(value, Result):
+        raise OptionTypeError(
+            f"{owner}: {option}={value!r}, which is a result of the graph generations; "
+            "give it as result=, or give a folder or a URL."
+        )
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise OptionTypeError(
+            f"{owner}: {option}={value!r}, but expected a folder, a URL that fsspec "
+            'knows, such as "s3://bucket/results", or a results.ResultStore.'
+        )
+    return as_store(value)
+
+
+def _storage(options: TaskOptions, option: str, value: Any) -> ResultStore | None:
+    return checked_storage(f"task {options.name!r}", option, value)
+
+
+def _serializer(options: TaskOptions, option: str, value: Any) -> Any:
+    return checked_serializer(f"task {options.name!r}", option, value)
+
+
+def checked_serializer(owner: str, option: str, value: Any) -> Any:
+    """How values become bytes, as it was given.
+
+    Raises
+    ------
+    OptionTypeError, OptionValueError
+        If nothing can serialize in that way.
+    """
+    try:
+        as_serializer(value)
+    except TypeError as error:
+        raise OptionTypeError(f"{owner}: {option}: {error}") from None
+    except ValueError as error:
+        raise OptionValueError(f"{owner}: {option}: {error}") from None
+    return value
+
+
+def _transaction_hooks(
+    options: TaskOptions, option: str, value: Any
+) -> tuple[TransactionHook, ...]:
+    if value is None:
+        return ()
+    if (
+        isinstance(value, str | bytes)
+        or not isinstance(value, Iterable)
+        or not all(map(callable, value := tuple(value)))
+    ):
+        raise wrong_type(
+            options.name,
+            option,
+            value,
+            "a list of callables, each taking the transaction; put a single one into "
+            "a list",
+        )
+    return tuple(value)
+
+
+def _configured(policy: CachePolicy, like: CachePolicy | None) -> CachePolicy:
+    """A policy with the settings of another one."""
+    if like is None:
+        return policy
+    return policy.configure(like.key_storage, like.lock_manager, like.isolation_level)
+
+
+def _check_keeping(options: TaskOptions) -> None:
+    """Options that say two things about one value."""
+    if options.target is not None and options.result_storage_key is not None:
+        raise OptionValueError(
+            f"task {options.name!r}: target={options.target!r} and "
+            f"result_storage_key={options.result_storage_key!r} both say under which "
+            "name the value is kept; give one of them."
+        )
+    if options.result is not None and options.says_how:
+        said = [
+            name
+            for name in (
+                "result_storage",
+                "result_storage_key",
+                "result_serializer",
+                "cache_key_fn",
+                "cache_policy",
+            )
+            if getattr(options, name) is not None
+        ]
+        raise OptionValueError(
+            f"task {options.name!r}: result={options.result!r} with {said[0]}=, and "
+            "both say how the value is kept; give result_storage= (and target= or "
+            "result_storage_key=) instead of result=."
+        )
 
 
 def _check_result(options: TaskOptions) -> None:
@@ -591,15 +789,14 @@ _CHECKS: Final[Mapping[str, Callable[[TaskOptions, str, Any], Any]]] = {
     "on_failure": _hooks,
     "annotations": _annotations,
     "asset_deps": _assets,
-    "cache_policy": _not_yet,
-    "cache_key_fn": _not_yet,
-    "cache_expiration": _not_yet,
-    "refresh_cache": _not_yet,
-    "result_storage": _not_yet,
-    "result_storage_key": _not_yet,
-    "result_serializer": _not_yet,
-    "cache_result_in_memory": _not_yet,
-    "on_commit": _not_yet,
-    "on_rollback": _not_yet,
+    "cache_policy": _policy,
+    "cache_key_fn": _key_function,
+    "cache_expiration": _cache_for,
+    "refresh_cache": _optional_switch,
+    "result_storage": _storage,
+    "result_storage_key": _template,
+    "result_serializer": _serializer,
+    "cache_result_in_memory": _switch,
+    "on_commit": _transaction_hooks,
+    "on_rollback": _transaction_hooks,
 }
-_DEFAULTS: Final = {field.name: field.default for field in fields(TaskOptions)}

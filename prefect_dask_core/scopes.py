@@ -20,7 +20,9 @@ from dask.base import get_annotations
 
 from prefect_dask_core.annotations import AllowFailure, Quote
 from prefect_dask_core.cached_values import known_to, remember
+from prefect_dask_core.context import context
 from prefect_dask_core.edges import Annotation
+from prefect_dask_core.engine.caching import prepared, within
 from prefect_dask_core.engine.columns import Segment, tally_of_state
 from prefect_dask_core.engine.feeds import sum_tallies, tolerate
 from prefect_dask_core.engine.pipeline import TaskRun, run_task
@@ -38,8 +40,14 @@ from prefect_dask_core.futures import (
 from prefect_dask_core.lineage import Lineage
 from prefect_dask_core.options import ANNOTATIONS, TaskOptions
 from prefect_dask_core.requests import Inputs, check_lengths, inputs_of_call
+from prefect_dask_core.results.keeping import KEEPING, STAGED_IN
+from prefect_dask_core.results.kept import KeptValues
+from prefect_dask_core.results.places import own_prefix
+from prefect_dask_core.results.transactions import TRANSACTION
+from prefect_dask_core.run_ids import task_run_id
 from prefect_dask_core.runners.drive import Blocking, Steps
-from prefect_dask_core.states import NO_DATA, State, TriggerFailed
+from prefect_dask_core.staging import SubmittedRuns
+from prefect_dask_core.states import NO_DATA, Completed, State, TriggerFailed
 from prefect_dask_core.tasks import Task
 
 #: Context variables that are of one task run, and not of what runs inside of it.
@@ -62,6 +70,8 @@ OF_ONE_RUN: Final = frozenset(
         "_asset_notes",
         "_id_base",
         "_run",
+        "_staged_in",
+        "_transaction",
         "_scope",
         "_flow_context",
     }
@@ -89,6 +99,8 @@ class Scope:
         Whether it is neither of a flow nor of a task, and runs keep the task's name.
     view : RunView, optional
         Where what runs in it is to be seen.
+    graph_id : str, optional
+        Hexadecimal id that is in the keys of its session; `id_base` unless given.
     """
 
     def __init__(
@@ -99,10 +111,12 @@ class Scope:
         open_session: Callable[[str, Mapping[str, Any], str], Session],
         loose: bool = False,
         view: RunView | None = None,
+        graph_id: str | None = None,
     ) -> None:
         self.name = name
         self.variables = {**variables, "_id_base": id_base}
         self.id_base = id_base
+        self._graph_id = graph_id or id_base
         self.lineage = Lineage()
         self._open = open_session
         self._loose = loose
@@ -134,6 +148,7 @@ class Scope:
         """Add a run to the session."""
         with self._lock:
             session = self.session()
+            keeper = prepared(task, self.variables.get(KEEPING)).keeper
             if mapped:
                 bound = {key: self._whole(value) for key, value in bound.items()}
             inputs = inputs_of_call(task, bound, wait_for, mapped, session)
@@ -143,12 +158,14 @@ class Scope:
             name = self.next_name(task)
             if mapped:
                 check_lengths(task, name, given)
+            block = context.get(TRANSACTION)
+            staged_in = block.id if block is not None and block.is_block else None
             request = Request(
                 task,
                 name,
                 given,
                 mapped,
-                _variables_of(task, name, mapped, inputs),
+                _variables_of(task, name, mapped, inputs, staged_in),
                 inputs.tolerated,
                 {**_dask_annotations(), **task.annotations},
             )
@@ -157,9 +174,14 @@ class Scope:
             self._looked |= inputs.tolerated
             self.lineage.add(task, name, inputs.names)
         handle = Handle(session, node, name, task.name, self.id_base, self._looked)
-        if task.options.cache_for is not None:
+        if task.options.is_cached_in_memory:
             self._cached.append((task.options, handle))
-        return FutureList(handle=handle) if mapped else PrefectFuture(handle)
+        future: Any = FutureList(handle=handle) if mapped else PrefectFuture(handle)
+        if staged_in is not None:
+            prefix = own_prefix({**self.variables, "task_slug": name})
+            block.adopt(SubmittedRuns(task, future, keeper, prefix))
+        found: PrefectFuture[Any] | FutureList[Any] = future
+        return found
 
     def _whole(self, value: Any) -> Any:
         """A future of one child, as one of a node, which can be mapped over."""
@@ -170,7 +192,7 @@ class Scope:
     def session(self) -> Session:
         """The session; opened now if nothing was submitted before."""
         if self._session is None:
-            self._session = self._open(self.name, self.variables, self.id_base)
+            self._session = self._open(self.name, self.variables, self._graph_id)
             if self._cancelled is not None:
                 self._session.cancel(self._cancelled)
             if self._view is not None:
@@ -183,6 +205,14 @@ class Scope:
             return task.name
         with self._lock:
             return f"{task.name}-{next(self._counts[task.name])}"
+
+    def next_flow_id(self, flow: str) -> str | None:
+        """Id of the next run of a flow in this one; see `calls.nested_run_id`."""
+        if self._loose:
+            return None
+        with self._lock:
+            number = next(self._counts[f"flow {flow}"])
+        return task_run_id(self.id_base, f"flow {flow}-{number}").hex
 
     # -- calling ----------------------------------------------------------------
 
@@ -202,6 +232,7 @@ class Scope:
             found, above = yield Blocking(partial(resolve, bound, wait_for))
         else:
             found = {key: _bare(value) for key, value in bound.items()}
+        inside = within(task, self.variables.get(KEEPING))
         tally = sum_tallies(
             tolerate(tally_of_state(state, label))
             if tolerant
@@ -227,16 +258,20 @@ class Scope:
                 "caches": known_to([task.options]),
             },
             now=time.time,
+            settings=inside.options,
+            keeper=inside.keeper,
+            around=context.get(TRANSACTION),
         )
         self.lineage.add(task, name, names, list(found.values()))
         end_of = None if self._view is None else self._begin_call(task, name)
         state: State = yield from run_task(run)
+        state = _let_go(run, state)
         if isinstance(state, TriggerFailed) and above:
             state = state.replace(data=_upstream_error(name, state, above))
         if end_of is not None:
             end_of(_segment_of(run, state))
         self.lineage.ended(name, state)
-        if task.options.cache_for is not None:
+        if task.options.is_cached_in_memory:
             remember([(task.options, state)])
         if not self._loose:
             self._called[name] = state
@@ -301,6 +336,18 @@ def _segment_of(run: TaskRun, state: State) -> Segment:
     return segment.without_values()
 
 
+def _let_go(run: TaskRun, state: State) -> State:
+    """The state of a call, without a value that is to be read from the store."""
+    keeper = run.keeper
+    if run.kept is None or keeper is None or keeper.in_memory or keeper.store is None:
+        return state
+    if not isinstance(state, Completed):
+        return state
+    kept = KeptValues(keeper.store, own_prefix(run.variables), None)
+    kept.note(0, run.kept)
+    return state.replace(data=kept.item(0))
+
+
 def _is_bad(state: State) -> bool:
     """Whether a run, or a child of it, failed by itself."""
     if state.is_mapped():
@@ -309,11 +356,13 @@ def _is_bad(state: State) -> bool:
 
 
 def _variables_of(
-    task: Task, name: str, mapped: bool, inputs: Inputs
+    task: Task, name: str, mapped: bool, inputs: Inputs, staged_in: str | None
 ) -> dict[str, Any]:
     """Context variables of a run that is submitted."""
     found: dict[str, Any] = {}
-    if task.options.cache_for is not None:
+    if staged_in is not None:
+        found[STAGED_IN] = staged_in
+    if task.options.is_cached_in_memory:
         found["caches"] = known_to([task.options])
     if not mapped:
         found["task_run_name"] = name

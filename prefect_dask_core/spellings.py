@@ -20,6 +20,7 @@ from prefect_dask_core.options import (
     seconds,
     wrong_type,
 )
+from prefect_dask_core.results.policies import NO_CACHE
 from prefect_dask_core.results.result import HandlerResult, Result
 from prefect_dask_core.retries import RetryOn
 from prefect_dask_core.states import State
@@ -225,7 +226,7 @@ def make_options(given: Mapping[str, Any], task: str) -> TaskOptions:
     prefect_dask_core.errors.UnknownOptionError: task 'load' has no option 'retrys'; \
 did you mean 'retries'?
     """
-    changes = canonical(given, task)
+    changes = {**_of_checkpoint(given, {}), **canonical(given, task)}
     options = TaskOptions(**{"name": task, **changes})
     _check_older_retries(given, options)
     _warn_of_unused(changes, options)
@@ -243,16 +244,31 @@ def change_options(options: TaskOptions, given: Mapping[str, Any]) -> TaskOption
     >>> change_options(options, {"max_retries": 2}) is options
     True
     """
-    changes = canonical(given, options.name)
+    values = {name: getattr(options, name) for name in OPTION_NAMES}
+    changes = {**_of_checkpoint(given, values), **canonical(given, options.name)}
     if callable(given.get(_CALLBACK)) and "state_handlers" not in given:
         kept = (h for h in options.state_handlers if not isinstance(h, OnFailure))
         changes["state_handlers"] = (*kept, *changes["state_handlers"])
-    values = {name: getattr(options, name) for name in OPTION_NAMES}
     changed = TaskOptions(**{**values, **changes})
     if _same_options(changed, options):
         return options
     _warn_of_unused(changes, changed)
     return changed
+
+
+def _of_checkpoint(
+    given: Mapping[str, Any], known: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What else the older ``checkpoint=True`` means: values are written, none is taken.
+
+    Unless an option says which are.
+    """
+    names = ("cache_policy", "cache_key_fn", "result_storage_key", "cache_for")
+    if given.get("checkpoint") and all(
+        given.get(name) is None and known.get(name) is None for name in names
+    ):
+        return {"cache_policy": NO_CACHE}
+    return {}
 
 
 def _same_options(left: TaskOptions, right: TaskOptions) -> bool:

@@ -41,7 +41,10 @@ from prefect_dask_core.lazy import refuse_lazy
 from prefect_dask_core.operators import BODIES, OperatorMixin
 from prefect_dask_core.options import StateHandler, TaskOptions
 from prefect_dask_core.records import TaskRun
+from prefect_dask_core.results.policies import CachePolicy
 from prefect_dask_core.results.result import PLACE_OF_RUN, Result
+from prefect_dask_core.results.sources import source_text, source_token
+from prefect_dask_core.results.store import ResultStore
 from prefect_dask_core.serialization import describe_task
 from prefect_dask_core.signatures import is_annotated_as, number_of_outputs
 from prefect_dask_core.spellings import (
@@ -150,12 +153,12 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
     viz_return_value: OptionAttribute[Any] = OptionAttribute()
     annotations: OptionAttribute[Mapping[str, Any]] = OptionAttribute()
     asset_deps: OptionAttribute[tuple[Asset, ...]] = OptionAttribute()
-    cache_policy: OptionAttribute[Any] = OptionAttribute()
+    cache_policy: OptionAttribute[CachePolicy | None] = OptionAttribute()
     cache_key_fn: OptionAttribute[Any] = OptionAttribute()
     cache_expiration: OptionAttribute[timedelta | None] = OptionAttribute()
     refresh_cache: OptionAttribute[bool | None] = OptionAttribute()
-    result_storage: OptionAttribute[Any] = OptionAttribute()
-    result_storage_key: OptionAttribute[str | None] = OptionAttribute()
+    result_storage: OptionAttribute[ResultStore | None] = OptionAttribute()
+    result_storage_key: OptionAttribute[Any] = OptionAttribute()
     result_serializer: OptionAttribute[Any] = OptionAttribute()
     cache_result_in_memory: OptionAttribute[bool] = OptionAttribute()
     #: The hooks; the methods without the ending add one.
@@ -232,6 +235,21 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
     def task_key(self) -> str:
         """Name of the code: that of the function, and a hash of what it does."""
         return key_of(self)
+
+    @property
+    def source_code(self) -> str | None:
+        """Text of the function; `None` where it cannot be had."""
+        return source_text(self.fn)
+
+    @property
+    def source_token(self) -> str:
+        """Token of what the function does; see `results.sources`."""
+        found: str | None = self.__dict__.get("_source_token")
+        return source_token(self.fn) if found is None else found
+
+    def note_source(self) -> None:
+        """Take the token of the source along when the task is sent."""
+        self.__dict__["_source_token"] = source_token(self.fn)
 
     @property
     def options(self) -> TaskOptions:

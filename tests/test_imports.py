@@ -20,7 +20,8 @@ LAYERS = (
     ("states",),
     ("displays",),
     ("cache_validators", "context", "lazy", "naming", "retries", "signals", "triggers"),
-    ("assets", "hooks", "records", "results", "ledger"),
+    ("assets", "hooks", "records", "ledger"),
+    ("results",),
     ("calls",),
     ("run_contexts",),
     ("runtime",),
@@ -42,8 +43,9 @@ LAYERS = (
         "testing",
         "validation",
     ),
-    ("lineage", "monitor", "requests"),
-    ("drawing",),
+    ("lineage", "monitor", "requests", "staging"),
+    ("drawing", "recording"),
+    ("resuming",),
     ("execution", "flow_options", "function_options", "scopes"),
     ("calling", "flow_drawing", "returns"),
     ("flow_runs",),
@@ -58,7 +60,7 @@ MODULES = sorted(
     for path in ROOT.rglob("*.py")
 )
 #: Functions that are sent to a worker by value, and so bring their imports along.
-SENT_BY_VALUE = {("runners.preflight", "_tell")}
+SENT_BY_VALUE = {("runners.preflight", "_tell"), ("runners.preflight", "_sees")}
 #: Libraries that the rules of the engine have no use for: it does no I/O, has no
 #: threads and no clock of its own.
 OF_THE_SHELL = {"asyncio", "distributed", "logging", "random", "socket", "threading"}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from prefect_dask_core.engine.caching import within
 from prefect_dask_core.engine.columns import Segment
 from prefect_dask_core.engine.effects import (
     Answer,
@@ -30,14 +31,13 @@ from prefect_dask_core.engine.feeds import (
     sum_tallies,
 )
 from prefect_dask_core.engine.pipeline import Steps, TaskRun, rest_of_body, run_task
-from prefect_dask_core.engine.plan import (
-    FLOW_RESULT,
-    flattened,
-    items_of,
-    options_within,
-)
+from prefect_dask_core.engine.plan import flattened, items_of
 from prefect_dask_core.engine.quick import NOT_CALLED, QuickStep, is_quick, quick_step
-from prefect_dask_core.states import Failed, State
+from prefect_dask_core.results.keeping import KEEPING, STAGED_IN
+from prefect_dask_core.results.kept import KeptValues, StoredValues
+from prefect_dask_core.results.places import own_prefix
+from prefect_dask_core.results.store import ResultStore
+from prefect_dask_core.states import Completed, Failed, State
 from prefect_dask_core.tasks import Task
 
 # Of a type that can be pickled, though nobody may add to them.
@@ -110,6 +110,9 @@ class Block(NamedTuple):
         Nodes whose values later blocks read.
     careful : bool
         Whether it tells how far it has come, because a child of it may kill its worker.
+    awaited : bool
+        Whether the run goes on when it ends. If not, all that reads it is submitted
+        already, and its report may come a little later, together with others.
     """
 
     number: int
@@ -119,6 +122,7 @@ class Block(NamedTuple):
     aim: float
     keep: frozenset[int]
     careful: bool = False
+    awaited: bool = True
 
 
 def careful_piece(start: int, stop: int) -> int:
@@ -192,8 +196,10 @@ class _OpenStep:
             "task_slug": step.slug,
             "task_tags": task.tags,
         }
-        self.options = options_within(task, self.variables.pop(FLOW_RESULT, None))
-        as_declared = self.options is task.options
+        self.options, self.keeper = within(task, self.variables.get(KEEPING))
+        as_declared = self.options is task.options and self.keeper is None
+        if self.keeper is not None and self.keeper.store is not None:
+            self._prepare_keeping(self.keeper.store, block.stop - block.start)
         self.quick: QuickStep | None = None
         plain = not step.paused and step.refusal is None
         if plain and as_declared and is_quick(task):
@@ -201,6 +207,17 @@ class _OpenStep:
             self.quick = quick_step(
                 task, self.keyed, self.changing, self.base, self.segment, calls
             )
+
+    def _prepare_keeping(self, store: ResultStore, count: int) -> None:
+        """Let the segment know where values are that are in the store."""
+        assert self.keeper is not None
+        segment = self.segment
+        start = segment.start if self.step.mapped else None
+        staged_in = self.variables.get(STAGED_IN)
+        prefix = own_prefix(self.variables)
+        segment.kept = KeptValues(store, prefix, start, staged_in)
+        if not self.keeper.in_memory:
+            segment.values = StoredValues(segment.kept, count)
 
     def begin(self, index: int) -> TaskRun:
         """The task run of one child, or of a plain node."""
@@ -231,6 +248,7 @@ class _OpenStep:
             refusal=self.step.refusal,
             resumed=pause is not None,
             settings=self.options,
+            keeper=self.keeper,
         )
 
     def _inputs(self, index: int) -> dict[str, Any]:
@@ -247,14 +265,11 @@ class _OpenStep:
 
     def put(self, run: TaskRun, index: int, state: State) -> None:
         """Record the end of a run."""
-        self.segment.put(
-            index - self.segment.start,
-            state,
-            run.begin,
-            run.end,
-            run.attempts,
-            run.waits,
-        )
+        offset = index - self.segment.start
+        self.segment.put(offset, state, run.begin, run.end, run.attempts, run.waits)
+        if run.kept is not None and isinstance(state, Completed):
+            assert self.keeper is not None
+            self.segment.keep(offset, run.kept, self.keeper.in_memory)
 
 
 class _Child:

@@ -1,14 +1,23 @@
-"""Caching: values of earlier runs, and what a run leaves for later ones."""
+"""Caching: values of earlier runs, what a run leaves for later ones, and who keeps it.
+
+What is kept in a store is found there; what is kept in the memory of the client's
+process is handed to the run.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from prefect_dask_core.cache_validators import is_expired, tokens
 from prefect_dask_core.engine.columns import Children
 from prefect_dask_core.options import TaskOptions
+from prefect_dask_core.parameters import Parameter
+from prefect_dask_core.results.keeping import FlowKeeping, Keeper
+from prefect_dask_core.results.store import as_store
 from prefect_dask_core.states import Cached, State
+from prefect_dask_core.tasks import Task
 
 #: States that earlier runs left, by cache key.
 Caches = Mapping[str, Iterable[Cached]]
@@ -91,3 +100,105 @@ def _with_value(state: Cached, load: Callable[[State], Any]) -> Cached:
     found = state.replace(data=load(state))
     assert isinstance(found, Cached)
     return found
+
+
+# -- who keeps ---------------------------------------------------------------------
+
+
+class Within(NamedTuple):
+    """A task as it runs in a flow that says something of keeping values.
+
+    Parameters
+    ----------
+    options : TaskOptions
+        Its options; the very same object where the flow changes nothing.
+    keeper : Keeper or None
+        How its values are kept; `None` if they are not.
+    """
+
+    options: TaskOptions
+    keeper: Keeper | None
+
+
+def within(task: Task, flow: FlowKeeping | None) -> Within:
+    """A task in a flow, worked out once and not for each of many blocks.
+
+    Parameters
+    ----------
+    task : Task
+        The task. It stays as it is: handlers are given the task of the flow, which
+        people compare with those they have.
+    flow : FlowKeeping or None
+        What the flow says.
+
+    Raises
+    ------
+    OptionValueError
+        If the task cannot have the result of the flow.
+    """
+    options = task.options
+    if flow is None and not options.persists and options.target is None:
+        return Within(options, None)
+    known = task.__dict__.get("_within")
+    if (
+        known is None
+        or known[0] is not options
+        or (known[1] is not flow and known[1] != flow)
+    ):
+        known = options, flow, _within(task, flow or FlowKeeping())
+        task.__dict__["_within"] = known
+    found: Within = known[2]
+    return found
+
+
+def prepared(task: Task, flow: FlowKeeping | None) -> Within:
+    """A task in a flow, ready to be sent: its source is known here, if at all.
+
+    Where it runs, the text of a function that was sent by value is not to be had.
+    """
+    found = within(task, flow)
+    if found.keeper is not None and found.keeper.policy is not None:
+        task.note_source()
+    return found
+
+
+def _within(task: Task, flow: FlowKeeping) -> Within:
+    options = task.options
+    # What is made anew each time, or was given, is not worth keeping.
+    is_kept = not (
+        task.auto_generated or task.is_resource or isinstance(task, Parameter)
+    )
+    may_take = options.result is None and not options.says_how
+    if is_kept and flow.result is not None and may_take:
+        options = replace(options, result=flow.result)
+    if not is_kept and options.persist_result is None:
+        flow = FlowKeeping()
+    return Within(options, _keeper(options, flow))
+
+
+def _keeper(options: TaskOptions, flow: FlowKeeping) -> Keeper | None:
+    writes = options.persists
+    if writes is None:
+        writes = flow.persist
+    target = options.target or options.result_storage_key
+    if not writes and target is None:
+        return None
+    if options.is_kept_by_result:
+        return Keeper(
+            None, options.result, options.target, writes=writes, folder=flow.folder
+        )
+    length = options.cache_expiration
+    refresh = options.refresh_cache
+    store = options.result_storage or flow.store
+    serializer = options.result_serializer
+    if options.result_storage is not None and serializer is None:
+        serializer = flow.serializer
+    return Keeper(
+        as_store(store, serializer),
+        target=target,
+        policy=None if target is not None else options.policy,
+        writes=writes,
+        expiration=None if length is None else length.total_seconds(),
+        refresh=flow.refresh if refresh is None else refresh,
+        in_memory=options.cache_result_in_memory,
+    )

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias, overload
 
 from prefect_dask_core.displays import counts_html
 from prefect_dask_core.errors import UnfinishedRun
+from prefect_dask_core.results.kept import KeptValues, StoredValues
 from prefect_dask_core.states import (
     NO_DATA,
     AwaitingRetry,
@@ -199,6 +200,8 @@ class Segment:
         The same once flattened; of a fan-out, of all children together.
     worker : str, optional
         Address of the worker that ran them; `None` without a cluster.
+    kept : KeptValues, optional
+        Where the values are that are in a store.
     waits : dict of int to tuple of (float, float), optional
         By offset, when each wait for a further attempt began and ended; `None` where
         nobody waited.
@@ -211,6 +214,7 @@ class Segment:
         "details",
         "ends",
         "flat_length",
+        "kept",
         "length",
         "start",
         "values",
@@ -229,6 +233,7 @@ class Segment:
         self.length: int | None = None
         self.flat_length: int | None = None
         self.worker: str | None = None
+        self.kept: KeptValues | None = None
         self.waits: dict[int, Waits] | None = None
 
     def __len__(self) -> int:
@@ -256,6 +261,7 @@ class Segment:
             {},
             {},
             [value],
+            None,
             None,
             None,
         )
@@ -309,10 +315,14 @@ class Segment:
         part.attempts = {n - start: v for n, v in self.attempts.items() if n in inside}
         part.details = {n - start: v for n, v in self.details.items() if n in inside}
         part.worker = self.worker
+        if self.kept is not None:
+            part.kept = self.kept.part(start, stop)
         waits = self.waits or {}
         part.waits = {n - start: v for n, v in waits.items() if n in inside} or None
         part.values = None
-        if self.values is not None:
+        if isinstance(self.values, StoredValues) and part.kept is not None:
+            part.values = self.values.part(part.kept, start, stop)
+        elif self.values is not None:
             part.values = [self.values[offset] for offset in inside]
         return part
 
@@ -338,11 +348,23 @@ class Segment:
         return STATE_BY_CODE[code](data=data, timestamp=self.ends[offset])
 
     def _data(self, offset: int) -> Any:
-        if self.values is None:
-            return Missing(NOT_KEPT)
-        if isinstance(self.values, Elsewhere):
-            return _ElsewhereItem(self.values, offset)
-        return self.values[offset]
+        values = self.values
+        if values is None or isinstance(values, Elsewhere | StoredValues):
+            item = None if self.kept is None else self.kept.item(offset)
+            if item is not None:
+                return item
+            if values is None:
+                return Missing(NOT_KEPT)
+            if isinstance(values, Elsewhere):
+                return _ElsewhereItem(values, offset)
+        return values[offset]
+
+    def keep(self, offset: int, key: str, in_memory: bool) -> None:
+        """Note that the value of a child is in the store, and maybe nowhere else."""
+        assert self.kept is not None
+        self.kept.note(offset, key)
+        if not in_memory:
+            self.values.let_go(offset)
 
     def value(self, offset: int) -> Any:
         """Value a downstream task gets: the value, or an exception that says why not.
@@ -364,6 +386,7 @@ class Segment:
         copy.attempts, copy.details = self.attempts, self.details
         copy.length, copy.flat_length = self.length, self.flat_length
         copy.worker, copy.waits = self.worker, self.waits
+        copy.kept = self.kept
         copy.values = None
         return copy
 
@@ -382,6 +405,7 @@ class Segment:
             self.flat_length,
             self.worker,
             self.waits,
+            self.kept,
         )
 
 
@@ -403,6 +427,7 @@ def _segment(
     flat_length: int | None,
     worker: str | None = None,
     waits: dict[int, Waits] | None = None,
+    kept: KeptValues | None = None,
 ) -> Segment:
     """Make a segment of its fields, as unpickling does."""
     segment = object.__new__(Segment)
@@ -411,6 +436,7 @@ def _segment(
     segment.attempts, segment.details, segment.values = attempts, details, values
     segment.length, segment.flat_length = length, flat_length
     segment.worker, segment.waits = worker, waits
+    segment.kept = kept
     return segment
 
 

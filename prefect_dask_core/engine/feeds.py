@@ -236,6 +236,8 @@ def leanest(result: BlockResult, node: int) -> Any:
     segment = result.segments[node]
     if segment.codes[0] != COMPLETED or segment.details or segment.values is None:
         return result
+    if segment.kept is not None:
+        return result
     value = segment.values[0]
     if node in result.items and result.items[node] is not value:
         return result

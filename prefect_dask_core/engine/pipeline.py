@@ -3,10 +3,10 @@
 Upstream states in, final state out. The rules are functions of `triggers`, `retries`
 and `signals`; this module only says which comes first:
 
-skip propagation → trigger → inputs → name → target or cached value → Running, with its
-hooks → body under its timeout → value stored → signal or exception → retry decision →
-wait → again → loop → cached → final state, with its hooks; state handlers see every
-transition.
+skip propagation → trigger → inputs → name → stored or cached value → Running, with its
+hooks → body under its timeout → transaction: committed, which stores the value, or
+rolled back → signal or exception → retry decision → wait → again → loop → cached →
+final state, with its hooks; state handlers see every transition.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from prefect_dask_core.cache_validators import CacheValidator
@@ -28,15 +29,29 @@ from prefect_dask_core.engine.effects import (
     Returned,
     Wait,
 )
-from prefect_dask_core.errors import InputError, TaskTimeoutError
+from prefect_dask_core.errors import InputError, MissingResult, TaskTimeoutError
 from prefect_dask_core.hooks import Hook, ask_condition, call_hook, hooks_at
 from prefect_dask_core.options import TaskOptions
 from prefect_dask_core.records import TaskRun as TaskRunRecord
 from prefect_dask_core.records import task_run_of
-from prefect_dask_core.results.keeping import find_value, keep_value, run_name
+from prefect_dask_core.results.keeping import (
+    STAGED_IN,
+    Keeper,
+    Place,
+    give_back,
+    look,
+    origin_of,
+    run_name,
+    settle,
+    store_value,
+)
+from prefect_dask_core.results.locks import FIRST_LOOK, LAST_LOOK
+from prefect_dask_core.results.places import KeyContext
+from prefect_dask_core.results.transactions import TRANSACTION, Transaction
 from prefect_dask_core.retries import delay_before_retry, draw_fraction, jittered
 from prefect_dask_core.signals import ENDRUN, PAUSE, PrefectStateSignal
 from prefect_dask_core.states import (
+    NO_DATA,
     AwaitingRetry,
     Cached,
     Completed,
@@ -94,6 +109,14 @@ class TaskRun:
         The arguments of the body, once they are known.
     settings : TaskOptions, optional
         Options that hold in this run; those of the task unless given.
+    keeper : Keeper, optional
+        How the value is kept; it is not unless given.
+    around : Transaction, optional
+        The transaction in which the run was called.
+    place : Place, optional
+        What was found out about the stored value, before the body.
+    kept : str, optional
+        Key under which the value is in the store.
     """
 
     task: Task
@@ -113,6 +136,10 @@ class TaskRun:
     started: bool = False
     given: Mapping[str, Any] = field(default_factory=dict)
     settings: TaskOptions | None = None
+    keeper: Keeper | None = None
+    around: Transaction | None = None
+    place: Place | None = None
+    kept: str | None = None
 
     def all_inputs(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Inputs with the defaults of the body."""
@@ -161,29 +188,50 @@ def _run(run: TaskRun) -> Steps:
         return state
     try:
         inputs = run.given = run.inputs()
-    except InputError as error:
+    except (InputError, MissingResult) as error:
         state, _ = yield from _enter(run, pending, Failed(str(error), data=error))
         return state
     found = yield from _prepare(run, inputs)
     if found is not None:
         state, _ = yield from _enter(run, pending, found)
         return state
+    if run.keeper is None:
+        return (yield from _body(run, inputs, pending))
+    found = yield from _look(run, run.keeper, inputs)
+    assert run.place is not None or found is not None
+    if found is not None:
+        state, _ = yield from _enter(run, pending, found)
+    else:
+        try:
+            state = yield from _body(run, inputs, pending)
+        except BaseException:
+            # Whoever drives this has given up, so nothing can be asked of it.
+            _free_now(run)
+            raise
+    if run.place is not None and run.place.holder is not None:
+        yield Call(give_back, (run.keeper, run.place))
+    return state
+
+
+def _body(run: TaskRun, inputs: Mapping[str, Any], pending: State) -> Steps:
+    """From Running to the final state."""
     state, stop = yield from _enter(run, pending, Running(timestamp=run.now()))
     while not stop and state.is_running():
+        transaction = _transaction(run)
         answer = yield Call(
             call_body,
             (run.task, inputs),
             timeout=run.options.timeout_seconds,
-            variables=_variables(run),
+            variables={**_variables(run), TRANSACTION: transaction},
             log_prints=_logs_prints(run),
             isasync=run.task.isasync,
         )
-        ended = yield from _kept(run, inputs, _outcome(run, answer))
+        ended = yield from _settled(run, transaction, _outcome(run, answer))
         state, stop = yield from _enter(run, state, ended)
         if stop or _ends_the_run(answer):
             break
         state, stop = yield from _again(run, state)
-    if run.options.cache_for is not None and type(state) is Completed:
+    if run.options.is_cached_in_memory and type(state) is Completed:
         cached = to_cache(
             run.options, state, inputs, run.variables.get("parameters", {}), run.now()
         )
@@ -248,16 +296,7 @@ def _prepare(
             return _unprepared(answer.error)
         assert isinstance(answer, Returned)
         run.variables = {**run.variables, "task_run_name": answer.value}
-    if options.target is not None:
-        place = (options.result, options.target, run.variables, run.all_inputs(inputs))
-        answer = yield Call(find_value, place, variables=run.variables)
-        if isinstance(answer, Raised):
-            return _unprepared(answer.error)
-        assert isinstance(answer, Returned)
-        is_there, value = answer.value
-        if is_there:
-            return Cached("taken from its target.", data=value)
-    if options.cache_for is not None:
+    if options.is_cached_in_memory:
         return (yield from _cached(run, inputs))
     return None
 
@@ -287,29 +326,96 @@ def _unprepared(error: BaseException) -> State:
     return Failed(_told(error), data=error)
 
 
-def _kept(
-    run: TaskRun, inputs: Mapping[str, Any], state: State
+# -- the stored value --------------------------------------------------------------
+
+
+def _look(
+    run: TaskRun, keeper: Keeper, inputs: Mapping[str, Any]
+) -> Generator[Effect, Answer, State | None]:
+    """Look for the stored value of the run; wait while another run computes it.
+
+    Returns
+    -------
+    State or None
+        `Completed` if the run has stored its value before, `Cached` if that of another
+        run stands for it, `Failed` if the question failed, else `None`.
+    """
+    asked = KeyContext(
+        run.task, run.variables, run.all_inputs(inputs), run.begin, _logs_prints(run)
+    )
+    pause = FIRST_LOOK
+    while True:
+        args = (keeper, asked, run.now())
+        answer = yield Call(look, args, variables=run.variables)
+        if isinstance(answer, Raised):
+            return _unprepared(answer.error)
+        assert isinstance(answer, Returned)
+        place: Place = answer.value
+        if place.found != "busy":
+            break
+        yield Wait(run.now() + pause)
+        pause = min(2 * pause, LAST_LOOK)
+    run.place = place
+    if place.found == "nothing":
+        return None
+    run.kept = place.key
+    if place.found == "own":
+        message = "the value that this run had stored before."
+        return Completed(message, data=place.value, timestamp=run.now())
+    where = "its target" if place.location is not None else "the store"
+    return Cached(f"taken from {where}.", data=place.value)
+
+
+def _free_now(run: TaskRun) -> None:
+    """Free the lock of a run that nobody drives any further."""
+    if run.keeper is not None and run.place is not None:
+        give_back(run.keeper, run.place)
+
+
+def _transaction(run: TaskRun) -> Transaction:
+    """The transaction of one attempt."""
+    found = Transaction(parent=run.around, name=run.name)
+    found.begin()
+    return found
+
+
+def _settled(
+    run: TaskRun, transaction: Transaction, state: State
 ) -> Generator[Effect, Answer, State]:
-    """The state of a body that ended, its value stored if that is asked for."""
+    """The state of a body that ended, its transaction committed or rolled back."""
     options = run.options
-    keeps = isinstance(state, Completed) and not isinstance(state, Skipped | Cached)
-    if not options.persists or not keeps or state.data is None:
+    if not isinstance(state, Completed) or isinstance(state, Skipped | Cached):
+        if transaction.has_content:
+            yield Call(transaction.rollback, variables=run.variables)
+        return state
+    keeper, place = run.keeper, run.place
+    if keeper is not None and place is not None and _is_stored(keeper, place, state):
+        origin = origin_of(run.task.name, run.variables)
+        write = partial(store_value, keeper, place, origin, run.now())
+        transaction.write_with(write, place.key)
+    hooks = options.on_rollback, options.on_commit
+    if STAGED_IN in run.variables:
+        hooks = (), ()  # they are called where the transaction is
+    if not (transaction.has_content or any(hooks)):
         return state
     answer = yield Call(
-        keep_value,
-        (
-            options.result,
-            options.target,
-            run.variables,
-            run.all_inputs(inputs),
-            state.data,
-        ),
-        variables=run.variables,
+        settle, (transaction, state.data, *hooks), variables=run.variables
     )
     if isinstance(answer, Raised):
         message = f"the value could not be stored: {_told(answer.error)}"
         return Failed(message, data=answer.error, timestamp=run.now())
+    assert isinstance(answer, Returned)
+    if answer.value and transaction.writes and place is not None:
+        run.kept = place.key
     return state
+
+
+def _is_stored(keeper: Keeper, place: Place, state: State) -> bool:
+    """Whether the value of a run that completed is to be stored."""
+    if not keeper.writes or state.data is NO_DATA:
+        return False
+    # Results of the graph generations do not keep `None`.
+    return place.location is None or state.data is not None
 
 
 def _variables(run: TaskRun) -> Mapping[str, Any]:

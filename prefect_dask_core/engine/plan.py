@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any
 
 from prefect_dask_core.edges import Edge
-from prefect_dask_core.options import TaskOptions
-from prefect_dask_core.parameters import Parameter
-from prefect_dask_core.results.result import Result
 from prefect_dask_core.tasks import Constant, Task
 
 
@@ -264,42 +261,6 @@ def _with_those_of_readers(
         if node.task.auto_generated and len(readers) == 1:
             theirs = found[readers[0]].annotations
             found[node.index] = replace(node, annotations=theirs)
-    return found
-
-
-#: Context variable of a flow run: where tasks without a result keep their values. It
-#: is taken away before user code sees the variables.
-FLOW_RESULT: Final = "_flow_result"
-
-
-def options_within(task: Task, result: Result | None) -> TaskOptions:
-    """Options of a task in a flow that has a result for tasks without their own.
-
-    Parameters
-    ----------
-    task : Task
-        The task. It stays as it is: handlers are given the task of the flow, which
-        people compare with those they have.
-    result : Result or None
-        That of the flow.
-
-    Raises
-    ------
-    OptionValueError
-        If the task cannot have that result.
-    """
-    options = task.options
-    if result is None or options.result is not None:
-        return options
-    # What is made anew each time, or was given, is not worth keeping.
-    if task.auto_generated or task.is_resource or isinstance(task, Parameter):
-        return options
-    # Worked out once, not for each of many blocks.
-    known = task.__dict__.get("_within")
-    if known is None or known[0] is not options or known[1] is not result:
-        known = options, result, replace(options, result=result)
-        task.__dict__["_within"] = known
-    found: TaskOptions = known[2]
     return found
 
 

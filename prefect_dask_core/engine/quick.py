@@ -23,7 +23,7 @@ from prefect_dask_core.engine.effects import (
     Returned,
 )
 from prefect_dask_core.engine.feeds import Feed, sum_tallies
-from prefect_dask_core.errors import InputError
+from prefect_dask_core.errors import InputError, MissingResult
 from prefect_dask_core.options import TaskOptions
 from prefect_dask_core.states import State
 from prefect_dask_core.tasks import Task
@@ -137,7 +137,7 @@ class QuickStep:
         """
         try:
             inputs = {key: value(index) for key, value in self._keyed}
-        except InputError:
+        except (InputError, MissingResult):
             return NOT_CALLED
         value: Any = self._call(self._body, inputs, index, now, self._by_keyword)
         kind = type(value)  # not __class__, which is user code in a proxy

@@ -68,11 +68,14 @@ class EdgeView(NamedTuple):
         Parameter of the body; `None` where only the order matters.
     mapped : bool
         Whether the input is taken element by element.
+    flattened : bool
+        Whether it is unnested one level first.
     """
 
     node: int
     key: str | None
     mapped: bool
+    flattened: bool = False
 
 
 class NodeView(NamedTuple):
@@ -359,7 +362,7 @@ class RunView:
         if node.constant:
             return
         edges = tuple(
-            EdgeView(numbers[item.node], item.key, item.mapped)
+            EdgeView(numbers[item.node], item.key, item.mapped, item.flattened)
             for item in node.inputs
             if item.node is not None and item.node in numbers
         )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import re
 import uuid
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -20,6 +19,7 @@ from prefect_dask_core.config import results_dir
 from prefect_dask_core.errors import MissingResult, OptionTypeError, ResultKindError
 from prefect_dask_core.naming import format_location
 from prefect_dask_core.results.serializers import JSONSerializer, as_serializer
+from prefect_dask_core.results.storage import is_url, write_aside
 
 ResultT = TypeVar("ResultT", bound="Result")
 
@@ -279,7 +279,7 @@ class LocalResult(Result):
             if self.location is None
             else _place(self.location, kwargs)
         )
-        _write_aside(self._path(location), self.serializer.serialize(value))
+        write_aside(self._path(location), self.serializer.serialize(value))
         return self.with_location(location).from_value(value)
 
     def _path(self, location: str) -> str:
@@ -452,7 +452,7 @@ def _place(location: str | Callable[..., str], variables: dict[str, Any]) -> str
 
 
 def _refuse_url(path: str) -> None:
-    if re.match(r"[A-Za-z][\w+.-]*://", path):
+    if is_url(path):
         raise ValueError(
             f"LocalResult keeps values in files of this machine and takes no URL, and "
             f"got {path!r}."
@@ -462,20 +462,3 @@ def _refuse_url(path: str) -> None:
 def _name_by_time(now: datetime) -> str:
     """A file name that sorts by time; unique, for there are many in one moment."""
     return f"result-{now:%Y%m%dT%H%M%S.%fZ}-{uuid.uuid4().hex}"
-
-
-def _write_aside(path: str, blob: bytes) -> None:
-    """Write a file so that nobody ever sees a part of it."""
-    folder = os.path.dirname(path)
-    os.makedirs(folder, exist_ok=True)
-    # In the same folder, because a file is moved at once within a file system only;
-    # under a name of its own, because others may write the same result.
-    aside = os.path.join(folder, f".{uuid.uuid4().hex}.part")
-    try:
-        with open(aside, "xb") as file:
-            file.write(blob)
-        os.replace(aside, path)
-    except BaseException:
-        if os.path.exists(aside):
-            os.remove(aside)
-        raise

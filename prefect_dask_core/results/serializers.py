@@ -233,24 +233,36 @@ class _Foreign(Serializer):
         return getattr(self.of, self.read)(value)
 
 
+#: Serializers that have a name.
+_NAMED: Final[Mapping[str, Callable[[], Serializer]]] = {
+    "pickle": PickleSerializer,
+    "json": JSONSerializer,
+    "compressed/pickle": lambda: CompressedSerializer(PickleSerializer(), "zlib"),
+    "compressed/json": lambda: CompressedSerializer(JSONSerializer(), "zlib"),
+}
+
+
 def as_serializer(given: Any) -> Serializer:
-    """Serializer of an object that can serialize by either pair of names.
+    """Serializer of a name, or of an object that can serialize by either pair of names.
 
     Parameters
     ----------
-    given : object or None
-        A `Serializer`, an object with ``serialize`` and ``deserialize`` or with
-        ``dumps`` and ``loads``, or `None` for pickle.
+    given : str, object or None
+        ``"pickle"``, ``"json"``, ``"compressed/pickle"`` or ``"compressed/json"``; a
+        `Serializer`, an object with ``serialize`` and ``deserialize`` or with
+        ``dumps`` and ``loads``; or `None` for pickle.
 
     Raises
     ------
     TypeError
         If it can do neither.
+    ValueError
+        If there is no serializer of the name.
 
     Examples
     --------
-    >>> as_serializer(None)
-    PickleSerializer()
+    >>> as_serializer(None), as_serializer("json")
+    (PickleSerializer(), JSONSerializer())
     >>> import json
     >>> as_serializer(json).serialize([1, 2])
     b'[1, 2]'
@@ -259,6 +271,13 @@ def as_serializer(given: Any) -> Serializer:
         return PickleSerializer()
     if isinstance(given, Serializer):
         return given
+    if isinstance(given, str):
+        if given not in _NAMED:
+            raise ValueError(
+                f"there is no serializer {given!r}; the names are "
+                f"{', '.join(_NAMED)}, and any object with dumps() and loads() is one."
+            )
+        return _NAMED[given]()
     for write, read in (("serialize", "deserialize"), ("dumps", "loads")):
         if callable(getattr(given, write, None)) and callable(
             getattr(given, read, None)
@@ -268,3 +287,18 @@ def as_serializer(given: Any) -> Serializer:
         f"{given!r} is no serializer: it has neither serialize() and deserialize() nor "
         "dumps() and loads()."
     )
+
+
+def label_of(serializer: Serializer) -> str:
+    """How metadata name a serializer.
+
+    Examples
+    --------
+    >>> label_of(as_serializer("compressed/json")), label_of(DateTimeSerializer())
+    ('compressed/json', 'DateTimeSerializer')
+    """
+    for name, make in _NAMED.items():
+        if serializer == make():
+            return name
+    kind = serializer.of if isinstance(serializer, _Foreign) else type(serializer)
+    return str(getattr(kind, "__name__", type(kind).__name__))

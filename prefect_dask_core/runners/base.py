@@ -29,7 +29,8 @@ class FlowRun:
     earlier : Earlier
         What of an earlier run stands.
     run_id : str
-        Hexadecimal id.
+        Hexadecimal id that is in every key: that of the run, unless something of an
+        earlier attempt at it may still be on the scheduler.
     view : RunView, optional
         Where the runner adds a look at what it knows of the nodes, before it begins.
     """

@@ -27,6 +27,7 @@ from distributed import (
 
 from prefect_dask_core.config import home_bytes
 from prefect_dask_core.engine.block import BlockReport
+from prefect_dask_core.engine.caching import within
 from prefect_dask_core.engine.columns import Elsewhere, Segment
 from prefect_dask_core.engine.compile import GraphBuilder, RunRecord
 from prefect_dask_core.engine.driver import Driver, all_ended
@@ -59,6 +60,7 @@ from prefect_dask_core.errors import (
     UnknownOptionError,
     UnpicklableTaskError,
 )
+from prefect_dask_core.results.keeping import KEEPING, FlowKeeping
 from prefect_dask_core.runners._private import (
     TOPIC_PREFIX,
     find_blamed,
@@ -77,7 +79,7 @@ from prefect_dask_core.runners.outbox import (
     PLAIN,
     REACHED,
 )
-from prefect_dask_core.runners.preflight import check_workers
+from prefect_dask_core.runners.preflight import check_folder, check_workers
 from prefect_dask_core.runners.run_logger import Outlet
 from prefect_dask_core.runners.worker import run_on_worker
 from prefect_dask_core.states import Failed, State
@@ -384,7 +386,7 @@ class _DaskRun:
         self._own_client = own_client
         self._driver = driver
         self._topic = f"{TOPIC_PREFIX}{run_id}"
-        self._outlet = Outlet(run_id)
+        self._outlet = Outlet(variables.get("flow_run_id"))
         record = RunRecord(
             run_id,
             variables,
@@ -394,6 +396,9 @@ class _DaskRun:
             self._outlet.level,
         )
         self._builder = GraphBuilder(record, run_on_worker)
+        self._keeping: FlowKeeping | None = variables.get(KEEPING)
+        #: Folders of this machine that values are kept in.
+        self._folders: set[str] = set()
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._futures: dict[int, Future[Any]] = {}
         self._number_of: dict[Any, int] = {}
@@ -428,6 +433,16 @@ class _DaskRun:
         for node in self._driver.plan.nodes:
             if not node.constant:
                 self._builder.packer.pack_task(node.task)
+                self._note_folder(node.task)
+
+    def _note_folder(self, task: Task[..., Any]) -> bool:
+        """Note the folder that a task keeps values in; whether it is a new one."""
+        keeper = within(task, self._keeping).keeper
+        folder = None if keeper is None else keeper.local_folder
+        if folder is None or folder in self._folders:
+            return False
+        self._folders.add(folder)
+        return True
 
     # -- events ------------------------------------------------------------------------
 
@@ -549,6 +564,8 @@ class _DaskRun:
         """Worker threads there are; workers that are new are asked what they have."""
         threads: Mapping[str, int] = self._client.nthreads()
         check_workers(self._client, threads)
+        for folder in self._folders:
+            check_folder(self._client, threads, folder)
         return sum(threads.values())
 
     # -- commands ----------------------------------------------------------------------
@@ -670,8 +687,10 @@ class _DaskSession(_DaskRun):
         self._hurried.clear()
 
     def prepare(self, task: Task[..., Any]) -> None:
-        """Pickle the definition."""
+        """Pickle the definition, and ask the workers for a folder that it needs."""
         self._builder.packer.pack_task(task)
+        if self._note_folder(task):
+            self._threads()
 
     def drive(self, told: Callable[[], None]) -> None:
         """Feed events until the driver has finished."""

@@ -12,6 +12,7 @@ from prefect_dask_core.engine.block import BlockReport
 from prefect_dask_core.engine.columns import Packed, Segment
 from prefect_dask_core.engine.feeds import BlockResult, PlainValue
 from prefect_dask_core.errors import RemoteTaskError
+from prefect_dask_core.results.kept import StoredValues
 from prefect_dask_core.states import NO_DATA, Failed, Missing, State
 
 
@@ -34,6 +35,12 @@ def sizeof_block_result(result: BlockResult) -> int:
 def sizeof_plain_value(result: PlainValue) -> int:
     """Bytes of a plain node's value."""
     return int(sizeof(result.value))
+
+
+@sizeof.register(StoredValues)
+def sizeof_stored_values(values: StoredValues) -> int:
+    """Bytes of those values that are in memory, and not only in a store."""
+    return int(100 + sizeof(values.held()))
 
 
 @sizeof.register(State)
@@ -69,6 +76,8 @@ def refuse_unpicklable(segment: Segment, name: str, limit: int) -> None:
     Dask would try to send such a value again and again. Large values are taken on
     trust: to pickle each of them once more would cost what it is meant to spare.
     """
+    if isinstance(segment.values, StoredValues):
+        return  # what is stored was made bytes of
     if not small_enough(segment.values, limit):
         return
     for dumps in (pickle.dumps, cloudpickle.dumps):  # the fast one first
@@ -149,6 +158,8 @@ def plain_report(report: BlockReport, limit: int) -> PlainReport | None:
     (node, segment), *others = report.segments.items()
     if others or segment.details or segment.attempts or segment.values is None:
         return None
+    if segment.kept is not None:
+        return None
     blob = None
     if small_enough(segment.values[0], limit):
         try:
@@ -217,6 +228,9 @@ def _packed(segment: Segment, limit: int) -> Segment:
     copy = segment.without_values()
     copy.details = {n: _portable(state) for n, state in segment.details.items()}
     if segment.values is None or not small_enough(segment.values, limit):
+        return copy
+    if isinstance(segment.values, StoredValues):
+        copy.values = segment.values
         return copy
     try:
         blob = pickle.dumps(segment.values, protocol=5)

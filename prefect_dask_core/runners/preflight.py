@@ -7,7 +7,9 @@ again; the run would seem to hang. So each worker is asked once, before it gets 
 from __future__ import annotations
 
 import builtins
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from types import FunctionType
 from typing import Any, Final
@@ -16,7 +18,7 @@ from weakref import WeakKeyDictionary
 from distributed import Client
 
 from prefect_dask_core._version import __version__
-from prefect_dask_core.errors import ClusterMismatchError
+from prefect_dask_core.errors import ClusterMismatchError, StoreError
 
 _asked: Final[WeakKeyDictionary[Client, set[str]]] = WeakKeyDictionary()
 
@@ -51,6 +53,62 @@ def check_workers(client: Client, addresses: Iterable[str]) -> None:
             )
     # A worker that went away while it was asked is asked again when it comes back.
     asked.update(answers)
+
+
+_seen: Final[WeakKeyDictionary[Client, set[tuple[str, str]]]] = WeakKeyDictionary()
+
+
+def check_folder(client: Client, addresses: Iterable[str], folder: str) -> None:
+    """Ask workers whether they see a folder of this machine that values are kept in.
+
+    A file is put into it, and they look for that: whether a host is another one, and
+    whether it shares the folder, no address tells.
+
+    Parameters
+    ----------
+    client : Client
+        Client of the cluster.
+    addresses : iterable of str
+        Workers that are there now.
+    folder : str
+        An absolute path.
+
+    Raises
+    ------
+    StoreError
+        If one does not see it.
+    """
+    seen = _seen.setdefault(client, set())
+    fresh = [
+        address
+        for address in sorted(addresses)
+        # They are in this process.
+        if not address.startswith("inproc://") and (address, folder) not in seen
+    ]
+    if not fresh:
+        return
+    os.makedirs(folder, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".seen-") as probe:
+        ask = _by_value(_sees)
+        answers = client.run(ask, probe.name, workers=fresh, on_error="return")
+    for address, answer in sorted(answers.items()):
+        if answer is False:
+            raise StoreError(
+                f"worker {address} does not see the folder {folder!r} of this machine, "
+                "so values kept there would be lost to the others; set "
+                'result_storage= of the flow or of its tasks to a URL such as "s3://'
+                'bucket/results", or the setting prefect-dask-core.result-storage, or '
+                "to a folder that all hosts share."
+            )
+        if answer is True:
+            seen.add((address, folder))
+
+
+def _sees(path: str) -> bool:
+    """Run on a worker: whether it sees a file."""
+    import os
+
+    return os.path.exists(path)
 
 
 def _tell() -> Any:

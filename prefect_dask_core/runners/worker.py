@@ -16,6 +16,7 @@ from prefect_dask_core.engine.effects import Answer, AsyncCalls, Call
 from prefect_dask_core.engine.feeds import Items, StaleInput, is_success, leanest
 from prefect_dask_core.engine.packing import load_small, unpack
 from prefect_dask_core.errors import InternalError, PrefectDaskCoreError
+from prefect_dask_core.runners import locks as _locks  # noqa: F401  those of clusters
 from prefect_dask_core.runners._private import carry_thread_state
 from prefect_dask_core.runners.coroutines import Coroutines
 from prefect_dask_core.runners.home import (
@@ -145,7 +146,7 @@ def run_on_worker(
         if plain is not None:
             if collector is not None:
                 collector.flush()
-            outbox.add(run.topic, tuple(plain))
+            outbox.add(run.topic, tuple(plain), block.awaited)
             return leanest(result, plain.node) if block.keep else None
         for step in block.steps:
             if step.node in block.keep:

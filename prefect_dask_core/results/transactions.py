@@ -1,0 +1,568 @@
+"""Transactions: writes and hooks that count together, or not at all.
+
+A run that succeeds stages its value and its hooks. They are committed when the
+outermost transaction around it ends well: those inside first, in the order in which
+they ended, and of each first the hooks, then the write. If it does not, nothing is
+written, and the rollback hooks are called, the last first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import enum
+import inspect
+import logging
+import threading
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final, Protocol
+
+from prefect_dask_core.context import context
+from prefect_dask_core.errors import OptionValueError, TransactionError
+from prefect_dask_core.results.locks import locks_of
+from prefect_dask_core.results.policies import IsolationLevel, as_isolation_level
+from prefect_dask_core.results.store import as_store
+
+_LOGGER: Final = logging.getLogger("prefect_dask_core.transactions")
+#: Context variable: the innermost transaction.
+TRANSACTION: Final = "_transaction"
+#: A hook is called with its transaction; what it returns is ignored, or awaited.
+TransactionHook = Callable[[Any], Any]
+
+
+class CommitMode(str, enum.Enum):
+    """When a transaction that ended well is committed."""
+
+    #: With the one around it, or at its end if there is none.
+    LAZY = "LAZY"
+    #: At its own end.
+    EAGER = "EAGER"
+    #: Never: it is rolled back at its end.
+    OFF = "OFF"
+
+
+class TransactionState(str, enum.Enum):
+    """How far a transaction is."""
+
+    PENDING = "PENDING"
+    ACTIVE = "ACTIVE"
+    STAGED = "STAGED"
+    COMMITTED = "COMMITTED"
+    ROLLED_BACK = "ROLLED_BACK"
+
+
+class Adopted(Protocol):
+    """Runs elsewhere that belong to a transaction here."""
+
+    def transactions(self, parent: Transaction) -> Iterable[Transaction]:
+        """A staged transaction for each that succeeded; waits for their end."""
+
+
+_NOT_GIVEN: Final = object()
+
+
+class Transaction:
+    """A unit of writes and hooks; see `transaction`.
+
+    Parameters
+    ----------
+    key : str, optional
+        Key under which a staged value is written.
+    parent : Transaction, optional
+        The one around it.
+    commit_mode : CommitMode, optional
+        That of the parent unless given, else `LAZY`.
+    isolation_level : IsolationLevel, optional
+        That of the parent unless given, else `READ_COMMITTED`.
+    write : callable, optional
+        Given the staged value, writes it.
+    name : str, optional
+        Name for messages.
+    """
+
+    def __init__(
+        self,
+        key: str | None = None,
+        parent: Transaction | None = None,
+        commit_mode: CommitMode | None = None,
+        isolation_level: IsolationLevel | None = None,
+        write: Callable[[Any], Any] | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.key = key
+        self.parent = parent
+        self.name = name or key or "transaction"
+        self.state = TransactionState.PENDING
+        self.children: list[Transaction] = []
+        self._given_mode = commit_mode
+        self._given_level = isolation_level
+        self._write = write
+        self._discard: Callable[[], Any] | None = None
+        self._values: dict[str, Any] = {}
+        self._staged: Any = _NOT_GIVEN
+        self._commit_hooks: tuple[TransactionHook, ...] = ()
+        self._rollback_hooks: tuple[TransactionHook, ...] = ()
+        self._adopted: list[Adopted] = []
+        self._id: str | None = None
+        #: Whether it was opened by `transaction`, and not by a task run.
+        self.is_block = False
+
+    @property
+    def id(self) -> str:
+        """What tells it from all others."""
+        if self._id is None:
+            self._id = uuid.uuid4().hex
+        return self._id
+
+    @property
+    def commit_mode(self) -> CommitMode:
+        """When it is committed."""
+        if self._given_mode is not None:
+            return self._given_mode
+        return CommitMode.LAZY if self.parent is None else self.parent.commit_mode
+
+    @property
+    def isolation_level(self) -> IsolationLevel:
+        """Whether others may compute its key at the same time."""
+        if self._given_level is not None:
+            return self._given_level
+        if self.parent is None:
+            return IsolationLevel.READ_COMMITTED
+        return self.parent.isolation_level
+
+    def is_pending(self) -> bool:
+        """Whether it has not begun."""
+        return self.state is TransactionState.PENDING
+
+    def is_active(self) -> bool:
+        """Whether it has begun, and nothing is staged yet."""
+        return self.state is TransactionState.ACTIVE
+
+    def is_staged(self) -> bool:
+        """Whether it ended well, and waits for its commit."""
+        return self.state is TransactionState.STAGED
+
+    def is_committed(self) -> bool:
+        """Whether it counts."""
+        return self.state is TransactionState.COMMITTED
+
+    def is_rolled_back(self) -> bool:
+        """Whether it does not count."""
+        return self.state is TransactionState.ROLLED_BACK
+
+    # -- values -----------------------------------------------------------------
+
+    def set(self, name: str, value: Any) -> None:
+        """Note a value for the hooks, and for transactions inside of this one."""
+        self._values[name] = value
+
+    def get(self, name: str, default: Any = _NOT_GIVEN) -> Any:
+        """A copy of a value that was noted here or in a transaction around.
+
+        Raises
+        ------
+        TransactionError
+            If there is none and no default; also a `ValueError`.
+        """
+        found: Transaction | None = self
+        while found is not None:
+            if name in found._values:
+                # A copy: what one hook changes is not what another one sees.
+                return copy.deepcopy(found._values[name])
+            found = found.parent
+        if default is _NOT_GIVEN:
+            raise TransactionError(
+                f"the transaction {self.name!r} has no value {name!r}, nor has one "
+                f"around it; note it with set({name!r}, ...), or give a default."
+            )
+        return default
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """What was noted here."""
+        return self._values
+
+    def read(self) -> Any:
+        """The staged value; `None` if there is none."""
+        return None if self._staged is _NOT_GIVEN else self._staged
+
+    # -- steps ------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Become active."""
+        self.state = TransactionState.ACTIVE
+
+    def stage(
+        self,
+        value: Any,
+        on_rollback_hooks: Iterable[TransactionHook] | None = None,
+        on_commit_hooks: Iterable[TransactionHook] | None = None,
+    ) -> None:
+        """Hand in a value and hooks; they count once the transaction is committed.
+
+        Parameters
+        ----------
+        value : object
+            What is written under the key, if there is one.
+        on_rollback_hooks, on_commit_hooks : iterable of callables (transaction)
+            Called, the former the last first, when it is rolled back or committed.
+        """
+        if self.is_committed() or self.is_rolled_back():
+            raise TransactionError(
+                f"the transaction {self.name!r} is {self.state.value} and takes no "
+                "value any more."
+            )
+        self._staged = value
+        self._rollback_hooks = tuple(on_rollback_hooks or ())
+        self._commit_hooks = tuple(on_commit_hooks or ())
+        self.state = TransactionState.STAGED
+
+    def adopt(self, runs: Adopted) -> None:
+        """Take runs elsewhere along: they are committed or rolled back with this."""
+        self._adopted.append(runs)
+
+    def gather(self) -> None:
+        """Wait for the runs elsewhere, and take their transactions as children."""
+        adopted, self._adopted = self._adopted, []
+        for runs in adopted:
+            self.children.extend(runs.transactions(self))
+
+    def write_with(
+        self,
+        write: Callable[[Any], Any],
+        key: str | None = None,
+        discard: Callable[[], Any] | None = None,
+    ) -> None:
+        """Say what writes the staged value, or does away with it at a rollback."""
+        self._write = write
+        self._discard = discard
+        self.key = key
+
+    @property
+    def writes(self) -> bool:
+        """Whether a staged value is written."""
+        return self._write is not None
+
+    @property
+    def has_content(self) -> bool:
+        """Whether its commit or rollback does anything."""
+        return bool(
+            self.children
+            or self._adopted
+            or self._commit_hooks
+            or self._rollback_hooks
+            or self._write is not None
+        )
+
+    def end(self) -> None:
+        """End well: be committed now, or with the transaction around.
+
+        Raises
+        ------
+        Exception
+            What a write raised; the transactions it was not of are committed.
+        """
+        if self.is_committed() or self.is_rolled_back():
+            return
+        mode = self.commit_mode
+        if mode is CommitMode.OFF:
+            self.rollback()
+        elif self.parent is None or mode is CommitMode.EAGER:
+            self.commit()
+        else:
+            self.state = TransactionState.STAGED
+            if self.has_content:
+                self.parent.children.append(self)
+
+    def commit(self) -> bool:
+        """Call the commit hooks and write, those of the transactions inside first.
+
+        Returns
+        -------
+        bool
+            Whether it counts now: if a commit hook raised, it was rolled back.
+
+        Raises
+        ------
+        Exception
+            What a write raised: the transaction it was of is rolled back.
+        """
+        if self.is_committed() or self.is_rolled_back():
+            return self.is_committed()
+        failed: list[Exception] = []
+        self.gather()
+        for child in self.children:
+            try:
+                child.commit()
+            except Exception as error:
+                failed.append(error)
+        try:
+            for hook in self._commit_hooks:
+                _call(hook, self)
+        except Exception as error:
+            _LOGGER.error(
+                "transaction %r: a commit hook raised, so it is rolled back",
+                self.name,
+                exc_info=error,
+            )
+            self.rollback()
+            return False
+        if self._write is not None and self._staged is not _NOT_GIVEN:
+            try:
+                self._write(self._staged)
+            except Exception as error:
+                self.rollback()
+                failed.append(error)
+        if not self.is_rolled_back():
+            self.state = TransactionState.COMMITTED
+        if failed:
+            raise failed[0]
+        return self.is_committed()
+
+    def rollback(self) -> bool:
+        """Call the rollback hooks, those of the transactions inside after its own.
+
+        Returns
+        -------
+        bool
+            Whether it is rolled back: what is committed stays.
+
+        Notes
+        -----
+        A hook that raises is logged, and the further hooks of its transaction are not
+        called; all other transactions still roll back.
+        """
+        if self.is_committed() or self.is_rolled_back():
+            return self.is_rolled_back()
+        self.gather()
+        self.state = TransactionState.ROLLED_BACK
+        try:
+            for hook in reversed(self._rollback_hooks):
+                _call(hook, self)
+        except Exception as error:
+            _LOGGER.error(
+                "transaction %r: a rollback hook raised; its further hooks are skipped",
+                self.name,
+                exc_info=error,
+            )
+        if self._discard is not None:
+            try:
+                self._discard()
+            except Exception as error:
+                _LOGGER.warning(
+                    "transaction %r: what it had staged was not removed: %s",
+                    self.name,
+                    error,
+                )
+        for child in reversed(self.children):
+            child.rollback()
+        return True
+
+    def __repr__(self) -> str:
+        return f"<Transaction {self.name!r}: {self.state.value}>"
+
+
+def _call(hook: TransactionHook, txn: Transaction) -> None:
+    """Call a hook; one that is asynchronous is awaited in a thread of its own."""
+    answer = hook(txn)
+    if not inspect.isawaitable(answer):
+        return
+    raised: list[BaseException] = []
+
+    async def wait() -> None:
+        await answer
+
+    def run() -> None:
+        try:
+            asyncio.run(wait())
+        except BaseException as error:
+            raised.append(error)
+
+    # The thread here may run an event loop already.
+    thread = threading.Thread(target=run, name="prefect-dask-core-hook")
+    thread.start()
+    thread.join()
+    if raised:
+        raise raised[0]
+
+
+def get_transaction() -> Transaction | None:
+    """The innermost transaction the caller stands in; `None` outside of any."""
+    found: Transaction | None = context.get(TRANSACTION)
+    return found
+
+
+class _Block:
+    """What a `transaction` block does at its begin and at its end."""
+
+    def __init__(
+        self,
+        key: str | None,
+        store: Any,
+        commit_mode: CommitMode | str | None,
+        isolation_level: IsolationLevel | str | None,
+        overwrite: bool,
+        write_on_commit: bool,
+        logger: Any,
+    ) -> None:
+        level = None if isolation_level is None else as_isolation_level(isolation_level)
+        self._store = as_store(store) if key is not None else None
+        self._overwrite = overwrite
+        self._logger = logger
+        self.txn = Transaction(
+            key,
+            get_transaction(),
+            None if commit_mode is None else as_commit_mode(commit_mode),
+            level,
+            write=self._write if key is not None and write_on_commit else None,
+        )
+        self.txn.is_block = True
+        self._locks: Any = None
+
+    def _write(self, value: Any) -> None:
+        assert self._store is not None
+        assert self.txn.key is not None
+        self._store.write(self.txn.key, value)
+
+    def begin(self) -> None:
+        txn, store = self.txn, self._store
+        txn.begin()
+        if txn.key is None or store is None:
+            return
+        if txn.isolation_level is IsolationLevel.SERIALIZABLE:
+            self._locks = locks_of(store)
+            self._locks.acquire_lock(txn.key, txn.id)
+        found = None if self._overwrite else store.find(txn.key)
+        if found is not None:
+            txn.stage(found.value)
+            txn.state = TransactionState.COMMITTED
+
+    def end(self) -> None:
+        self.txn.end()
+
+    def fail(self, error: BaseException) -> None:
+        logger = self._logger or _LOGGER
+        logger.info("transaction %r is rolled back: %r", self.txn.name, error)
+        self.txn.rollback()
+
+    def free(self) -> None:
+        if self._locks is not None:
+            self._locks.release_lock(self.txn.key, self.txn.id)
+
+
+def as_commit_mode(given: CommitMode | str) -> CommitMode:
+    """A commit mode by its name."""
+    try:
+        return CommitMode(given)
+    except ValueError:
+        known = ", ".join(mode.value for mode in CommitMode)
+        raise OptionValueError(
+            f"there is no commit mode {given!r}; the modes are {known}."
+        ) from None
+
+
+@contextmanager
+def transaction(
+    key: str | None = None,
+    store: Any = None,
+    commit_mode: CommitMode | str | None = None,
+    isolation_level: IsolationLevel | str | None = None,
+    overwrite: bool = False,
+    write_on_commit: bool = True,
+    logger: logging.Logger | logging.LoggerAdapter[Any] | None = None,
+) -> Iterator[Transaction]:
+    """A block whose runs count together: all, or none if an exception leaves it.
+
+    Parameters
+    ----------
+    key : str, optional
+        Key under which a value that the block stages is written. If one is kept there
+        already, the transaction is committed from the begin, and `read` gives it.
+    store : ResultStore, str or path, optional
+        Where that is; the default store unless given.
+    commit_mode : CommitMode or str, optional
+        ``"LAZY"``: at the end of the outermost block; ``"EAGER"``: at its own end;
+        ``"OFF"``: never, it is rolled back. That of the block around unless given.
+    isolation_level : IsolationLevel or str, optional
+        ``"SERIALIZABLE"``: others that want the key wait until the block has ended.
+    overwrite : bool
+        Whether a value that is kept under the key is not looked at.
+    write_on_commit : bool
+        Whether the staged value is written.
+    logger : logging.Logger, optional
+        Told of a rollback.
+
+    Notes
+    -----
+    Source of the rules: transactions of 3.x. An exception that is caught inside of the
+    block around rolls back the inner block only (decision F18).
+
+    Examples
+    --------
+    >>> from prefect_dask_core.tasks import Task
+    >>> load = Task(print, name="load", on_rollback=[lambda txn: print("undone")])
+    >>> try:
+    ...     with transaction():
+    ...         load("loaded")
+    ...         raise ValueError("no")
+    ... except ValueError as error:
+    ...     print(error)
+    loaded
+    undone
+    no
+    """
+    block = _Block(
+        key,
+        store,
+        commit_mode,
+        isolation_level,
+        overwrite,
+        write_on_commit,
+        logger,
+    )
+    block.begin()
+    try:
+        with context({TRANSACTION: block.txn}):
+            try:
+                yield block.txn
+            except BaseException as error:
+                block.fail(error)
+                raise
+            block.end()
+    finally:
+        block.free()
+
+
+@asynccontextmanager
+async def atransaction(
+    key: str | None = None,
+    store: Any = None,
+    commit_mode: CommitMode | str | None = None,
+    isolation_level: IsolationLevel | str | None = None,
+    overwrite: bool = False,
+    write_on_commit: bool = True,
+    logger: logging.Logger | logging.LoggerAdapter[Any] | None = None,
+) -> AsyncIterator[Transaction]:
+    """A `transaction` for ``async with``; the event loop goes on while it waits."""
+    block = _Block(
+        key,
+        store,
+        commit_mode,
+        isolation_level,
+        overwrite,
+        write_on_commit,
+        logger,
+    )
+    await asyncio.to_thread(block.begin)
+    try:
+        with context({TRANSACTION: block.txn}):
+            try:
+                yield block.txn
+            except BaseException as error:
+                await asyncio.to_thread(block.fail, error)
+                raise
+            await asyncio.to_thread(block.end)
+    finally:
+        await asyncio.to_thread(block.free)
