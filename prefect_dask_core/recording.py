@@ -327,7 +327,7 @@ def _record_of(view: RunView, facts: RunFacts) -> RunRecord:
         parent_task=info.parent_task_run_id,
         root=facts.root or info.run_id,
         tags=tuple(sorted(facts.tags)),
-        logs=tuple(_log_files()),
+        logs=tuple(_log_files(view)),
         host=socket.gethostname(),
         process=os.getpid(),
     )
@@ -343,9 +343,11 @@ def _told_runner(runner: Any) -> str:
     return f"{name} at {place}" if place else name
 
 
-def _log_files() -> Iterator[str]:
+def _log_files(view: RunView) -> Iterator[str]:
     """Files that what is logged by this package, and by bodies, is written to."""
     found: dict[str, None] = {}
+    if view.log_file is not None:
+        found[str(view.log_file)] = None
     logger: logging.Logger | None = logging.getLogger("prefect_dask_core.flow_runs")
     while logger is not None:
         for handler in logger.handlers:

@@ -11,6 +11,7 @@ import click
 #: ``command``. Loaded when it is called, so that help is there at once.
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("running", "Run a flow of a file and say how it ended."),
+    "report": ("reporting", "Write the report of a run in the ledger."),
     "visualize": ("visualizing", "Draw a flow of a file."),
 }
 
