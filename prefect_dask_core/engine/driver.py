@@ -573,7 +573,7 @@ class Driver:
     def _lane_block_crashed(
         self, lane: _Lane, lost: BlockLost, span: tuple[int, int]
     ) -> None:
-        stand_in = self._stand_in(lost.number, lost.reason)
+        stand_in = self._stand_in(lost.number, lost)
         self._withdraw(lane, lost.number)
         self._spans[stand_in.block.number] = span
         for node, segment in (stand_in.given or {}).items():
@@ -628,7 +628,7 @@ class Driver:
             known = self._assigned.get(number)
             if known is not None and number != lost.number and self._ended(known):
                 gone.append(number)
-        stand_ins = [self._stand_in(number, lost.reason) for number in gone]
+        stand_ins = [self._stand_in(number, lost) for number in gone]
         renumbered = {
             old: stand_in.block.number
             for old, stand_in in zip(gone, stand_ins, strict=True)
@@ -712,7 +712,7 @@ class Driver:
             self._withdraw(lane, found)
         return readers
 
-    def _stand_in(self, number: int, reason: str) -> Assignment:
+    def _stand_in(self, number: int, lost: BlockLost) -> Assignment:
         """A result in the place of a lost block: what is known of it, else crashes."""
         block = self._assigned[number].block
         given = {}
@@ -724,7 +724,8 @@ class Driver:
                 known = None if span is None else self._part(step.node, *span)
             if known is None or known.values is None:
                 start, stop = self._spans.get(number, (block.start, block.stop))
-                known = all_ended(start, stop, Crashed(reason))
+                crashed = Crashed(lost.reason, timestamp=lost.when)
+                known = all_ended(start, stop, crashed)
                 invented.add(step.node)
             given[step.node] = known
         # Nobody can fetch from it what it does not have.

@@ -558,6 +558,7 @@ class _DaskRun:
                 divisible=isinstance(error, KilledWorker),
                 others=tuple(numbers),
                 stale=isinstance(error, StaleInput),
+                when=time.time(),
             )
 
     def _threads(self) -> int:
