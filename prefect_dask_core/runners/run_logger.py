@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -84,6 +85,20 @@ class Outlet:
     def __init__(self, run_id: str | None = None) -> None:
         self._collector = COLLECTOR.get()
         self._log = run_log_of(run_id)
+        # Of the last records, more than a dead process can have left behind.
+        self._seen: deque[int] = deque(maxlen=20_000)
+
+    def take_late(self, blobs: Sequence[bytes]) -> None:
+        """Take in records of processes that have died, unless they have come before."""
+        seen = set(self._seen)
+        fresh = {blob: unpacked(blob).created for blob in blobs}
+        late = [blob for blob in fresh if hash(blob) not in seen]
+        self.take(sorted(late, key=fresh.__getitem__))
+
+    @property
+    def has_taken(self) -> bool:
+        """Whether records of another process have come."""
+        return bool(self._seen)
 
     @property
     def process(self) -> str:
@@ -105,6 +120,7 @@ class Outlet:
             return
         logger = _logger_here()
         for blob in blobs:
+            self._seen.append(hash(blob))
             record = unpacked(blob)
             if self._log is not None:
                 self._log.take(record)
