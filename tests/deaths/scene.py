@@ -1,0 +1,120 @@
+"""The client whose run is killed: ``python -m tests.deaths.scene ADDRESS FOLDER ...``.
+
+Each body notes when it began, in a file of its worker; each result goes into a store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+from distributed import Client
+
+from prefect_dask_core import (
+    DaskTaskRunner,
+    Flow,
+    Parameter,
+    context,
+    flow,
+    task,
+    unmapped,
+)
+from prefect_dask_core.runtime import flow_run
+
+CHILDREN = 2_000
+
+
+def note(folder, name, index):
+    """Take down that a body has begun, in one write."""
+    line = f"{name} {index} {time.time()!r}\n".encode()
+    path = Path(folder, "begins", str(os.getpid()))
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    try:
+        os.write(handle, line)
+    finally:
+        os.close(handle)
+
+
+def work(name, folder, index, value):
+    note(folder, name, index)
+    time.sleep(0.0005)
+    return value
+
+
+@task(persist_result=True)
+def square(number, folder):
+    return work("square", folder, number, number**2)
+
+
+@task(persist_result=True)
+def halve(number, folder):
+    return work("halve", folder, number, number / 2)
+
+
+@task(persist_result=True)
+def total(numbers, folder):
+    return work("total", folder, 0, sum(numbers))
+
+
+@task
+def begin(folder):
+    Path(folder, "run").write_text(context.flow_run_id, encoding="utf-8")
+
+
+def graph_flow():
+    with Flow("deaths") as made:
+        folder = Parameter("folder")
+        first = begin(folder)
+        squares = square.map(
+            Parameter("numbers"), unmapped(folder), upstream_tasks=[unmapped(first)]
+        )
+        result = total(halve.map(squares, unmapped(folder)), folder)
+    return made, result
+
+
+@flow(name="deaths")
+def function_flow(numbers, folder):
+    Path(folder, "run").write_text(flow_run.id, encoding="utf-8")
+    squares = square.map(numbers, unmapped(folder))
+    return total.submit(halve.map(squares, unmapped(folder)), folder).result()
+
+
+def run(kind, runner, folder, ledger, resume):
+    """Run, or resume; the value."""
+    given = {"numbers": list(range(CHILDREN)), "folder": folder}
+    if kind == "function":
+        made = function_flow.with_options(task_runner=runner)
+        if resume is None:
+            return made.with_options(ledger=ledger)(**given)
+        # Without a ledger nobody knows the first parameters.
+        return made.resume(resume, None if ledger else given, ledger=ledger)
+    made, result = graph_flow()
+    known = {} if resume is not None and ledger else given
+    state = made.run(known, task_runner=runner, ledger=ledger, resume=resume)
+    return state[result].result()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("address")
+    parser.add_argument("folder")
+    parser.add_argument("--kind", choices=["graph", "function"], default="graph")
+    parser.add_argument("--ledger", default=False)
+    parser.add_argument("--resume")
+    asked = parser.parse_args()
+    with Client(asked.address, set_as_default=False) as client:
+        value = run(
+            asked.kind,
+            DaskTaskRunner(cluster=client),
+            asked.folder,
+            asked.ledger,
+            asked.resume,
+        )
+    Path(asked.folder, "value").write_text(json.dumps(value), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
