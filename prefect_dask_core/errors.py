@@ -127,6 +127,10 @@ class InvalidNameError(DeclarationError, ValueError):
     """A name has characters that names of flows cannot have."""
 
 
+class ReportError(PrefectDaskCoreError, ValueError):
+    """There is no flow run that a report could be about."""
+
+
 class VisualizationUnsupportedError(PrefectDaskCoreError, RuntimeError):
     """A flow cannot be drawn, because it does what only a run can do."""
 

@@ -32,7 +32,7 @@ from prefect_dask_core.engine.summary import (
     flow_state,
     labels_of,
 )
-from prefect_dask_core.engine.views import RunInfo, RunView, SegmentLook
+from prefect_dask_core.engine.views import RunInfo, SegmentLook
 from prefect_dask_core.errors import (
     FlowParameterError,
     GraphError,
@@ -42,6 +42,7 @@ from prefect_dask_core.errors import (
 )
 from prefect_dask_core.lazy import refuse_lazy
 from prefect_dask_core.ledger import Ledger
+from prefect_dask_core.monitor.watched_run import WatchedRun
 from prefect_dask_core.monitor.watchers import makers_of
 from prefect_dask_core.monitor.watching import Watch
 from prefect_dask_core.parameters import Parameter
@@ -208,7 +209,7 @@ def _watched(
     at_once: bool = False,
 ) -> State:
     """Run, and let watchers see it, the ledger among them."""
-    view = RunView(_info(flow, flow_run.variables))
+    view = WatchedRun(_info(flow, flow_run.variables))
     flow_run = replace(flow_run, view=view)
     runner = options.task_runner
     if runner is None:

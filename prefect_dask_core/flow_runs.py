@@ -23,12 +23,13 @@ from prefect_dask_core.context import current_tags
 from prefect_dask_core.dates import date_variables
 from prefect_dask_core.engine.effects import Call, Overran, Raised, Returned, Wait
 from prefect_dask_core.engine.session import Session
-from prefect_dask_core.engine.views import RunInfo, RunView
+from prefect_dask_core.engine.views import RunInfo
 from prefect_dask_core.errors import FlowTimeoutError, UpstreamTaskError
 from prefect_dask_core.function_options import FlowOptions
 from prefect_dask_core.futures import has_ended
 from prefect_dask_core.hooks import Hook, call_hook
 from prefect_dask_core.ledger import Ledger
+from prefect_dask_core.monitor.watched_run import WatchedRun
 from prefect_dask_core.monitor.watchers import makers_of
 from prefect_dask_core.monitor.watching import Watch
 from prefect_dask_core.naming import format_run_name, template_variables
@@ -246,7 +247,7 @@ def _watch(run: FunctionRun, ledger: Ledger | None) -> Watch:
         parent_run_id=run.parent.get("flow_run_id"),
         parent_task_run_id=_hex(run.parent.get("parent_task_run_id")),
     )
-    view = RunView(info)
+    view = WatchedRun(info)
     makers = makers_of(run.options.progress)
     if ledger is not None:
         options = run.options

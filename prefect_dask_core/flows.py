@@ -13,7 +13,14 @@ from typing import Any
 import cloudpickle
 
 from prefect_dask_core.diagnostics import diagnostics
-from prefect_dask_core.drawing import digraph, mermaid, picture_of, save_picture
+from prefect_dask_core.displays import titled_html
+from prefect_dask_core.drawing import (
+    digraph,
+    mermaid,
+    picture_html,
+    picture_of,
+    save_picture,
+)
 from prefect_dask_core.edges import Edge
 from prefect_dask_core.engine.compile import FlowCollection
 from prefect_dask_core.errors import OptionTypeError, OptionValueError
@@ -396,6 +403,9 @@ class Flow(FlowGraph):
         if filename is not None:
             save_picture(graph, filename, format)
         return graph
+
+    def _repr_html_(self) -> str:
+        return titled_html(self.name, picture_html(picture_of(self)))
 
     def serialize(self, build: bool = False) -> dict[str, Any]:
         """Describe the flow as plain data that JSON can hold.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, ove
 from prefect_dask_core.attributes import OptionAttribute
 from prefect_dask_core.bodies import TaskBody
 from prefect_dask_core.calling import value_of
+from prefect_dask_core.displays import text, titled_html
 from prefect_dask_core.drawing import Picture, digraph, mermaid
 from prefect_dask_core.errors import (
     DeclarationError,
@@ -370,6 +371,12 @@ class FunctionFlow(TaskBody, Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<Flow: {self.name}>"
+
+    def _repr_html_(self) -> str:
+        # Its tasks are known only when it runs.
+        signature = text(f"{self.name}{inspect.signature(self.fn)}")
+        about = text(self.options.description or "")
+        return titled_html(self.name, f"<code>{signature}</code><div>{about}</div>")
 
 
 async def _end_async(run: FunctionRun, return_state: bool) -> Any:

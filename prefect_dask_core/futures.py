@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final, Generic, NamedTuple, TypeVar, overload
 
+from prefect_dask_core.displays import counts_html, titled_html
 from prefect_dask_core.engine.columns import Children
 from prefect_dask_core.engine.session import Session
 from prefect_dask_core.engine.templates import rebuild
@@ -210,6 +211,13 @@ class PrefectFuture(Generic[R]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.name}>"
+
+    def _repr_html_(self) -> str:
+        found = self.state
+        below = "" if found.is_mapped() else found._repr_html_()
+        if isinstance(found.states, Children):
+            below = found.states._repr_html_()
+        return titled_html(self.name, below)
 
     def __reduce__(self) -> Any:
         raise TypeError(
@@ -409,6 +417,13 @@ class FutureList(Sequence[PrefectFuture[R]], Generic[R]):
         if self._handle is not None:
             return f"<FutureList: children of {self._handle.name}>"
         return f"<FutureList: {len(self)} futures>"
+
+    def _repr_html_(self) -> str:
+        # The number of children may be unknown, and a display does not wait for it.
+        if self._handle is not None and self.state.states is None:
+            return titled_html(self._handle.name, self.state._repr_html_())
+        title = f"{len(self)} futures" if self._handle is None else self._handle.name
+        return titled_html(title, f"<div>{counts_html(self.progress())}</div>")
 
     def __reduce__(self) -> Any:
         raise TypeError(

@@ -18,6 +18,7 @@ PACKAGE = "prefect_dask_core"
 LAYERS = (
     ("_version", "config", "dates", "errors", "run_ids", "serialization"),
     ("states",),
+    ("displays",),
     ("cache_validators", "context", "lazy", "naming", "retries", "signals", "triggers"),
     ("assets", "hooks", "records", "ledger"),
     ("results",),

@@ -10,6 +10,7 @@ import click
 #: The command and what it is for -> the module of this package that has it, as
 #: ``command``. Loaded when it is called, so that help is there at once.
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "run": ("running", "Run a flow of a file and say how it ended."),
     "visualize": ("visualizing", "Draw a flow of a file."),
 }
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, Final, TypeAlias, overload
 
+from prefect_dask_core.displays import counts_html
 from prefect_dask_core.errors import UnfinishedRun
 from prefect_dask_core.results.kept import KeptValues, StoredValues
 from prefect_dask_core.states import (
@@ -558,6 +559,9 @@ class Children(Sequence[State]):
     def __repr__(self) -> str:
         counts = ", ".join(f"{n} {name}" for name, n in self.counts().items())
         return f"<Children: {counts or 'none'}>"
+
+    def _repr_html_(self) -> str:
+        return f"<div>{counts_html(self.counts())}</div>"
 
 
 def tally_of(segment: Segment, name: str, mapped: bool) -> Tally:

@@ -429,7 +429,7 @@ class RunView:
             told = {name: repr(value) for name, value in self.info.parameters.items()}
             fields = {**fields, "info": replace(self.info, parameters=told)}
             blob = cloudpickle.dumps(fields)
-        return _restored, (blob,)
+        return _restored, (type(self), blob)
 
     def settle(self, state: State, end: float) -> None:
         """Keep what became of the nodes, and let go of the runner and of all values."""
@@ -464,7 +464,7 @@ def _no_lines() -> Sequence[str]:
     return ()
 
 
-def _restored(blob: bytes) -> RunView:
-    view = object.__new__(RunView)
+def _restored(kind: type[RunView], blob: bytes) -> RunView:
+    view = object.__new__(kind)
     view.__dict__.update(pickle.loads(blob))
     return view

@@ -386,7 +386,7 @@ class _DaskRun:
         self._own_client = own_client
         self._driver = driver
         self._topic = f"{TOPIC_PREFIX}{run_id}"
-        self._outlet = Outlet(run_id)
+        self._outlet = Outlet(variables.get("flow_run_id"))
         record = RunRecord(
             run_id,
             variables,
