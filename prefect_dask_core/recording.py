@@ -288,6 +288,7 @@ def _span(number: int, segment: Segment, mapped: bool) -> Span:
         segment.attempts,
         segment.worker,
         None if segment.kept is None else _kept(segment.kept, len(segment)),
+        segment.waits or {},
     )
 
 

@@ -95,7 +95,7 @@ class Drill:
                 *("--scheduler-file", file, "--port", 0, "--no-dashboard"),
                 *("--host", "127.0.0.1"),
             )
-            self.until(file.exists, "a scheduler")
+            self.until(lambda: has_text(file), "a scheduler")
             self.address = json.loads(file.read_text())["address"]
             self.kill("workers")  # of the scheduler before
         while len(self.workers) < 2:
@@ -172,6 +172,13 @@ class Drill:
             index = 0 if last == "value" else int(last)
             found[metadata.task, index] = metadata.created
         return found
+
+
+def has_text(file):
+    """Whether a file was written to its end; it is there before."""
+    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+        return bool(json.loads(file.read_text()))
+    return False
 
 
 def drill(seed, folder):

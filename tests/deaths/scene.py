@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -51,7 +52,7 @@ def square(number, folder):
 
 @task(persist_result=True)
 def halve(number, folder):
-    return work("halve", folder, number, number / 2)
+    return work("halve", folder, math.isqrt(number), number / 2)
 
 
 @task(persist_result=True)
