@@ -25,7 +25,8 @@ from prefect_dask_core import (
 )
 from prefect_dask_core.runtime import flow_run
 
-CHILDREN = 2_000
+#: Of each of two maps.
+CHILDREN = 1_000
 
 
 def note(folder, name, index):
