@@ -8,22 +8,23 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import multiprocessing
 import os
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess as Process
 from pathlib import Path
 
 from prefect_dask_core.ledger import Ledger
 from prefect_dask_core.results.store import ResultStore
-from tests.deaths.scene import CHILDREN
+from tests.deaths.scene import CHILDREN, be_client, be_scheduler, be_worker
 
-ROOT = Path(__file__).parents[2]
+FORK = multiprocessing.get_context("fork")
 BODIES = 2 * CHILDREN + 1
 #: What is killed together. The client goes with its scheduler: without one it gives up
 #: by itself, but not before half a minute has passed.
@@ -57,66 +58,42 @@ class Drill:
     folder: Path
     kind: str
     ledger: str | None
-    scheduler: subprocess.Popen | None = None
-    workers: list[subprocess.Popen] = field(default_factory=list)
+    scheduler: Process | None = None
+    workers: list[Process] = field(default_factory=list)
     clients: int = 0
     #: How often bodies had begun whose results were stored at the last death.
     counts: dict = field(default_factory=dict)
 
     def __post_init__(self):
         (self.folder / "begins").mkdir(parents=True)
-        self.env = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "DASK_PREFECT_DASK_CORE__RESULT_STORAGE": str(self.folder / "store"),
-        }
 
     # -- processes ------------------------------------------------------------------
 
-    def start(self, name, *arguments):
-        log = (self.folder / f"{name}.log").open("a")
-        with log:
-            return subprocess.Popen(
-                [sys.executable, "-m", *map(str, arguments)],
-                cwd=self.folder,
-                env=self.env,
-                stdout=log,
-                stderr=log,
-            )
+    def start(self, target, *arguments):
+        """Start a process that has imported everything already."""
+        log = self.folder / f"{target.__name__}.log"
+        process = FORK.Process(target=logged, args=(log, target, *arguments))
+        process.start()
+        return process
 
     def bring_up(self):
         """Start what does not run."""
+        file = self.folder / "address"
         if self.scheduler is None:
-            file = self.folder / "scheduler.json"
-            file.unlink(missing_ok=True)
-            self.scheduler = self.start(
-                "scheduler",
-                "distributed.cli.dask_scheduler",
-                *("--scheduler-file", file, "--port", 0, "--no-dashboard"),
-                *("--host", "127.0.0.1"),
-            )
-            self.until(lambda: has_text(file), "a scheduler")
-            self.address = json.loads(file.read_text())["address"]
             self.kill("workers")  # of the scheduler before
+            file.write_text("")
+            self.scheduler = self.start(be_scheduler, str(file))
+            self.until(file.read_text, "a scheduler")
+        self.address = file.read_text()
         while len(self.workers) < 2:
-            self.workers.append(
-                self.start(
-                    "worker",
-                    "distributed.cli.dask_worker",
-                    *(self.address, "--no-nanny", "--nthreads", 1, "--no-dashboard"),
-                    *("--local-directory", self.folder / "spill"),
-                )
-            )
+            spill = str(self.folder / "spill")
+            self.workers.append(self.start(be_worker, self.address, spill))
 
     def client(self):
         """Start the client: the run, or its resumption."""
         self.clients += 1
-        arguments = [self.address, self.folder, "--kind", self.kind]
-        if self.ledger:
-            arguments += ["--ledger", self.ledger]
-        if self.run_id() is not None:
-            arguments += ["--resume", self.run_id()]
-        return self.start("client", "tests.deaths.scene", *arguments)
+        known = (str(self.folder), self.kind, self.ledger or False, self.run_id())
+        return self.start(be_client, self.address, *known)
 
     def kill(self, *victims, client=None):
         for victim in victims:
@@ -127,8 +104,8 @@ class Drill:
             }[victim]
             for process in processes:
                 if process is not None:
-                    process.kill()
-                    process.wait()
+                    process.kill()  # signal 9
+                    process.join()
         if "scheduler" in victims:
             self.scheduler = None
         if "workers" in victims:
@@ -174,11 +151,12 @@ class Drill:
         return found
 
 
-def has_text(file):
-    """Whether a file was written to its end; it is there before."""
-    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
-        return bool(json.loads(file.read_text()))
-    return False
+def logged(log, target, *arguments):
+    """Do something, and write what it prints into a file."""
+    with log.open("a", buffering=1) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        target(*arguments)
 
 
 def drill(seed, folder):
@@ -200,23 +178,24 @@ def drill(seed, folder):
             scene.until(
                 lambda wanted=wanted, client=client: (
                     (scene.begun() >= wanted and scene.run_id() is not None)
-                    or client.poll() is not None
+                    or client.exitcode is not None
                 ),
                 "the point of death",
             )
-            over = client.poll() is not None
+            over = client.exitcode is not None
             told.append(f"{'+'.join(victims)} after {len(scene.begins())} bodies")
             scene.kill(*victims, client=client)
             check_once(scene)
             if "client" not in victims:
                 scene.bring_up()  # the run goes on by itself on other workers
-                client.wait(PATIENCE)
+                client.join(PATIENCE)
                 over = True
             if over:
-                told.append(f"client ended with {client.returncode}")
+                told.append(f"client ended with {client.exitcode}")
         scene.bring_up()
         client = scene.client()
-        assert client.wait(PATIENCE) == 0, (folder / "client.log").read_text()[-3000:]
+        client.join(PATIENCE)
+        assert client.exitcode == 0, (folder / "be_client.log").read_text()[-3000:]
         check_end(scene)
     finally:
         scene.close()

@@ -1,18 +1,19 @@
-"""The client whose run is killed: ``python -m tests.deaths.scene ADDRESS FOLDER ...``.
+"""What is killed: the client of a run, its scheduler and its workers.
 
 Each body notes when it began, in a file of its worker; each result goes into a store.
 """
 
 from __future__ import annotations
 
-import argparse
+import asyncio
 import json
 import math
 import os
 import time
 from pathlib import Path
 
-from distributed import Client
+import dask
+from distributed import Client, Scheduler, Worker
 
 from prefect_dask_core import (
     DaskTaskRunner,
@@ -99,24 +100,31 @@ def run(kind, runner, folder, ledger, resume):
     return state[result].result()
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("address")
-    parser.add_argument("folder")
-    parser.add_argument("--kind", choices=["graph", "function"], default="graph")
-    parser.add_argument("--ledger", default=False)
-    parser.add_argument("--resume")
-    asked = parser.parse_args()
-    with Client(asked.address, set_as_default=False) as client:
-        value = run(
-            asked.kind,
-            DaskTaskRunner(cluster=client),
-            asked.folder,
-            asked.ledger,
-            asked.resume,
-        )
-    Path(asked.folder, "value").write_text(json.dumps(value), encoding="utf-8")
+def be_client(address, folder, kind, ledger, resume):
+    """Run, or resume, and write the value down."""
+    storage = {"prefect-dask-core.result-storage": os.path.join(folder, "store")}
+    with (
+        dask.config.set(storage),
+        Client(address, set_as_default=False) as client,
+    ):
+        value = run(kind, DaskTaskRunner(cluster=client), folder, ledger, resume)
+    Path(folder, "value").write_text(json.dumps(value), encoding="utf-8")
 
 
-if __name__ == "__main__":
-    main()
+def be_scheduler(file):
+    async def serve():
+        async with Scheduler(host="127.0.0.1", dashboard=False) as scheduler:
+            Path(file).write_text(scheduler.address, encoding="utf-8")
+            await scheduler.finished()
+
+    asyncio.run(serve())
+
+
+def be_worker(address, spill):
+    async def serve():
+        async with Worker(
+            address, nthreads=1, local_directory=spill, dashboard=False
+        ) as worker:
+            await worker.finished()
+
+    asyncio.run(serve())
