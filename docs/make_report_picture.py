@@ -8,12 +8,14 @@ Needs chromium with chromedriver, and selenium::
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 
@@ -35,7 +37,10 @@ def browser(folder: str, width: int, height: int) -> webdriver.Chrome:
     options.add_argument(f"--user-data-dir={folder}")
     options.add_argument(f"--window-size={width},{height}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    return webdriver.Chrome(options=options)
+    driver = shutil.which("chromedriver")  # else selenium looks for one on the network
+    if driver is None:
+        raise RuntimeError("chromedriver is not installed")
+    return webdriver.Chrome(options, Service(driver))
 
 
 def picture(page: Path, out: Path, width: int = 1200) -> None:

@@ -22,7 +22,7 @@ from typing import Any, Final
 import cloudpickle
 from dask.sizeof import sizeof
 
-from prefect_dask_core.config import default_ledger, ledger_url, log_dir
+from prefect_dask_core.config import default_ledger, ledger_url
 from prefect_dask_core.diagnostics import is_secret
 from prefect_dask_core.engine.columns import STATE_BY_CODE, Segment, code_of
 from prefect_dask_core.engine.views import NodeView, RunView
@@ -45,7 +45,6 @@ from prefect_dask_core.ledger.columns import ranges_of
 from prefect_dask_core.lineage import AssetRecord
 from prefect_dask_core.monitor.watching import Maker, News
 from prefect_dask_core.results.kept import KeptValues
-from prefect_dask_core.runners.run_log import RunLog
 from prefect_dask_core.states import State
 
 _LOGGER: Final = logging.getLogger(__name__)
@@ -329,7 +328,7 @@ def _record_of(view: RunView, facts: RunFacts) -> RunRecord:
         parent_task=info.parent_task_run_id,
         root=facts.root or info.run_id,
         tags=tuple(sorted(facts.tags)),
-        logs=tuple(_log_files(info.flow_name, info.run_id)),
+        logs=tuple(_log_files(view)),
         host=socket.gethostname(),
         process=os.getpid(),
     )
@@ -345,12 +344,11 @@ def _told_runner(runner: Any) -> str:
     return f"{name} at {place}" if place else name
 
 
-def _log_files(flow: str, run_id: str) -> Iterator[str]:
-    """Files that what a run logs is written to."""
+def _log_files(view: RunView) -> Iterator[str]:
+    """Files that what is logged by this package, and by bodies, is written to."""
     found: dict[str, None] = {}
-    own = RunLog(flow, run_id, log_dir()).path
-    if own is not None:
-        found[str(own)] = None
+    if view.log_file is not None:
+        found[str(view.log_file)] = None
     logger: logging.Logger | None = logging.getLogger("prefect_dask_core.flow_runs")
     while logger is not None:
         for handler in logger.handlers:

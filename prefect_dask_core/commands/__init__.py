@@ -14,6 +14,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "runs": ("runs", "List the runs of a ledger."),
     "show": ("show", "Show what a ledger knows of a run."),
     "resume": ("resume", "Go on with a run that failed or died."),
+    "report": ("reporting", "Write the report of a run in the ledger."),
     "visualize": ("visualizing", "Draw a flow of a file."),
 }
 

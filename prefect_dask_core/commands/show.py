@@ -15,8 +15,8 @@ from prefect_dask_core.commands.ledgers import (
     told_time,
 )
 from prefect_dask_core.ledger import DetailRecord, LedgerRun
+from prefect_dask_core.monitor.recorded_run import recorded_run
 from prefect_dask_core.monitor.summary import duration, lines_of, summarize
-from prefect_dask_core.remembering import view_of
 from prefect_dask_core.states import Crashed, State
 
 
@@ -46,9 +46,9 @@ def _lines(run: LedgerRun, failures: int) -> Iterator[str]:
     yield f"run {record.id}"
     yield from _facts(run)
     yield ""
-    view = view_of(run)
+    view = recorded_run(run)
     state = told_state(record, now)
-    final: State = view.state or State(record.message, name=state)
+    final = view.state or State()
     if state == "Lost":
         final = Crashed("its client died; `dask flow resume` goes on", name="Lost")
     end = now if state == "Running" else record.end or record.seen

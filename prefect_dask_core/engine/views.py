@@ -11,6 +11,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
 import cloudpickle
@@ -322,6 +323,8 @@ class RunView:
         self.state: State | None = None
         #: Gives the lines that its tasks have logged, or the last of them.
         self.log_lines: Callable[[], Sequence[str]] = _no_lines
+        #: The file of these lines, if there is one.
+        self.log_file: Path | None = None
         self._nodes: list[NodeView] = list(nodes)
         self._looks: list[Look] = [] if look is None else [look]
         self._taken = [len(self._nodes)] if look is not None else []
@@ -419,9 +422,13 @@ class RunView:
             if index in known
         ]
 
+    def _fields(self) -> dict[str, Any]:
+        """What is pickled."""
+        return {**self.__dict__, "log_lines": _Lines(tuple(self.log_lines()))}
+
     def __reduce__(self) -> tuple[Any, ...]:
         # By cloudpickle: exceptions and parameters may be of classes of a script.
-        fields = {**self.__dict__, "log_lines": _Lines(tuple(self.log_lines()))}
+        fields = self._fields()
         try:
             blob = cloudpickle.dumps(fields)
         except Exception:

@@ -239,6 +239,9 @@ def _failure(failure: Failure, view: RunView) -> str:
 def _trace(state: State) -> str:
     """The traceback of what made a run fail, if it is known."""
     error = state.data
+    told = getattr(error, "traceback_text", "")  # of a run that the ledger tells of
+    if told:
+        return str(told)
     if not isinstance(error, BaseException):
         return ""
     try:

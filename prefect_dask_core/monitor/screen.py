@@ -11,7 +11,7 @@ from typing import Any, Final, TextIO
 from prefect_dask_core.engine.views import RunInfo
 from prefect_dask_core.monitor.palette import COLORS, ORDER
 from prefect_dask_core.monitor.progress_rows import ProgressRow, rate_text
-from prefect_dask_core.monitor.summary import duration
+from prefect_dask_core.monitor.summary import cut, duration
 from prefect_dask_core.runners.prints import are_captured, redirect
 
 #: Rows of the terminal that stay free.
@@ -253,14 +253,3 @@ def _bar(row: ProgressRow) -> Any:
         used = max(used, upto)
     text.append("─" * (BAR - used), style="dim")
     return text
-
-
-def cut(text: str, most: int) -> str:
-    """A text of at most so many characters.
-
-    Examples
-    --------
-    >>> cut("extract everything", 8), cut("extract", 8)
-    ('extract…', 'extract')
-    """
-    return text if len(text) <= most else f"{text[: most - 1]}…"

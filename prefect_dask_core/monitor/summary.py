@@ -316,3 +316,14 @@ def duration(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600} h {whole % 3600 // 60:02} min"
     return f"{whole // 86400} d {whole % 86400 // 3600:02} h"
+
+
+def cut(text: str, most: int) -> str:
+    """A text of at most so many characters.
+
+    Examples
+    --------
+    >>> cut("extract everything", 8), cut("extract", 8)
+    ('extract…', 'extract')
+    """
+    return text if len(text) <= most else f"{text[: most - 1]}…"

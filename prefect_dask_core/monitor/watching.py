@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Final, NamedTuple, Protocol
 
-from prefect_dask_core.config import log_dir
 from prefect_dask_core.engine.columns import Segment
 from prefect_dask_core.engine.views import NodeView, RunView
-from prefect_dask_core.runners.run_log import RunLog
+from prefect_dask_core.monitor.watched_run import WatchedRun
 from prefect_dask_core.states import Cancelled, Crashed, State
 
 _LOGGER: Final = logging.getLogger(__name__)
@@ -127,7 +126,7 @@ class Watch:
 
     Parameters
     ----------
-    view : RunView
+    view : WatchedRun
         The run.
     makers : iterable of callable
         Each gives a watcher, or `None`.
@@ -138,12 +137,10 @@ class Watch:
     watchers know. Left by an exception, the run counts as interrupted.
     """
 
-    def __init__(self, view: RunView, makers: Iterable[Maker] = ()) -> None:
+    def __init__(self, view: WatchedRun, makers: Iterable[Maker] = ()) -> None:
         self.view = view
         self._watchers = [w for w in (_made(make, view) for make in makers) if w]
         self._novelties = Novelties(view)
-        self._log = RunLog(view.info.flow_name, view.info.run_id, log_dir())
-        view.log_lines = self._log.lines
         self._over = threading.Event()
         self._end: State | None = None
         self._thread: threading.Thread | None = None
@@ -164,7 +161,7 @@ class Watch:
 
     def begin(self) -> None:
         """Begin to look, and to keep what is logged."""
-        self._log.open()
+        self.view.log.open()
         if self._watchers:
             self._thread = threading.Thread(
                 target=self._run, daemon=True, name="prefect-dask-core-watch"
@@ -183,7 +180,7 @@ class Watch:
 
     def close(self) -> None:
         """Keep no more of what is logged: hooks, too, have been called."""
-        self._log.close()
+        self.view.log.close()
 
     def broken(self, error: BaseException) -> None:
         """Tell that the run was left by an exception."""

@@ -72,6 +72,8 @@ def test_an_asynchronous_flow_runs(file):
     assert ran(f"{file}:later", "--param", "n=4").exit_code == 0
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:\\s*Port 8787 is already in use")
 def test_a_cluster_is_started_if_it_is_asked_for(file, tmp_path):
     page = tmp_path / "report.html"
     told = ran(
