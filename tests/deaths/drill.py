@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess as Process
@@ -195,7 +196,9 @@ def drill(seed, folder):
         scene.bring_up()
         client = scene.client()
         client.join(PATIENCE)
-        assert client.exitcode == 0, (folder / "be_client.log").read_text()[-3000:]
+        told_log = (folder / "be_client.log").read_text()[-3000:]
+        log = (folder / "be_client.log").read_text()[-3000:]
+        assert client.exitcode == 0, f"exit code {client.exitcode}: {log}"
         check_end(scene)
     finally:
         scene.close()
@@ -255,6 +258,7 @@ def main():
             shutil.rmtree(folder)
         except Exception as error:
             bad += 1
+            traceback.print_exc()
             told = f"FAILED: {type(error).__name__}: {error} (see {folder})"
         print(f"seed {seed}, {time.monotonic() - begin:.0f} s: {told}", flush=True)
     print(f"{asked.seeds - bad} of {asked.seeds} as they should be")
