@@ -40,6 +40,13 @@ from prefect_dask_core.options import TaskOptions
 from prefect_dask_core.parameters import DateTimeParameter, Parameter
 from prefect_dask_core.records import FlowRun, TaskRun
 from prefect_dask_core.resources import resource_manager
+from prefect_dask_core.results.policies import task_input_hash
+from prefect_dask_core.results.store import ResultStore
+from prefect_dask_core.results.transactions import (
+    atransaction,
+    get_transaction,
+    transaction,
+)
 from prefect_dask_core.retries import exponential_backoff
 from prefect_dask_core.run_contexts import (
     FlowRunContext,
@@ -71,6 +78,7 @@ __all__ = [
     "Parameter",
     "PrefectFuture",
     "PrefectFutureList",
+    "ResultStore",
     "SequentialTaskRunner",
     "State",
     "StateType",
@@ -84,6 +92,7 @@ __all__ = [
     "allow_failure",
     "apply_map",
     "as_completed",
+    "atransaction",
     "cache_validators",
     "callback_factory",
     "case",
@@ -96,6 +105,7 @@ __all__ = [
     "get_dask_client",
     "get_run_context",
     "get_run_logger",
+    "get_transaction",
     "group",
     "ifelse",
     "mapped",
@@ -113,6 +123,8 @@ __all__ = [
     "switch",
     "tags",
     "task",
+    "task_input_hash",
+    "transaction",
     "triggers",
     "unmapped",
     "wait",

@@ -287,6 +287,7 @@ def _span(number: int, segment: Segment, mapped: bool) -> Span:
         segment.attempts,
         segment.worker,
         None if segment.kept is None else _kept(segment.kept, len(segment)),
+        segment.waits or {},
     )
 
 
@@ -410,9 +411,16 @@ def _source_of(flow: Any) -> str | None:
     """Where a flow can be found again, as ``"/home/me/etl.py:flow"``."""
     for module in _modules_of_users():
         for name, value in list(vars(module).items()):
-            if value is flow:
+            if value is flow or _is_variant(value, flow):
                 return f"{os.path.abspath(str(module.__file__))}:{name}"
     return None
+
+
+def _is_variant(value: Any, flow: Any) -> bool:
+    """Whether a flow is made of another one, with other options."""
+    return type(value) is type(flow) and getattr(value, "fn", value) is getattr(
+        flow, "fn", flow
+    )
 
 
 def _modules_of_users() -> Iterator[ModuleType]:

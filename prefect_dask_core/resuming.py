@@ -20,34 +20,19 @@ from typing import Any, Final, NamedTuple
 
 import psutil  # type: ignore[import-untyped]
 
-from prefect_dask_core.engine.columns import STATE_BY_CODE, Children, Segment
+from prefect_dask_core.engine.columns import Children
 from prefect_dask_core.engine.feeds import is_success
-from prefect_dask_core.engine.plan import Input, Node, Plan
+from prefect_dask_core.engine.plan import Input, Plan
 from prefect_dask_core.engine.resume import NOTHING_EARLIER, Earlier, resume_after
 from prefect_dask_core.errors import ResumeError
-from prefect_dask_core.ledger import (
-    Ledger,
-    LedgerRun,
-    NodeColumns,
-    NodeRecord,
-    RunRecord,
-)
-from prefect_dask_core.ledger.columns import indexes_in
+from prefect_dask_core.ledger import Ledger, LedgerRun, NodeRecord, RunRecord
 from prefect_dask_core.recording import SIGN_OF_LIFE
+from prefect_dask_core.remembering import state_of
 from prefect_dask_core.results.keeping import MADE_ANEW, Keeper, MadeAnew
-from prefect_dask_core.results.kept import KeptValues, StoredValues
-from prefect_dask_core.states import Mapped, Missing, State
+from prefect_dask_core.results.store import ResultStore
+from prefect_dask_core.states import State
 
 _LOGGER: Final = logging.getLogger(__name__)
-
-_CLASS_BY_NAME: Final = {state.__name__: state for state in STATE_BY_CODE}
-_CODE_BY_NAME: Final = {
-    state.__name__: code for code, state in enumerate(STATE_BY_CODE)
-}
-_MISSING: Final = Missing(
-    "the run completed before it was resumed, and its value was not stored; with "
-    "persist_result=True it would have been."
-)
 
 
 class Edge(NamedTuple):
@@ -300,7 +285,7 @@ def resume_plan(
     _log_differences(resumption, plan, told, gone)
     changed |= frozenset(told)
     states = {
-        number: _state_of(first, plan.nodes[number], keepers.get(number))
+        number: state_of(first, plan.nodes[number].slug, _store(keepers, number))
         for number in runs
         if plan.nodes[number].slug in first.nodes
     }
@@ -334,87 +319,8 @@ def _log_differences(
         )
 
 
-def _state_of(first: LedgerRun, node: Node, keeper: Keeper | None) -> State:
-    """State that a node had, its value where it is stored."""
-    columns = first.columns(node.slug)
-    details = _details_of(first, node.slug)
-    length = first.nodes[node.slug].length
-    store = None if keeper is None else keeper.store
-    if length is None or not columns.is_mapped:
-        return _single(columns, details.get(0), store)
-    segments = []
-    at = 0
-    while at < length:
-        if columns.states[at] == "Pending":
-            at += 1
-            continue
-        stop = at
-        while stop < length and columns.states[stop] != "Pending":
-            stop += 1
-        segments.append(_segment(columns, details, at, stop, store))
-        at = stop
-    return Mapped(states=Children(length, segments))
-
-
-def _single(columns: NodeColumns, detail: State | None, store: Any) -> State:
-    kind = _CLASS_BY_NAME[columns.states[0]]
-    state = kind(timestamp=columns.ends[0]) if detail is None else detail
-    if not state.is_successful():
-        return state
-    key = columns.keys[0]
-    if store is None or key is None or columns.stores[0] != store.url:
-        return state.replace(data=_MISSING)
-    kept = KeptValues(store, "", None)
-    kept.note(0, key)
-    return state.replace(data=kept.item(0))
-
-
-def _segment(
-    columns: NodeColumns,
-    details: Mapping[int, State],
-    start: int,
-    stop: int,
-    store: Any,
-) -> Segment:
-    segment = Segment(start)
-    segment.codes = bytearray(_CODE_BY_NAME[n] for n in columns.states[start:stop])
-    segment.begins = columns.begins[start:stop]
-    segment.ends = columns.ends[start:stop]
-    segment.attempts = {
-        n - start: columns.attempts[n]
-        for n in range(start, stop)
-        if columns.attempts[n] != 1
-    }
-    segment.details = {n - start: s for n, s in details.items() if start <= n < stop}
-    segment.values = None
-    if store is not None:
-        kept = KeptValues(store, "", start)
-        for n in range(start, stop):
-            key = columns.keys[n]
-            if key is not None and columns.stores[n] == store.url:
-                kept.note(n - start, key)
-        if all(
-            kept.key(offset) is not None
-            for offset in range(stop - start)
-            if is_success(segment, offset)
-        ):
-            segment.kept = kept
-            segment.values = StoredValues(kept, stop - start)
-    return segment
-
-
-def _details_of(first: LedgerRun, slug: str) -> dict[int, State]:
-    """States of which the ledger knows more than their name, by index."""
-    found: dict[int, State] = {}
-    states = first.states(slug)
-    for other, detail in first.details():
-        if other != slug:
-            continue
-        state = _CLASS_BY_NAME[detail.state](detail.message, name=detail.name)
-        for index in indexes_in(detail.indexes) or [0]:
-            if states[index] == detail.state:
-                found[index] = state
-    return found
+def _store(keepers: Mapping[int, Keeper], number: int) -> ResultStore | None:
+    return keepers[number].store if number in keepers else None
 
 
 def stale_nodes(

@@ -6,6 +6,7 @@ signature: a half of its rules, written again, would agree with it sometimes.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import typing
@@ -65,6 +66,8 @@ def validate(
         If an argument cannot be converted.
     """
     pydantic = importlib.import_module("pydantic")
+    while isinstance(fn, functools.partial):  # a method that was bound
+        fn = fn.func
     hints = typing.get_type_hints(fn, include_extras=True)
     found = dict(given)
     for name, value in given.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+import warnings
 
 import dask
 import pytest
@@ -154,3 +155,26 @@ def ledger_url(request, tmp_path):
         return str(tmp_path / "ledger.sqlite")
     server = request.getfixturevalue("postgres_server")
     return postgres.make_database(server, f"ledger_{uuid.uuid4().hex}")
+
+
+@pytest.fixture(scope="session")
+def bucket():
+    """URL of a bucket of a server for S3 in this process, and how to reach it."""
+    boto3 = pytest.importorskip("boto3")
+    pytest.importorskip("s3fs")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(
+        ip_address="127.0.0.1", port=0, verbose=False
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the server's libraries
+        server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    known = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **known)
+    client.create_bucket(Bucket="results")
+    yield (
+        "s3://results",
+        {"key": "test", "secret": "test", "endpoint_url": endpoint},
+    )
+    server.stop()

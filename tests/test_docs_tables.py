@@ -27,7 +27,7 @@ ROWS = [row for rows in TABLES.values() for row in rows]
 NAMES = {row["name"] for row in ROWS}
 
 #: Public for the engine, not for users.
-INTERNAL = {"call_body", "collect", "has_edges", "labelled"}
+INTERNAL = {"call_body", "collect", "has_edges", "labelled", "note_source"}
 
 
 def public_methods(cls):

@@ -44,7 +44,7 @@ LAYERS = (
         "validation",
     ),
     ("lineage", "monitor", "requests", "staging"),
-    ("drawing", "recording"),
+    ("drawing", "recording", "remembering"),
     ("resuming",),
     ("execution", "flow_options", "function_options", "scopes"),
     ("calling", "flow_drawing", "returns"),

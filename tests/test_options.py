@@ -24,6 +24,7 @@ from prefect_dask_core.results import (
     PrefectResult,
     Result,
 )
+from prefect_dask_core.results.policies import INPUTS, NO_CACHE
 from prefect_dask_core.triggers import all_finished, all_successful
 from tests.strategies import task_options
 
@@ -193,14 +194,22 @@ def test_the_validator_depends_on_the_time_unless_it_is_given(options, validator
 @pytest.mark.parametrize(
     ("options", "persists"),
     [
-        ({}, False),
+        ({}, None),
+        ({"cache_policy": NO_CACHE}, None),
+        ({"cache_policy": INPUTS}, True),
+        ({"cache_key_fn": len}, True),
+        ({"result_storage": "a"}, True),
+        ({"result_storage_key": "a"}, True),
+        ({"result_serializer": "json"}, True),
+        ({"persist_result": False, "cache_policy": INPUTS}, False),
+        ({"cache_expiration": 3}, None),
         ({"persist_result": True}, True),
         ({"target": "a.pkl"}, True),
         ({"result": LocalResult("a")}, True),
         ({"result": PrefectResult()}, True),
         ({"result": HandlerResult(Shelf())}, True),
-        ({"result": Result()}, False),
-        ({"result": ConstantResult(3)}, False),
+        ({"result": Result()}, None),
+        ({"result": ConstantResult(3)}, None),
         ({"persist_result": False, "target": "a.pkl"}, False),
         ({"persist_result": False, "result": LocalResult("a")}, False),
     ],

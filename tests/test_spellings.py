@@ -12,6 +12,7 @@ from prefect_dask_core.errors import (
 )
 from prefect_dask_core.options import OPTION_NAMES, TaskOptions
 from prefect_dask_core.results import HandlerResult, LocalResult
+from prefect_dask_core.results.policies import INPUTS, NO_CACHE
 from prefect_dask_core.retries import RetryOn
 from prefect_dask_core.spellings import (
     OLDER,
@@ -71,7 +72,7 @@ def test_every_older_name_leads_to_an_option_of_today():
         ({"timeout": None}, {}),
         ({"propagate_skip": False}, {"skip_on_upstream_skip": False}),
         ({"max_retries": None, "retry_delay": None}, {}),
-        ({"checkpoint": True}, {"persist_result": True}),
+        ({"checkpoint": True}, {"persist_result": True, "cache_policy": NO_CACHE}),
         ({"checkpoint": False}, {"persist_result": False}),
         ({"log_stdout": True}, {"log_prints": True}),
         ({"result_handler": SHELF}, {"result": HandlerResult(SHELF)}),
@@ -281,3 +282,14 @@ def test_a_removed_target_leaves_nothing_to_persist():
     made = make_options({"target": "a.pkl"}, "t")
     assert made.persists
     assert not change_options(made, {"target": None}).persists
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"cache_policy": INPUTS}, {"result_storage_key": "a"}, {"cache_for": 3}],
+)
+def test_an_older_checkpoint_takes_values_if_it_is_said_which(how):
+    options = make_options({"checkpoint": True, **how}, "t")
+    assert options == make_options({"persist_result": True, **how}, "t")
+    later = change_options(make_options(how, "t"), {"checkpoint": True})
+    assert later == options

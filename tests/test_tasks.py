@@ -28,7 +28,7 @@ from prefect_dask_core.errors import (
 )
 from prefect_dask_core.flows import Flow
 from prefect_dask_core.options import TaskOptions
-from prefect_dask_core.results import LocalResult
+from prefect_dask_core.results import INPUTS, LocalResult
 from prefect_dask_core.tasks import Constant, Task, task
 from prefect_dask_core.triggers import all_finished, all_successful
 from tests.strategies import task_options
@@ -169,28 +169,58 @@ def test_an_unknown_option_is_refused_with_the_nearest_one():
 
 
 @pytest.mark.parametrize(
-    "option",
+    ("option", "told"),
     [
-        {"cache_policy": object()},
-        {"cache_key_fn": len},
-        {"cache_expiration": timedelta(days=1)},
-        {"refresh_cache": True},
-        {"result_storage": "folder"},
-        {"result_storage_key": "key"},
-        {"result_serializer": "json"},
-        {"cache_result_in_memory": False},
-        {"on_commit": [len]},
-        {"on_rollback": [len]},
+        ({"cache_policy": object()}, "a cache policy such as results.INPUTS"),
+        ({"cache_policy": lambda *_: "key"}, "is cache_key_fn="),
+        ({"cache_key_fn": "key"}, "returns a key or None"),
+        ({"cache_expiration": "a day"}, "a number of seconds or a timedelta"),
+        ({"refresh_cache": 1}, "True, False or None"),
+        ({"result_storage": 3}, "a folder, a URL that fsspec knows"),
+        ({"result_storage": ""}, "a folder, a URL that fsspec knows"),
+        ({"result_storage": LocalResult("a")}, "give it as result="),
+        ({"result_storage_key": 3}, "a template string, or a callable"),
+        ({"result_serializer": 3}, "is no serializer"),
+        ({"result_serializer": "pickel"}, "there is no serializer 'pickel'"),
+        ({"cache_result_in_memory": 1}, "True or False"),
+        ({"on_commit": len}, "each taking the transaction"),
+        ({"on_rollback": [3]}, "each taking the transaction"),
+        ({"target": "a", "result_storage_key": "b"}, "give one of them"),
+        ({"result": LocalResult("a"), "result_storage": "b"}, "instead of result="),
+        ({"result": LocalResult("a"), "cache_policy": INPUTS}, "instead of result="),
     ],
 )
-def test_an_option_without_effect_is_refused_and_not_ignored(option):
-    with pytest.raises(OptionValueError, match="is not supported yet"):
+def test_an_option_of_results_that_cannot_be_is_refused(option, told):
+    with pytest.raises((OptionTypeError, OptionValueError), match=told):
         Task(plus, **option)
-    assert getattr(Task(plus, **dict.fromkeys(option)).options, next(iter(option))) in (
-        None,
-        (),
-        True,
+
+
+def test_options_of_results_that_are_none_are_as_if_not_given():
+    names = (
+        "cache_policy",
+        "cache_key_fn",
+        "cache_expiration",
+        "refresh_cache",
+        "result_storage",
+        "result_storage_key",
+        "result_serializer",
+        "cache_result_in_memory",
+        "on_commit",
+        "on_rollback",
     )
+    assert Task(plus, **dict.fromkeys(names)).options == Task(plus).options
+
+
+def test_the_source_of_a_task_travels_with_it():
+    def body():
+        return 1
+
+    made = Task(body)
+    assert "return 1" in made.source_code
+    made.note_source()
+    token = made.source_token
+    found = cloudpickle.loads(cloudpickle.dumps(made))
+    assert found.source_token == token
 
 
 @pytest.mark.parametrize("name", ["wait_for", "mapped", "upstream_tasks", "task_args"])

@@ -11,6 +11,9 @@ import click
 #: ``command``. Loaded when it is called, so that help is there at once.
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("running", "Run a flow of a file and say how it ended."),
+    "runs": ("runs", "List the runs of a ledger."),
+    "show": ("show", "Show what a ledger knows of a run."),
+    "resume": ("resume", "Go on with a run that failed or died."),
     "report": ("reporting", "Write the report of a run in the ledger."),
     "visualize": ("visualizing", "Draw a flow of a file."),
 }

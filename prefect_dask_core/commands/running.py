@@ -10,7 +10,11 @@ from typing import Any
 import click
 
 from prefect_dask_core.commands.loading import AnyFlow, load_flow, parameters_from
-from prefect_dask_core.errors import FlowParameterError, ParameterBindError
+from prefect_dask_core.errors import (
+    FlowParameterError,
+    LedgerError,
+    ParameterBindError,
+)
 from prefect_dask_core.flows import Flow
 from prefect_dask_core.monitor.progress import is_terminal
 from prefect_dask_core.runners.dask import DaskTaskRunner
@@ -44,6 +48,11 @@ from prefect_dask_core.states import State
     help="Write the report of the run into this file.",
 )
 @click.option(
+    "--ledger",
+    metavar="URL",
+    help="Record the run: in a file, or at a URL as postgresql://user@host/database.",
+)
+@click.option(
     "--progress/--no-progress",
     default=None,
     help="Show how the run goes, or nothing at all; on a terminal it is shown.",
@@ -55,6 +64,7 @@ def command(
     n_workers: int | None,
     threads_per_worker: int | None,
     report: Path | None,
+    ledger: str | None,
     progress: bool | None,
 ) -> None:
     """Run a flow of a file and say how it ended.
@@ -63,11 +73,14 @@ def command(
     in threads. The exit code is 0 if the run ended as Completed, else 1.
     """
     found = load_flow(flow)
-    runner = _runner(address, n_workers, threads_per_worker)
+    runner = runner_of(address, n_workers, threads_per_worker)
     # Where no lines can change there are none, but for how it ended.
     silent = progress is None and not is_terminal(real_stderr())
     shown = False if silent else progress
-    state = run(found, parameters_from(params), runner, shown)
+    try:
+        state = run(found, parameters_from(params), runner, shown, ledger)
+    except LedgerError as error:
+        raise click.ClickException(str(error)) from error
     if silent:
         click.echo(str(view_of(state)))
     if report is not None:
@@ -76,7 +89,7 @@ def command(
         raise SystemExit(1)
 
 
-def _runner(
+def runner_of(
     address: str | None, n_workers: int | None, threads: int | None
 ) -> DaskTaskRunner | None:
     """The task runner that is asked for; `None`: that of the flow."""
@@ -97,6 +110,7 @@ def run(
     parameters: dict[str, Any],
     runner: DaskTaskRunner | None,
     progress: bool | None,
+    ledger: str | None = None,
 ) -> State:
     """Run a flow of either kind to its final state.
 
@@ -107,7 +121,9 @@ def run(
     """
     if isinstance(flow, Flow):
         try:
-            return flow.run(parameters, task_runner=runner, progress=progress)
+            return flow.run(
+                parameters, task_runner=runner, progress=progress, ledger=ledger
+            )
         except FlowParameterError as error:
             raise click.UsageError(str(error)) from error
     if flow.isgenerator:
@@ -115,7 +131,7 @@ def run(
             f"flow {flow.name!r} yields its values, so its run has no state to tell; "
             "return a list instead."
         )
-    changes = {"task_runner": runner, "progress": progress}
+    changes = {"task_runner": runner, "progress": progress, "ledger": ledger}
     chosen = flow.with_options(**changes)
     try:
         found = chosen(**parameters, return_state=True)

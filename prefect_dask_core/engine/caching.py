@@ -180,6 +180,8 @@ def _keeper(options: TaskOptions, flow: FlowKeeping) -> Keeper | None:
     writes = options.persists
     if writes is None:
         writes = flow.persist
+    if options.result is not None and not options.result.is_stored:
+        writes = False
     target = options.target or options.result_storage_key
     if not writes and target is None:
         return None

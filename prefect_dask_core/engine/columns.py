@@ -80,6 +80,9 @@ _FINISHED: Final = frozenset(
 Waits: TypeAlias = tuple[tuple[float, float], ...]
 
 _ONE_COMPLETED: Final = bytes([COMPLETED])
+_CACHED: Final = CODE_BY_STATE[Cached]
+#: Message of a run whose value was in the store.
+FROM_STORE: Final = "taken from the store."
 
 #: The tally of the commonest upstream.
 ONE_COMPLETED: Final = Tally(1, 1, 0, 0, 1, ())
@@ -293,10 +296,16 @@ class Segment:
             self.waits[offset] = waits
         if attempts != 1:
             self.attempts[offset] = attempts
-        plain = state.message is None and type(state) is Completed
+        plain = (state.message is None and type(state) is Completed) or (
+            # Of a million that are taken from a store none needs a state of its own.
+            type(state) is Cached
+            and state.message == FROM_STORE
+            and state.hashed_inputs is None
+            and state.cached_result_expiration is None
+        )
         if code in _SUCCESSFUL:
             self.values[offset] = None if state.data is NO_DATA else state.data
-            if not plain or state.name != "Completed":
+            if not plain or state.name != STATE_BY_CODE[code].__name__:
                 self.details[offset] = state.replace(data=NO_DATA)
         else:
             self.details[offset] = state
@@ -345,6 +354,8 @@ class Segment:
         data = self._data(offset)
         if detail is not None:
             return detail.replace(data=data)
+        if code == _CACHED:
+            return Cached(FROM_STORE, data=data, timestamp=self.ends[offset])
         return STATE_BY_CODE[code](data=data, timestamp=self.ends[offset])
 
     def _data(self, offset: int) -> Any:

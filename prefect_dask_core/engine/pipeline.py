@@ -19,7 +19,7 @@ from typing import Any
 
 from prefect_dask_core.cache_validators import CacheValidator
 from prefect_dask_core.engine.caching import Caches, cache_name, to_cache
-from prefect_dask_core.engine.columns import Waits
+from prefect_dask_core.engine.columns import FROM_STORE, Waits
 from prefect_dask_core.engine.effects import (
     Answer,
     Call,
@@ -360,10 +360,9 @@ def _look(
         return None
     run.kept = place.key
     if place.found == "own":
-        message = "the value that this run had stored before."
-        return Completed(message, data=place.value, timestamp=run.now())
-    where = "its target" if place.location is not None else "the store"
-    return Cached(f"taken from {where}.", data=place.value)
+        return Completed(data=place.value, timestamp=run.now())
+    message = FROM_STORE if place.location is None else "taken from its target."
+    return Cached(message, data=place.value, timestamp=run.now())
 
 
 def _free_now(run: TaskRun) -> None:

@@ -58,6 +58,8 @@ class Span(NamedTuple):
         Address of the worker that ran them, where it is known.
     kept : Kept or None
         Where their values are stored, if they are.
+    waits : mapping of int to sequence of (float, float)
+        By offset, when each wait for a further attempt began and ended.
     """
 
     node: int
@@ -68,6 +70,7 @@ class Span(NamedTuple):
     attempts: Mapping[int, int]
     worker: str | None = None
     kept: Kept | None = None
+    waits: Mapping[int, Sequence[tuple[float, float]]] = {}
 
     @property
     def is_plain(self) -> bool:
@@ -102,6 +105,11 @@ def encode(spans: Sequence[Span], names: Sequence[str]) -> bytes:
             [number, s.kept.place, s.kept.prefix, "\n".join(s.kept.keys)]
             for number, s in enumerate(spans)
             if s.kept is not None
+        ],
+        "waits": [
+            [number, offset, *(moment for wait in waits for moment in wait)]
+            for number, s in enumerate(spans)
+            for offset, waits in s.waits.items()
         ],
         "spans": [
             (
@@ -142,6 +150,10 @@ def decode(blob: bytes) -> list[Span]:
         number: Kept(place, prefix, tuple(keys.split("\n")))
         for number, place, prefix, keys in header["kept"]
     }
+    waits: dict[int, dict[int, tuple[tuple[float, float], ...]]] = {}
+    for number, offset, *moments in header["waits"]:
+        pairs = tuple(zip(moments[::2], moments[1::2], strict=True))
+        waits.setdefault(number, {})[offset] = pairs
     spans = []
     at = 0
     for number, (node, start, length, worker, *attempts) in enumerate(header["spans"]):
@@ -157,6 +169,7 @@ def decode(blob: bytes) -> list[Span]:
                 dict(zip(attempts[::2], attempts[1::2], strict=True)),
                 workers[worker],
                 kept.get(number),
+                waits.get(number, {}),
             )
         )
     return spans

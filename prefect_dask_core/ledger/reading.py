@@ -174,6 +174,8 @@ class NodeColumns:
         Attempts made.
     workers : list of str or None
         Address of the worker, where it is known.
+    waits : dict of int to sequence of (float, float)
+        By index, when each wait for a further attempt began and ended.
     stores, keys : list of str or None
         URL of the store and the key in it, of values that are stored.
     is_mapped : bool
@@ -185,6 +187,7 @@ class NodeColumns:
     ends: array[float]
     attempts: list[int]
     workers: list[str | None]
+    waits: dict[int, Sequence[tuple[float, float]]]
     stores: list[str | None]
     keys: list[str | None]
     is_mapped: bool
@@ -282,6 +285,7 @@ class LedgerRun:
             array("d", bytes(8 * length)),
             [0] * length,
             [None] * length,
+            {},
             [None] * length,
             [None] * length,
             not plain,
@@ -296,6 +300,11 @@ class LedgerRun:
             for offset, made in span.attempts.items():
                 columns.attempts[start + offset] = made
             columns.workers[part] = [span.worker] * count
+            if columns.waits:  # of an earlier attempt
+                for index in range(start, start + count):
+                    columns.waits.pop(index, None)
+            for offset, waits in span.waits.items():
+                columns.waits[start + offset] = waits
             columns.keys[part] = _keys_of(span)
             columns.stores[part] = [span.kept and span.kept.place] * count
         return columns

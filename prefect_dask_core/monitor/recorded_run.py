@@ -1,8 +1,7 @@
 """Recorded run: a run of the ledger as one that can be reported.
 
 Long after the cluster and the process of the run are gone its page can still be made:
-states, times, attempts, workers and failures are in the ledger. When waits for further
-attempts began and ended is not.
+states, times, attempts, waits, workers and failures are in the ledger.
 """
 
 from __future__ import annotations
@@ -112,7 +111,10 @@ def segments_of(
     told: dict[int, State] = {}
     for detail in details:
         state = _state_of(detail)
-        told.update(dict.fromkeys(indexes_in(detail.indexes) or [0], state))
+        for index in indexes_in(detail.indexes) or [0]:
+            # A later attempt may have ended otherwise.
+            if columns.states[index : index + 1] == [detail.state]:
+                told[index] = state
     codes = [_code(name) for name in columns.states]
     start, count = 0, len(codes)
     while start < count:
@@ -133,6 +135,8 @@ def segments_of(
             made = columns.attempts
             segment.attempts = {n - start: made[n] for n in inside if made[n] != 1}
             segment.details = {n - start: told[n] for n in inside if n in told}
+            waits = {n - start: w for n, w in columns.waits.items() if n in inside}
+            segment.waits = {n: tuple(found) for n, found in waits.items()} or None
             segment.values, segment.worker = None, worker
             yield segment
         start = stop

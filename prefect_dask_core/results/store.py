@@ -212,7 +212,7 @@ class ResultStore:
         """Forget a value; nothing happens if there is none."""
         self._storage.delete(name_of(key))
 
-    def keys(self, under: str = "") -> list[str]:
+    def list_keys(self, under: str = "") -> list[str]:
         """Keys that begin with some parts, in no order."""
         top = name_of(under) if under else ""
         return sorted(map(_key_of, self._storage.names(top)))

@@ -20,6 +20,8 @@ from prefect_dask_core.engine.plan import Input, Node
 from prefect_dask_core.engine.session import Request
 from prefect_dask_core.engine.views import DriverLook, Look
 from prefect_dask_core.errors import InternalError
+from prefect_dask_core.results.keeping import KEEPING
+from prefect_dask_core.results.places import KEPT_UNDER
 from prefect_dask_core.runners._private import outside_the_pool
 from prefect_dask_core.states import Cancelled, Pending, Running, State
 from prefect_dask_core.tasks import Task
@@ -376,10 +378,14 @@ class _Callbacks:
             thread.join()
 
 
+#: Context variables with a name of ours that runs elsewhere need.
+_TRAVELS: Final = frozenset({"_id_base", KEEPING, KEPT_UNDER})
+
+
 def of_the_session(variables: Mapping[str, Any]) -> dict[str, Any]:
     """Context variables that travel: not those of this process's own making."""
     return {
         key: value
         for key, value in variables.items()
-        if not key.startswith("_") or key == "_id_base"
+        if not key.startswith("_") or key in _TRAVELS
     }

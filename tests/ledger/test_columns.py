@@ -19,6 +19,7 @@ from prefect_dask_core.ledger.columns import (
 
 NAMES = ("Completed", "Failed", "Crashed")
 times = st.floats(min_value=0, max_value=4e9)
+waits = st.lists(st.tuples(times, times), min_size=1, max_size=3).map(tuple)
 
 
 def kept_values(count):
@@ -39,6 +40,7 @@ def spans(draw):
         draw(st.dictionaries(st.integers(0, count - 1), st.integers(0, 9))),
         draw(st.none() | st.sampled_from(["tcp://a:1", "inproc://b/2"])),
         draw(st.none() | kept_values(count)),
+        draw(st.dictionaries(st.integers(0, count - 1), waits)),
     )
 
 

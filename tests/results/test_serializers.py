@@ -19,7 +19,7 @@ from prefect_dask_core.results import (
     PickleSerializer,
     Serializer,
 )
-from prefect_dask_core.results.serializers import as_serializer
+from prefect_dask_core.results.serializers import as_serializer, label_of
 
 FORMATS = ("bz2", "gzip", "lzma", "zlib")
 
@@ -166,10 +166,24 @@ def test_what_has_serialize_and_deserialize_is_a_serializer():
     assert serializer.loads(serializer.dumps([1, 2])) == [1, 2]
 
 
-@pytest.mark.parametrize("thing", [3, "pickle", SimpleNamespace(dumps=json.dumps)])
+@pytest.mark.parametrize("thing", [3, b"pickle", SimpleNamespace(dumps=json.dumps)])
 def test_what_can_do_one_half_only_is_none(thing):
     with pytest.raises(TypeError, match="is no serializer: it has neither"):
         as_serializer(thing)
+
+
+@pytest.mark.parametrize(
+    "name", ["pickle", "json", "compressed/pickle", "compressed/json"]
+)
+def test_a_serializer_may_be_named(name):
+    serializer = as_serializer(name)
+    assert serializer.loads(serializer.dumps([1, None])) == [1, None]
+    assert label_of(serializer) == name
+
+
+def test_an_unknown_name_of_a_serializer_names_the_known_ones():
+    with pytest.raises(ValueError, match=r"no serializer 'pickel'.*pickle, json"):
+        as_serializer("pickel")
 
 
 class FakeFrame:

@@ -5,6 +5,7 @@ import logging
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import dask
 import pytest
 
 from prefect_dask_core import (
@@ -415,20 +416,17 @@ def test_a_result_is_written_and_never_taken(runner, tmp_path):
     assert LocalResult(tmp_path).read("1.pkl").value == 2
 
 
-def test_a_value_without_a_place_is_written_under_its_run(
-    runner, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(
-        "prefect_dask_core.results.result.results_dir", lambda: tmp_path
-    )
+def test_a_value_without_a_place_is_written_under_its_run(runner, tmp_path):
     with Flow("kept") as flow:
         inc.with_options(checkpoint=True).map([1, 2])
-    for _ in range(2):
-        flow.run(task_runner=runner)
-    assert sorted(path.name for path in tmp_path.glob("*/*")) == [
-        *["inc-1-0"] * 2,
-        *["inc-1-1"] * 2,
+    with dask.config.set({"prefect-dask-core.result-storage": str(tmp_path)}):
+        for _ in range(2):
+            flow.run(task_runner=runner)
+    assert sorted(path.name for path in tmp_path.glob("runs/*/inc-1/*")) == [
+        *["0"] * 2,
+        *["1"] * 2,
     ]
+    assert ran() == ["inc 1"] * 2 + ["inc 2"] * 2  # an older checkpoint takes none
 
 
 @pytest.mark.parametrize("name", ["kept", "a/b c", ".."])
