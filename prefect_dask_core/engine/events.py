@@ -122,7 +122,7 @@ class BlockLost:
 
 @dataclass(frozen=True, slots=True)
 class ReportLost:
-    """Blocks of plain nodes ended, and their reports were lost with their workers.
+    """Blocks of plain nodes ended; their reports and their results are lost.
 
     Parameters
     ----------
@@ -131,6 +131,11 @@ class ReportLost:
     """
 
     numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TriedLong:
+    """Nodes that were tried before others of their kind take longer than a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +195,7 @@ Event = (
     | BlockReached
     | BlockLost
     | ReportLost
+    | TriedLong
     | StopAsked
     | Added
     | Dropped
