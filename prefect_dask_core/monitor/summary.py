@@ -6,11 +6,12 @@ made only where it is shown.
 
 from __future__ import annotations
 
-import operator
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
+
+import numpy as np  # loaded by distributed anyway
 
 from prefect_dask_core.engine.columns import STATE_BY_CODE, Segment
 from prefect_dask_core.engine.views import NodeView, RunView
@@ -169,17 +170,13 @@ def _add(summary: TaskSummary, segment: Segment, name: str, mapped: bool) -> Non
     summary.retries += sum(max(0, made - 1) for made in segment.attempts.values())
     if not segment.codes:
         return
-    # The one pass over children that a summary needs; a list of all would cost as much
-    # again, and a map of 100,000 no-op children takes a fifth of a second.
-    longest = max(map(operator.sub, segment.ends, segment.begins))
+    seconds = np.frombuffer(segment.ends) - np.frombuffer(segment.begins)
     summary.ended += len(segment)
-    if longest > summary.longest or not summary.longest_name:
-        summary.longest = longest
-        summary.longest_name = name
-        if mapped:
-            seconds = map(operator.sub, segment.ends, segment.begins)
-            index = next(n for n, found in enumerate(seconds) if found == longest)
-            summary.longest_name = f"{name}[{segment.start + index}]"
+    offset = int(seconds.argmax())
+    if seconds[offset] > summary.longest or not summary.longest_name:
+        summary.longest = float(seconds[offset])
+        index = segment.start + offset
+        summary.longest_name = f"{name}[{index}]" if mapped else name
 
 
 def labels_of(nodes: Sequence[NodeView]) -> list[str]:
