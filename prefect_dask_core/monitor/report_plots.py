@@ -39,7 +39,8 @@ _ONE_BY_ONE: Final = (
 _BINNED: Final = (
     "There are too many task runs to draw each: a bar is a span of time, as high as "
     "threads were busy in it, in the colour of the worst state in which a run ended "
-    "there. Orange lines are waits for a further attempt, a cross is a crash."
+    "there, and blue where none did. Orange lines are waits for a further attempt, a "
+    "cross is a crash."
 )
 
 

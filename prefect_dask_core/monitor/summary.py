@@ -299,10 +299,10 @@ def duration(seconds: float) -> str:
     Examples
     --------
     >>> [duration(seconds) for seconds in (0.00012, 0.0123, 4.2, 75, 3723, 187200)]
-    ['0.12 ms', '12.3 ms', '4.20 s', '1 min 15 s', '1 h 02 min', '2 d 04 h']
+    ['120 µs', '12.3 ms', '4.20 s', '1 min 15 s', '1 h 02 min', '2 d 04 h']
     """
     if seconds < 0.001:
-        return f"{seconds * 1000:.2f} ms"
+        return f"{seconds * 1_000_000:.3g} µs"
     if seconds < 0.9995:
         return f"{seconds * 1000:.3g} ms"
     if seconds < 59.95:
