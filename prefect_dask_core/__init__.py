@@ -25,6 +25,7 @@ from prefect_dask_core.control_flow import (
 from prefect_dask_core.edges import Edge, flatten, mapped, unmapped
 from prefect_dask_core.flows import Flow
 from prefect_dask_core.function_flows import FunctionFlow, flow
+from prefect_dask_core.function_options import FlowOptions
 from prefect_dask_core.futures import (
     FutureList,
     PrefectFuture,
@@ -70,6 +71,7 @@ __all__ = [
     "Edge",
     "FilterTask",
     "Flow",
+    "FlowOptions",
     "FlowRun",
     "FlowRunContext",
     "FunctionFlow",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -95,7 +95,7 @@ class _Caller:
             return _iterate(task, scope, bound, options)
         steps = scope.call_steps(task, bound, options.wait_for)
         if task.isasync:
-            return _end_async(steps, options.return_state)
+            return called_after(task.name, _end_async(steps, options.return_state))
         state = drive(steps)
         return state if options.return_state else value_of(state)
 
@@ -160,7 +160,8 @@ class _Caller:
             raise MissingContextError(
                 f"task {task.name!r} was {done} outside of a flow; do it inside a "
                 "function with @flow, in the body of a task, or call .map inside "
-                "`with Flow(...)`. A plain call runs it at once."
+                "`with Flow(...)`. A plain call runs it at once. A thread that a flow "
+                "starts itself is in it if it runs contextvars.copy_context().run."
             )
         if not isinstance(place, Scope):
             return place.draw(task, bound, done)
@@ -184,6 +185,15 @@ def _iterate(
     if inspect.isasyncgenfunction(task.fn):
         return drive_async_generator(steps, call_body, value_of)
     return drive_generator(steps, call_body, value_of)
+
+
+def called_after(
+    name: str, coroutine: Coroutine[Any, Any, Any]
+) -> Coroutine[Any, Any, Any]:
+    """Name a coroutine after its task or flow, for the warning if nobody awaits it."""
+    named: Any = coroutine  # typeshed does not know that it has one
+    named.__qualname__ = name
+    return coroutine
 
 
 async def _end_async(steps: Any, return_state: bool) -> Any:

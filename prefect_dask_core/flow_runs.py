@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import partial
+from itertools import islice
 from typing import Any, Final, Protocol
 
 from prefect_dask_core.calling import inherited_variables, open_session, session_of
@@ -48,7 +49,7 @@ from prefect_dask_core.resuming import Resumption
 from prefect_dask_core.retries import delay_before_retry
 from prefect_dask_core.returns import RunStates, returned_state
 from prefect_dask_core.runners.drive import Blocking, Steps
-from prefect_dask_core.scopes import Above, Scope, holds_future, resolve
+from prefect_dask_core.scopes import Above, Scope, holds_future, is_bad, resolve
 from prefect_dask_core.signals import PrefectStateSignal
 from prefect_dask_core.states import (
     NO_DATA,
@@ -68,6 +69,8 @@ from prefect_dask_core.validation import validate, wants_validation
 
 _LOGGER: Final = logging.getLogger("prefect_dask_core.flow_runs")
 
+#: Runs that failed unseen are warned of one by one, up to this number.
+UNSEEN_TOLD: Final = 10
 #: Context variables of the task around a flow, which its function does not see.
 _HIDDEN: Final = (
     "task_name",
@@ -206,9 +209,11 @@ def run_function(run: FunctionRun) -> Steps[State]:
     try:
         try:
             state = yield from _attempts(run, body)
+            # Here, so that a person who stops the run while it waits has it cancelled.
+            yield Blocking(run.scope.settle)
             state = yield from _kept(run, body, state)
         except BaseException as error:  # a person at the keyboard
-            scope.cancel(_told(error))
+            run.scope.cancel(_told(error))
             state = run.enter(_state_of_error(error))
             yield from _close(run, body, state)
             raise
@@ -376,6 +381,7 @@ def _attempts(run: FunctionRun, body: dict[str, Any]) -> Steps[State]:
         state = run.enter(state)
         body["flow_run_count"] = run.attempts
         yield from _hooks(run, body, run.options.on_running)
+        begin = time.monotonic()
         answer = yield Call(
             call_function,
             (run.flow, run.parameters),
@@ -383,12 +389,13 @@ def _attempts(run: FunctionRun, body: dict[str, Any]) -> Steps[State]:
             variables=body,
             log_prints=bool(body["log_prints"]),
         )
-        state = run.enter((yield from _outcome(run, answer)))
+        state = run.enter((yield from _outcome(run, answer, begin)))
         if not isinstance(state, Failed):
             return state
         delay = delay_before_retry(run.options, run.attempts)
         if delay is None:
             return state
+        yield from _end_attempt(run, body)
         due = time.time() + delay
         run.enter(AwaitingRetry(state.message, start_time=due, run_count=run.attempts))
         _LOGGER.warning(
@@ -408,9 +415,34 @@ def _wait(due: float) -> Generator[Any, Any, None]:
         yield Wait(due)
 
 
-def _outcome(run: FunctionRun, answer: Any) -> Steps[State]:
-    """State that the answer of the function means."""
+def _end_attempt(run: FunctionRun, body: dict[str, Any]) -> Steps[None]:
+    """End an attempt that another one follows.
+
+    What it has submitted is waited for, as at the end of the flow (decision F11): the
+    next attempt submits the same, and would run beside it on the same files and rows.
+    """
     assert run.scope is not None
+    yield Blocking(run.scope.settle)
+    run.scope = body[SCOPE] = yield Blocking(run.scope.successor)
+
+
+def _outcome(run: FunctionRun, answer: Any, begin: float) -> Steps[State]:
+    """State that the answer of the function means.
+
+    The limit holds for what the function has submitted too, which is a part of the run.
+    """
+    assert run.scope is not None
+    limit = run.options.timeout_seconds
+    if limit is not None and isinstance(answer, Returned | Raised):
+        remaining = max(0.0, begin + limit - time.monotonic())
+        if not (yield Blocking(partial(run.scope.settle, remaining))):
+            late = (
+                f"flow {run.options.name!r} ran longer than {limit:g} s, waiting for "
+                "what it had submitted."
+            )
+            run.scope.cancel(late)
+            if isinstance(answer, Returned):
+                return TimedOut(late, data=FlowTimeoutError(late))
     if isinstance(answer, Returned):
         run.returned = answer.value
         try:
@@ -472,13 +504,7 @@ def _close(run: FunctionRun, body: dict[str, Any], state: State) -> Steps[State]
     if not state.is_final() and not state.is_paused():
         # Made by hand, and not by a run; it says so.
         _LOGGER.warning("flow run %r returned the state %r", run.name, state)
-    for name, bad in scope.unseen().items():
-        _LOGGER.warning(
-            "flow run %r: %s ended as %r, and nobody has asked about it",
-            run.name,
-            name,
-            bad,
-        )
+    _tell_of_unseen(run, scope.unseen())
     state = run.enter(_with_states(run, state, states, scope))
     options = run.options
     hooks: tuple[Hook, ...] = ()
@@ -495,6 +521,29 @@ def _close(run: FunctionRun, body: dict[str, Any], state: State) -> Steps[State]
     yield Blocking(partial(run.watch.ended, state))
     yield from _hooks(run, body, hooks)
     return state
+
+
+def _tell_of_unseen(run: FunctionRun, unseen: Mapping[str, State]) -> None:
+    """Warn of runs that did not succeed, and that nobody has asked about (F1)."""
+    for name, bad in islice(unseen.items(), UNSEEN_TOLD):
+        told = f"{name} ended as {bad!r}"
+        if bad.is_mapped():
+            children = list(enumerate(bad.states or ()))
+            failed = [pair for pair in children if is_bad(pair[1])]
+            index, first = failed[0]
+            told = (
+                f"{len(failed)} of {len(children)} children did not succeed, "
+                f"{name}[{index}] ended as {first!r}"
+            )
+        _LOGGER.warning(
+            "flow run %r: %s, and nobody has asked about it", run.name, told
+        )
+    if len(unseen) > UNSEEN_TOLD:
+        _LOGGER.warning(
+            "flow run %r: %d more did not succeed, and nobody has asked about them",
+            run.name,
+            len(unseen) - UNSEEN_TOLD,
+        )
 
 
 def _with_states(

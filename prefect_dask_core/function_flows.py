@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, ove
 
 from prefect_dask_core.attributes import OptionAttribute
 from prefect_dask_core.bodies import TaskBody
-from prefect_dask_core.calling import value_of
+from prefect_dask_core.calling import called_after, value_of
 from prefect_dask_core.displays import text, titled_html
 from prefect_dask_core.drawing import Picture, digraph, mermaid
 from prefect_dask_core.errors import (
@@ -60,7 +60,7 @@ class FunctionFlow(TaskBody, Generic[P, R]):
     name : str, optional
         Name of the flow; that of the function, with dashes, unless given.
     **options
-        See `FlowOptions`.
+        Options by name; ``help(FlowOptions)`` tells of each.
 
     Notes
     -----
@@ -128,14 +128,19 @@ class FunctionFlow(TaskBody, Generic[P, R]):
     # -- calls ------------------------------------------------------------------
 
     @overload
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     @overload
     def __call__(
-        self, *args: Any, return_state: Literal[True], wait_for: Any = None, **kw: Any
+        self,
+        /,
+        *args: Any,
+        return_state: Literal[True],
+        wait_for: Any = None,
+        **kw: Any,
     ) -> State: ...
     @overload
-    def __call__(self, *args: Any, wait_for: Any, **kwargs: Any) -> R: ...
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, wait_for: Any, **kwargs: Any) -> R: ...
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run the flow.
 
         Parameters
@@ -222,7 +227,7 @@ class FunctionFlow(TaskBody, Generic[P, R]):
         if self.isgenerator:
             return self._iterate(run, return_state)
         if self.isasync:
-            return _end_async(run, return_state)
+            return called_after(self.name, _end_async(run, return_state))
         state = drive(run_function(run))
         return state if return_state else value_of(state)
 
@@ -408,7 +413,7 @@ def flow(fn: Callable[..., Any] | None = None, **options: Any) -> Any:
     fn : callable, optional
         The function.
     **options
-        See `FlowOptions`.
+        Options by name; ``help(FlowOptions)`` tells of each.
 
     Examples
     --------

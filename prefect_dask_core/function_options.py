@@ -37,7 +37,8 @@ class FlowOptions:
     flow_run_name : str or callable, optional
         Template of, or callable that gives, the name of a run.
     retries : int
-        Attempts after the first; each runs the whole function again.
+        Attempts after the first; each runs the whole function again, once all that the
+        last one submitted has ended.
     retry_delay_seconds : number, sequence of numbers, timedelta or callable
         Seconds before each further attempt.
     task_runner : task runner or class of one, optional
@@ -46,7 +47,7 @@ class FlowOptions:
     description : str, optional
         What the flow does; the docstring unless given.
     timeout_seconds : number or timedelta, optional
-        Longest time of one attempt.
+        Longest time of one attempt, what it submits included: that is cancelled then.
     validate_parameters : bool, optional
         Whether arguments are validated and converted as their annotations say, by
         pydantic. Unless given, if pydantic is installed.

@@ -6,20 +6,29 @@ import asyncio
 import collections
 import contextvars
 import logging
+import operator
 import queue
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import (
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from functools import partial
 from typing import Any, Final, Generic, NamedTuple, TypeVar, overload
 
+from prefect_dask_core.causes import error_of
 from prefect_dask_core.displays import counts_html, titled_html
 from prefect_dask_core.engine.columns import Children
 from prefect_dask_core.engine.session import Session
 from prefect_dask_core.engine.templates import rebuild
 from prefect_dask_core.errors import OptionValueError
 from prefect_dask_core.run_ids import task_run_id
-from prefect_dask_core.states import State
+from prefect_dask_core.states import State, TriggerFailed
 
 R = TypeVar("R")
 
@@ -39,31 +48,38 @@ class Handle:
         Its number.
     name : str
         Name of the run.
-    task_name : str
-        Name of the task, which children are named after.
     id_base : str
         Hexadecimal id that the ids of the runs are worked out from.
     looked : set of int
         Nodes of the session that somebody has asked how they ended.
+    parents : mapping of int to tuple of int
+        By node of the session, the nodes it reads or comes after.
     """
 
-    __slots__ = ("id_base", "looked", "name", "node", "session", "task_name")
+    __slots__ = ("id_base", "looked", "name", "node", "parents", "session")
 
     def __init__(
         self,
         session: Session,
         node: int,
         name: str,
-        task_name: str,
         id_base: str,
         looked: set[int],
+        parents: Mapping[int, tuple[int, ...]],
     ) -> None:
         self.session = session
         self.node = node
         self.name = name
-        self.task_name = task_name
         self.id_base = id_base
         self.looked = looked
+        self.parents = parents
+
+    def error(self, state: State, index: int | None = None) -> BaseException:
+        """What made the run, or a child of it, end in a state that is no success."""
+        name = self.name if index is None else f"{self.name}[{index}]"
+        return error_of(
+            self.session, self.parents, self.looked, self.node, index, name, state
+        )
 
     def note(self, found: State) -> State:
         """Take down that somebody was told how it ended, if it has."""
@@ -104,10 +120,9 @@ class PrefectFuture(Generic[R]):
 
     @property
     def name(self) -> str:
-        """Name of the run, such as ``"load-3"``; that of a child is ``"load[7]"``."""
-        if self._index is None:
-            return self._handle.name
-        return f"{self._handle.task_name}[{self._index}]"
+        """Name of the run, such as ``"load-3"``; that of a child is ``"load-3[7]"``."""
+        name = self._handle.name
+        return name if self._index is None else f"{name}[{self._index}]"
 
     @property
     def task_run_id(self) -> uuid.UUID:
@@ -171,6 +186,11 @@ class PrefectFuture(Generic[R]):
         if not self.wait_until(_end_of(timeout)):
             raise TimeoutError(f"{self.name} has not ended within {timeout} seconds.")
         found = self.state
+        if isinstance(found, TriggerFailed):
+            error = self._handle.error(found, self._index)
+            if raise_on_failure:
+                raise error
+            return error
         if not found.is_successful() or found.is_skipped():
             return found.result(raise_on_failure)
         return self._handle.session.value(self._handle.node, self._index)
@@ -275,7 +295,9 @@ class FutureList(Sequence[PrefectFuture[R]], Generic[R]):
         if found is not None:
             return found
         # It ended without children, for a reason that its state tells.
-        handle.note(handle.session.state(handle.node)).result()
+        ended = handle.note(handle.session.state(handle.node))
+        if not ended.is_successful():
+            raise handle.error(ended)
         return 0
 
     @overload
@@ -287,6 +309,13 @@ class FutureList(Sequence[PrefectFuture[R]], Generic[R]):
     def __getitem__(self, index: int | slice) -> PrefectFuture[R] | FutureList[R]:
         if isinstance(index, slice):
             return FutureList(self[i] for i in range(*index.indices(len(self))))
+        try:
+            index = operator.index(index)
+        except TypeError:
+            raise TypeError(
+                f"{self!r} is read by an int or a slice, not by {index!r}; its values "
+                "are those of .result()."
+            ) from None
         if self._futures is not None:
             return self._futures[index]
         length = len(self)
@@ -299,6 +328,8 @@ class FutureList(Sequence[PrefectFuture[R]], Generic[R]):
         return (self[index] for index in range(len(self)))
 
     def __add__(self, other: Iterable[PrefectFuture[R]]) -> FutureList[R]:
+        if not isinstance(other, FutureList | list | tuple):
+            return NotImplemented
         return FutureList([*self, *other])
 
     @property
@@ -385,12 +416,13 @@ class FutureList(Sequence[PrefectFuture[R]], Generic[R]):
         assert handle is not None
         found = handle.note(handle.session.state(handle.node))
         if not found.is_mapped():
-            found.result()  # it has no children, and says why
+            if not found.is_successful():
+                raise handle.error(found)  # it has no children, and says why
             return []
         if raise_on_failure:
-            for child in found.states or ():
+            for index, child in enumerate(found.states or ()):
                 if not child.is_successful():
-                    child.result()
+                    raise handle.error(child, index)
         values: list[Any] = handle.session.value(handle.node)
         return values
 

@@ -250,7 +250,9 @@ class _Formatter(string.Formatter):
 
 
 def _raise_unknown(shown: str, name: str, variables: Mapping[str, Any]) -> NoReturn:
-    known = ", ".join(sorted(variables)) or "none"
+    # Those with an underscore are this package's own.
+    shown_names = (known for known in variables if not known.startswith("_"))
+    known = ", ".join(sorted(shown_names)) or "none"
     raise TemplateError(
         f"{shown} names {name!r}, which is unknown; known are: {known}."
     )

@@ -47,7 +47,14 @@ from prefect_dask_core.results.transactions import TRANSACTION
 from prefect_dask_core.run_ids import task_run_id
 from prefect_dask_core.runners.drive import Blocking, Steps
 from prefect_dask_core.staging import SubmittedRuns
-from prefect_dask_core.states import NO_DATA, Completed, State, TriggerFailed
+from prefect_dask_core.states import (
+    NO_DATA,
+    Cancelled,
+    Completed,
+    Running,
+    State,
+    TriggerFailed,
+)
 from prefect_dask_core.tasks import Task
 
 #: Context variables that are of one task run, and not of what runs inside of it.
@@ -116,8 +123,8 @@ class Scope:
         self.name = name
         self.variables = {**variables, "_id_base": id_base}
         self.id_base = id_base
-        self._graph_id = graph_id or id_base
         self.lineage = Lineage()
+        self._session_id = graph_id or id_base
         self._open = open_session
         self._loose = loose
         self._view = view
@@ -129,10 +136,13 @@ class Scope:
         self._session: Session | None = None
         self._names: dict[int, str] = {}
         self._looked: set[int] = set()
+        self._parents: dict[int, tuple[int, ...]] = {}
         #: Held, so that their values are there at the end.
         self._cached: list[tuple[TaskOptions, Handle]] = []
         #: Runs that were called, with their states.
         self._called: dict[str, State] = {}
+        #: States of the runs of attempts that were stopped.
+        self._earlier: dict[str, State] = {}
         self._ended: Sequence[State] | None = None
         self._cancelled: str | None = None
 
@@ -169,11 +179,20 @@ class Scope:
                 inputs.tolerated,
                 {**_dask_annotations(), **task.annotations},
             )
-            node = session.add(request)
+            self._called[name] = Running()  # now and here, if the session is sequential
+            try:
+                node = session.add(request)
+            except Exception:
+                del self._called[name]  # refused, so there is no run
+                raise
+            del self._called[name]
             self._names[node] = name
+            above = dict.fromkeys(i.node for i in given if i.node is not None)
+            if above:
+                self._parents[node] = tuple(above)
             self._looked |= inputs.tolerated
             self.lineage.add(task, name, inputs.names)
-        handle = Handle(session, node, name, task.name, self.id_base, self._looked)
+        handle = Handle(session, node, name, self.id_base, self._looked, self._parents)
         if task.options.is_cached_in_memory:
             self._cached.append((task.options, handle))
         future: Any = FutureList(handle=handle) if mapped else PrefectFuture(handle)
@@ -192,7 +211,7 @@ class Scope:
     def session(self) -> Session:
         """The session; opened now if nothing was submitted before."""
         if self._session is None:
-            self._session = self._open(self.name, self.variables, self._graph_id)
+            self._session = self._open(self.name, self.variables, self._session_id)
             if self._cancelled is not None:
                 self._session.cancel(self._cancelled)
             if self._view is not None:
@@ -264,6 +283,8 @@ class Scope:
         )
         self.lineage.add(task, name, names, list(found.values()))
         end_of = None if self._view is None else self._begin_call(task, name)
+        if not self._loose:
+            self._called[name] = Running()
         state: State = yield from run_task(run)
         state = _let_go(run, state)
         if isinstance(state, TriggerFailed) and above:
@@ -298,21 +319,72 @@ class Scope:
         """Wait for all that was submitted; states of all runs by name."""
         if self._session is not None and self._ended is None:
             self._ended = self._session.close()
-            for node, name in self._names.items():
-                self.lineage.ended(name, self._ended[node])
+            for node, name in list(self._names.items()):
+                if node < len(self._ended):
+                    self.lineage.ended(name, self._ended[node])
             remember((o, self._ended[handle.node]) for o, handle in self._cached)
             self._cached.clear()
         ended = self._ended or ()
-        submitted = {name: ended[node] for node, name in self._names.items()}
-        return {**submitted, **self._called}
+        submitted = {
+            name: ended[node]
+            # Code that was left behind may still add some.
+            for node, name in list(self._names.items())
+            if node < len(ended)
+        }
+        called = {n: self._stopped(state) for n, state in list(self._called.items())}
+        return {**self._earlier, **submitted, **called}
+
+    def settle(self, timeout: float | None = None) -> bool:
+        """Wait for all that was submitted so far; whether it has ended in time."""
+        session, known = self._session, -1
+        end = None if timeout is None else time.monotonic() + timeout
+        while session is not None and len(self._names) > known:
+            known = len(self._names)
+            left = None if end is None else max(0.0, end - time.monotonic())
+            if not session.wait(list(self._names), left):
+                return False
+        return True
+
+    def successor(self) -> Scope:
+        """What a further attempt runs in: this scope, or a fresh one if it was stopped.
+
+        Code of a stopped attempt that was left behind keeps the old one.
+        """
+        if self._cancelled is None:
+            return self
+        fresh = Scope(
+            self.name,
+            self.variables,
+            self.id_base,
+            self._open,
+            loose=self._loose,
+            view=self._view,
+        )
+        fresh._earlier = self.close()
+        fresh._counts, fresh.lineage = self._counts, self.lineage
+        # Two sessions of one id would make the same keys.
+        fresh._session_id = uuid.uuid4().hex
+        return fresh
+
+    def _stopped(self, state: State) -> State:
+        """State of a run that was called, of one that was interrupted as well."""
+        if state.is_running() and self._cancelled is not None:
+            return Cancelled(self._cancelled, timestamp=time.time())
+        return state
 
     def unseen(self) -> dict[str, State]:
-        """Submitted runs that did not succeed, and that nobody has asked about."""
+        """Submitted runs that did not succeed, and that nobody has asked about.
+
+        What was cancelled with the whole flow run is not among them: that is told.
+        """
         ended = self._ended or ()
+        stopped = self._cancelled is not None
         return {
             name: ended[node]
-            for node, name in self._names.items()
-            if node not in self._looked and _is_bad(ended[node])
+            for node, name in list(self._names.items())
+            if node < len(ended)
+            and node not in self._looked
+            and is_bad(ended[node], stopped)
         }
 
     def finish(self, value: Any) -> Any:
@@ -348,11 +420,21 @@ def _let_go(run: TaskRun, state: State) -> State:
     return state.replace(data=kept.item(0))
 
 
-def _is_bad(state: State) -> bool:
-    """Whether a run, or a child of it, failed by itself."""
+def is_bad(state: State, stopped: bool = False) -> bool:
+    """Whether a run, or a child of it, failed by itself.
+
+    Parameters
+    ----------
+    state : State
+        How it ended.
+    stopped : bool
+        Whether all of the flow run was stopped: being cancelled is no failure then.
+    """
     if state.is_mapped():
-        return any(map(_is_bad, state.states or ()))
-    return not state.is_successful() and not isinstance(state, TriggerFailed)
+        return any(is_bad(child, stopped) for child in state.states or ())
+    if state.is_successful() or isinstance(state, TriggerFailed):
+        return False
+    return not (stopped and state.is_cancelled())
 
 
 def _variables_of(
@@ -459,8 +541,7 @@ def _value_of(
             above.append((handle.name, state, tolerant))
             return state.result(raise_on_failure=False)
         above.extend(
-            (f"{handle.task_name}[{n}]", child, tolerant)
-            for n, child in enumerate(children)
+            (f"{handle.name}[{n}]", child, tolerant) for n, child in enumerate(children)
         )
         return future.result(raise_on_failure=False)
     state = future.state

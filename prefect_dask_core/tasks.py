@@ -286,19 +286,20 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
     @overload
     def __call__(
         self: Task[P, Coroutine[Any, Any, T]],
+        /,
         *args: Any,
         return_state: Literal[True],
         **kwargs: Any,
     ) -> Coroutine[Any, Any, State]: ...
     @overload
     def __call__(
-        self, *args: Any, return_state: Literal[True], **kwargs: Any
+        self, /, *args: Any, return_state: Literal[True], **kwargs: Any
     ) -> State: ...
     @overload
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     @overload
-    def __call__(self, *args: Any, wait_for: Any, **kwargs: Any) -> R: ...
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, wait_for: Any, **kwargs: Any) -> R: ...
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Bind a copy into the active flow, or run the task now.
 
         Parameters
@@ -355,15 +356,15 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
 
     @overload
     def submit(
-        self, *args: Any, return_state: Literal[True], **kwargs: Any
+        self, /, *args: Any, return_state: Literal[True], **kwargs: Any
     ) -> State: ...
     @overload
     def submit(
-        self: Task[P, Coroutine[Any, Any, T]], *args: Any, **kwargs: Any
+        self: Task[P, Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any
     ) -> Future[T]: ...
     @overload
-    def submit(self, *args: Any, **kwargs: Any) -> Future[R]: ...
-    def submit(self, *args: Any, **kwargs: Any) -> Any:
+    def submit(self, /, *args: Any, **kwargs: Any) -> Future[R]: ...
+    def submit(self, /, *args: Any, **kwargs: Any) -> Any:
         """Hand a run of the task to the runner of the running flow; do not wait.
 
         Parameters
@@ -392,15 +393,15 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
 
     @overload
     def map(
-        self, *args: Any, return_state: Literal[True], **kwargs: Any
+        self, /, *args: Any, return_state: Literal[True], **kwargs: Any
     ) -> list[State]: ...
     @overload
     def map(
-        self: Task[P, Coroutine[Any, Any, T]], *args: Any, **kwargs: Any
+        self: Task[P, Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any
     ) -> Futures[T]: ...
     @overload
-    def map(self, *args: Any, **kwargs: Any) -> Futures[R]: ...
-    def map(self, *args: Any, **kwargs: Any) -> Any:
+    def map(self, /, *args: Any, **kwargs: Any) -> Futures[R]: ...
+    def map(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run the task once per item of its arguments.
 
         Parameters

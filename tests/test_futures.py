@@ -47,7 +47,7 @@ class ScriptedSession:
         return FutureList(handle=self.handle(node, name))
 
     def handle(self, node, name):
-        return Handle(self, node, f"{name}-{node}", name, RUN_ID, set())
+        return Handle(self, node, f"{name}-{node}", RUN_ID, set(), {})
 
     def end(self, node, state):
         with self.changed:
@@ -229,7 +229,7 @@ def test_a_future_does_not_travel(session, made):
 def test_a_list_of_children_reads_like_a_sequence(session):
     futures = session.mapped(0, length=3)
     assert len(futures) == 3
-    assert [f.name for f in futures] == ["load[0]", "load[1]", "load[2]"]
+    assert [f.name for f in futures] == ["load-0[0]", "load-0[1]", "load-0[2]"]
     assert futures[-1] == futures[2]
     assert list(futures[1:]) == [futures[1], futures[2]]
     assert futures[::2] == [futures[0], futures[2]]
@@ -341,7 +341,7 @@ def test_futures_come_in_the_order_in_which_they_end(session):
     threading.Timer(0.2, session.end_child, (3, 0, Completed(data=1))).start()
     session.end(1, Completed(data=1))
     found = [f.name for f in as_completed([*futures, futures[0], children[0]])]
-    assert found == ["load-1", "load-0", "load-2", "load[0]"]
+    assert found == ["load-1", "load-0", "load-2", "load-3[0]"]
 
 
 def test_what_does_not_end_in_time_is_told(session):

@@ -14,6 +14,7 @@ GUIDES = (
     "graph_flows.md",
     "function_flows.md",
     "migration.md",
+    "reports.md",
     "results.md",
     "resume.md",
 )

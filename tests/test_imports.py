@@ -35,6 +35,7 @@ LAYERS = (
     ("blocks", "diagnostics", "mapping"),
     ("control_flow", "resources"),
     ("engine",),
+    ("causes",),
     (
         "cached_values",
         "futures",

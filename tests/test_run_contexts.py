@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import logging
+import re
 import uuid
 
 import pytest
@@ -142,8 +143,8 @@ def test_a_run_has_a_logger(flow_runner, caplog):
 
     with caplog.at_level(logging.INFO):
         body()
-    assert "Flow 'body': begin" in caplog.messages
-    assert "Task 'speak': hello" in caplog.messages
+    assert any(re.match("Flow run 'body-.{6}': begin", m) for m in caplog.messages)
+    assert "Task 'speak-0': hello" in caplog.messages
 
 
 # -- records -----------------------------------------------------------------------

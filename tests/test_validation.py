@@ -1,5 +1,6 @@
 """Validation of arguments: by pydantic where it is installed, else not at all."""
 
+import functools
 import importlib
 import types
 
@@ -69,3 +70,58 @@ def test_without_pydantic_arguments_are_only_bound(no_pydantic):
     assert flow(typed)("3") == ("3", "plain")
     with pytest.raises(OptionValueError, match="needs pydantic"):
         flow(typed, validate_parameters=True)
+
+
+class Holder:
+    @flow
+    def method(self, x: int):
+        return self, x
+
+    @classmethod
+    @flow
+    def of_class(cls, x: int):
+        return cls, x
+
+
+class Called:
+    def __call__(self, x: int):
+        return x
+
+
+def test_what_is_bound_and_what_is_no_function_is_validated_too(pydantic):
+    holder = Holder()
+    assert holder.method("3") == (holder, 3)
+    assert holder.method.with_options(name="other")("4") == (holder, 4)
+    assert Holder.of_class("5") == (Holder, 5)
+    assert flow(Called(), name="called")("6") == 6
+    assert flow(functools.partial(typed, y="more"), name="part")("7") == (7, "more")
+
+
+def test_defaults_are_as_the_function_wants_them(pydantic):
+    made = flow(lambda x=None, y=None: (x, y), name="made")
+    made.fn.__annotations__ = {"x": int, "y": "int"}
+    assert made() == (None, None)
+    assert made("1", "2") == (1, 2)
+
+
+def test_each_of_many_arguments_is_converted():
+    pytest.importorskip("pydantic")
+
+    def many(*args: int, **more: str):
+        return args, more
+
+    assert flow(many)("1", 2, z="3") == ((1, 2), {"z": "3"})
+    with pytest.raises(ParameterTypeError, match="flow 'many': args="):
+        flow(many)("one")
+
+
+def test_an_annotation_that_cannot_be_read_checks_nothing(pydantic):
+    def made(x: "ImportedForTypeCheckersOnly", y: "int"):  # noqa: F821
+        return x, y
+
+    assert flow(made)("1", "2") == ("1", 2)
+
+
+def test_the_message_names_the_annotation(pydantic):
+    with pytest.raises(ParameterTypeError, match="annotation int allows"):
+        flow(typed)("three")

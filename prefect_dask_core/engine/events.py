@@ -108,6 +108,8 @@ class BlockLost:
     stale : bool
         Whether nothing died, but a block it reads was run again, after a worker's
         death, and gave fewer children than the first time.
+    when : float, optional
+        Seconds since the epoch at which that was noticed.
     """
 
     number: int
@@ -115,11 +117,12 @@ class BlockLost:
     divisible: bool
     others: tuple[int, ...] = ()
     stale: bool = False
+    when: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ReportLost:
-    """Blocks of plain nodes ended, and their reports were lost with their workers.
+    """Blocks of plain nodes ended; their reports and their results are lost.
 
     Parameters
     ----------
@@ -128,6 +131,11 @@ class ReportLost:
     """
 
     numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TriedLong:
+    """Nodes that were tried before others of their kind take longer than a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +195,7 @@ Event = (
     | BlockReached
     | BlockLost
     | ReportLost
+    | TriedLong
     | StopAsked
     | Added
     | Dropped

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -321,6 +321,17 @@ def fuse(plan: Plan, group: Sequence[int]) -> list[tuple[int, ...]]:
         for node in joined:
             home[node] = index
     return [tuple(sorted(nodes)) for _, nodes in sorted(members.items())]
+
+
+def definition_key(task: Task[..., Any]) -> Hashable:
+    """What tasks of one definition have in common, as long as they live.
+
+    A subclass may keep anything in its attributes, so only copies of a plain task are
+    known to be the same definition.
+    """
+    if type(task).run is Task.run and (type(task) is Task or task.auto_generated):
+        return id(task.fn), id(task.options)
+    return id(task)
 
 
 def items_of(value: Any) -> list[Any] | None:

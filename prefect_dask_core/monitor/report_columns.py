@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from prefect_dask_core.engine.columns import CODE_BY_STATE, STATE_BY_CODE
+from prefect_dask_core.engine.columns import CODE_BY_STATE, STATE_BY_CODE, Segment
 from prefect_dask_core.engine.views import RunView
 from prefect_dask_core.monitor.palette import (
     COLOR_BY_CODE,
@@ -63,6 +63,9 @@ class Runs:
         What nodes are called, by number.
     waits : tuple of (int, float, float)
         Position of a run, and begin and end of a wait of it for a further attempt.
+    lost : tuple of (int, float, str)
+        Of what crashed before it could tell of its begin: task, when that was noticed,
+        and name.
     """
 
     tasks: tuple[str, ...]
@@ -77,6 +80,7 @@ class Runs:
     attempts: Ints
     names: tuple[str, ...]
     waits: tuple[tuple[int, float, float], ...]
+    lost: tuple[tuple[int, float, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.begin)
@@ -100,6 +104,8 @@ def runs_of(view: RunView) -> Runs:
     kinds: tuple[Any, ...] = (int, int, float, float, int, int, int, int)
     columns: list[list[Any]] = [[] for _ in kinds]
     waits: list[tuple[int, float, float]] = []
+    lost: list[tuple[int, float, str]] = []
+    names = tuple(labels_of(view.nodes))
     size, origin = 0, view.info.begin
     for node in view.nodes:
         if node.helper:
@@ -111,12 +117,15 @@ def runs_of(view: RunView) -> Runs:
             begin = np.frombuffer(segment.begins, dtype=float) - origin
             end = np.frombuffer(segment.ends, dtype=float) - origin
             where = segment.worker or HERE
+            ran = np.frombuffer(segment.begins, dtype=float) > 0.0
+            lost += _lost(segment, ran, task, names[node.number], mapped, origin)
+            if not ran.any():
+                continue
             worker = workers.setdefault(where, len(workers))
             index = np.arange(segment.start, segment.stop) if mapped else [-1]
             attempts = np.ones(count, dtype=int)
             for offset, made in segment.attempts.items():
                 attempts[offset] = made
-            ran = np.frombuffer(segment.begins, dtype=float) > 0.0
             # Where each of them stands once those that never began are left out.
             positions = size + np.cumsum(ran) - 1
             for offset, spans in (segment.waits or {}).items():
@@ -139,7 +148,6 @@ def runs_of(view: RunView) -> Runs:
         np.concatenate(parts) if parts else np.zeros(0, dtype=kind)
         for parts, kind in zip(columns, kinds, strict=True)
     ]
-    names = tuple(labels_of(view.nodes))
     task_of, worker_of, begins, ends, codes, nodes, indices, made_attempts = joined
     return Runs(
         tuple(tasks),
@@ -154,7 +162,21 @@ def runs_of(view: RunView) -> Runs:
         made_attempts,
         names,
         tuple(waits),
+        tuple(lost),
     )
+
+
+def _lost(
+    segment: Segment, ran: Any, task: int, name: str, mapped: bool, origin: float
+) -> list[tuple[int, float, str]]:
+    """What of a segment crashed before it told of its begin."""
+    found = []
+    for offset, state in segment.details.items():
+        when = state.timestamp
+        if isinstance(state, Crashed) and not ran[offset] and when is not None:
+            label = f"{name}[{segment.start + offset}]" if mapped else name
+            found.append((task, when - origin, label))
+    return found
 
 
 # -- timeline ----------------------------------------------------------------------
@@ -203,9 +225,15 @@ def timeline(runs: Runs, by_worker: bool) -> Timeline:
         bars, place = _bins(runs, row, rows), None
     else:
         bars, place = _bars(runs, row)
-    return Timeline(
-        rows, bars, _waits(runs, row, place), _crashes(runs, row, place), binned
-    )
+    crashes = _crashes(runs, row, place)
+    if not by_worker:
+        # Of these the worker cannot be told: it is gone, and left no word.
+        shown = {name: number for number, name in enumerate(rows)}
+        for task, when, name in runs.lost[:MOST_MARKS]:
+            crashes["x"].append(round(when, 4))
+            crashes["y"].append(-shown.get(runs.tasks[task], len(rows) - 1) - 0.5)
+            crashes["name"].append(name)
+    return Timeline(rows, bars, _waits(runs, row, place), crashes, binned)
 
 
 def _rows(names: Sequence[str], of: Ints) -> tuple[Ints, tuple[str, ...]]:

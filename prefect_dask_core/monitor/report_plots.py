@@ -21,8 +21,15 @@ from prefect_dask_core.monitor.summary import cut
 ROW: Final = 26
 MOST_ROW: Final = 90
 AROUND: Final = 74
+FONT: Final = 'system-ui, "Segoe UI", Roboto, sans-serif'
 #: Characters of the longest name on an axis.
 LONGEST_NAME: Final = 30
+
+#: What stands at powers of ten of a second, from a microsecond on.
+DECADES: Final = (
+    *("1 µs", "10 µs", "0.1 ms", "1 ms", "10 ms", "0.1 s", "1 s"),
+    *("10 s", "100 s", "17 min", "2.8 h", "28 h", "12 d"),
+)
 
 _NOTHING: Final = "<p>No task has run.</p>"
 _ONE_BY_ONE: Final = (
@@ -99,6 +106,7 @@ def _figure(height: int, **options: Any) -> Any:
     made.axis.axis_line_color = LINE
     made.axis.major_tick_line_color = LINE
     made.axis.minor_tick_line_color = None
+    made.axis.major_label_text_font = made.axis.axis_label_text_font = FONT
     made.axis.major_label_text_font_size = "13px"
     made.axis.axis_label_text_font_size = "13px"
     made.axis.axis_label_text_font_style = "normal"
@@ -193,7 +201,7 @@ def _name_rows(plot: Any, names: tuple[str, ...] | list[str]) -> None:
 
 
 def _durations(found: list[Durations]) -> Any:
-    from bokeh.models import ColumnDataSource, HoverTool
+    from bokeh.models import ColumnDataSource, FixedTicker, HoverTool
 
     least = 1e-6  # a logarithm needs something; shorter than any clock tells
     rows = [-number - 0.5 for number in range(len(found))]
@@ -208,14 +216,19 @@ def _durations(found: list[Durations]) -> Any:
         "most": [max(one.most, least) for one in found],
     }
     low = min(columns["least"]) / 1.6
+    decades = [exponent for exponent in range(-6, 7) if 10.0**exponent >= low]
     plot = _figure(
         AROUND + ROW * len(found),
         x_axis_type="log",
         x_range=_span(low, max(columns["most"]) * 1.6),
         y_range=_span(-len(found), 0),
-        x_axis_label="seconds that a run took (logarithmic): least, quartiles, most",
+        x_axis_label="time that a run took (logarithmic): least, quartiles, most",
     )
     source = ColumnDataSource(columns)
+    plot.xaxis.ticker = FixedTicker(ticks=[10.0**exponent for exponent in decades])
+    plot.xaxis.major_label_overrides = {
+        10.0**exponent: DECADES[exponent + 6] for exponent in decades
+    }
     plot.segment("least", "y", "most", "y", source=source, line_color="#55626f")
     bars = plot.hbar(
         y="y",
@@ -249,9 +262,12 @@ def _durations(found: list[Durations]) -> Any:
 #: Widths and heights of boxes and their places, in units of the plot.
 WIDTH: Final = 0.86
 HEIGHT: Final = 0.5
+#: How far beside its ends the middle of a long arrow is pulled.
+AROUND_BOX: Final = 0.85
 
 
 def _graph(boxes: list[Box], arrows: list[Arrow]) -> Any:
+    from bokeh.core.properties import value
     from bokeh.models import ColumnDataSource, HoverTool
 
     columns = 1 + max(box.x for box in boxes)
@@ -273,9 +289,9 @@ def _graph(boxes: list[Box], arrows: list[Arrow]) -> Any:
             y0="y0",
             x1="x1",
             y1="y1",
-            cx0="x0",
+            cx0="cx0",
             cy0="cy0",
-            cx1="x1",
+            cx1="cx1",
             cy1="cy1",
             line_color="#7d8894",
             line_width=1.6,
@@ -290,7 +306,7 @@ def _graph(boxes: list[Box], arrows: list[Arrow]) -> Any:
         color="#7d8894",
         source=ColumnDataSource(heads),
     )
-    most = int(118 / shown)
+    most = int(92 / shown)
     found: dict[str, list[Any]] = {
         "x": [box.x for box in boxes],
         "y": [box.y for box in boxes],
@@ -322,6 +338,7 @@ def _graph(boxes: list[Box], arrows: list[Arrow]) -> Any:
             y_offset=offset,
             source=source,
             text_align="center",
+            text_font=value(FONT),  # else it would name a column
             text_baseline="middle",
             text_font_size="13px" if style == "bold" else "12px",
             text_font_style=style,
@@ -344,23 +361,29 @@ def _told(box: Box, most: int) -> str:
 
 def _curves(boxes: list[Box], arrows: list[Arrow]) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {
-        key: [] for key in ("x0", "y0", "x1", "y1", "cy0", "cy1")
+        key: [] for key in ("x0", "y0", "x1", "y1", "cx0", "cy0", "cx1", "cy1")
     }
     for arrow in arrows:
         start, end = boxes[arrow.start], boxes[arrow.end]
         top, bottom = start.y - HEIGHT / 2, end.y + HEIGHT / 2 + 0.06
-        found["x0"].append(start.x)
+        # A long arrow goes around the boxes between, and does not hide behind them.
+        is_long = start.y - end.y > 1
+        side = WIDTH * 0.3 if is_long else 0.0
+        found["x0"].append(start.x + side)
         found["y0"].append(top)
-        found["x1"].append(end.x)
+        found["x1"].append(end.x + side)
         found["y1"].append(bottom)
+        found["cx0"].append(start.x + (AROUND_BOX if is_long else 0.0))
+        found["cx1"].append(end.x + (AROUND_BOX if is_long else 0.0))
         found["cy0"].append(top - 0.3)
         found["cy1"].append(bottom + 0.3)
     return found
 
 
 def _heads(boxes: list[Box], arrows: list[Arrow]) -> dict[str, list[float]]:
-    ends = sorted({arrow.end for arrow in arrows})
-    return {
-        "x": [boxes[number].x for number in ends],
-        "y": [boxes[number].y + HEIGHT / 2 + 0.05 for number in ends],
-    }
+    places = set()
+    for arrow in arrows:
+        end = boxes[arrow.end]
+        side = WIDTH * 0.3 if boxes[arrow.start].y - end.y > 1 else 0.0
+        places.add((end.x + side, end.y + HEIGHT / 2 + 0.05))
+    return {"x": [x for x, _ in sorted(places)], "y": [y for _, y in sorted(places)]}

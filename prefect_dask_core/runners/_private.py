@@ -129,7 +129,7 @@ def find_blamed(
 
 def find_ended(
     asked: Sequence[tuple[Hashable, Hashable | None]], dask_scheduler: Any = None
-) -> list[Hashable]:
+) -> list[tuple[Hashable, str | None]]:
     """Keys that are done or forgotten; runs on the scheduler.
 
     Parameters
@@ -137,14 +137,27 @@ def find_ended(
     asked : sequence of tuple
         A key, and another of its graph that is still held, or `None` if the graph is
         known to have arrived: a key that is unknown may not be there yet.
+
+    Returns
+    -------
+    list of (key, str or None)
+        With the address of a worker that has the result; `None` if it is gone.
     """
     tasks = dask_scheduler.tasks
-    ended = []
+    ended: list[tuple[Hashable, str | None]] = []
     for key, witness in asked:
         task = tasks.get(key)
         if task is None:
             if witness is None or witness in tasks:
-                ended.append(key)
-        elif task.state in ("memory", "released"):
-            ended.append(key)
+                ended.append((key, None))
+        elif task.state == "memory":
+            ended.append((key, next(iter(task.who_has)).address))
+        elif task.state == "released":
+            ended.append((key, None))
     return ended
+
+
+def find_stranded(dask_scheduler: Any = None) -> tuple[int, list[Hashable]]:
+    """Number of workers, and keys that none of them may run; runs on the scheduler."""
+    keys = [task.key for task in dask_scheduler.unrunnable]
+    return len(dask_scheduler.workers), keys

@@ -5,8 +5,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+from prefect_dask_core.engine.driver import Driver
 from prefect_dask_core.engine.plan import Plan
 from prefect_dask_core.engine.resume import NOTHING_EARLIER, Earlier
 from prefect_dask_core.engine.session import Session
@@ -41,6 +42,29 @@ class FlowRun:
     earlier: Earlier = NOTHING_EARLIER
     run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     view: RunView | None = None
+
+
+#: Seconds after which a node that was tried before others of its kind takes long.
+#: Several per thread are tried, so no thread runs dry before.
+A_MOMENT: Final = 1.0
+
+
+class Trial:
+    """How long a driver has waited for the first nodes of a kind."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def is_long(self, driver: Driver, now: float) -> bool:
+        """Whether it is time to tell the driver that they take long."""
+        if not driver.is_trying:
+            self._since = None
+        elif self._since is None:
+            self._since = now
+        elif now - self._since > A_MOMENT:
+            self._since = None
+            return True
+        return False
 
 
 class TaskRunner(Protocol):

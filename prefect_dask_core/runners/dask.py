@@ -48,6 +48,7 @@ from prefect_dask_core.engine.events import (
     Started,
     StopAsked,
     Submit,
+    TriedLong,
 )
 from prefect_dask_core.engine.feeds import StaleInput, segment_in
 from prefect_dask_core.engine.growing import GrowingDriver
@@ -68,7 +69,7 @@ from prefect_dask_core.runners._private import (
     forget_topic,
     outside_the_pool,
 )
-from prefect_dask_core.runners.base import FlowRun
+from prefect_dask_core.runners.base import FlowRun, Trial
 from prefect_dask_core.runners.driven import DrivenSession, of_the_session
 from prefect_dask_core.runners.home import PlainReport
 from prefect_dask_core.runners.logs import LOGS
@@ -81,7 +82,9 @@ from prefect_dask_core.runners.outbox import (
 )
 from prefect_dask_core.runners.preflight import check_folder, check_workers
 from prefect_dask_core.runners.run_logger import Outlet
-from prefect_dask_core.runners.worker import run_on_worker
+from prefect_dask_core.runners.spool import left_behind
+from prefect_dask_core.runners.stranded import Strandings
+from prefect_dask_core.runners.worker import Lost, retell, run_on_worker
 from prefect_dask_core.states import Failed, State
 from prefect_dask_core.tasks import Task
 
@@ -402,10 +405,14 @@ class _DaskRun:
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._futures: dict[int, Future[Any]] = {}
         self._number_of: dict[Any, int] = {}
+        self._strandings = Strandings()
         self._looked = 0.0
+        # All workers there were.
+        self._workers: set[str] = set()
         self._drained = 0.0
         # Whether no report came since the last look; blocks that had then ended.
         self._is_quiet = False
+        self._trial = Trial()
         self._silent: set[int] = set()
         # For each block one of its graph whose future is held: there always is one, as
         # something in a graph is read by nothing in it.
@@ -449,6 +456,8 @@ class _DaskRun:
     def _step(self) -> None:
         for event in self._next_events():
             self._feed(event)
+        if self._trial.is_long(self._driver, time.monotonic()):
+            self._feed(TriedLong())
         if time.monotonic() - self._looked > LOOK_EVERY:
             try:
                 events = list(self._look())
@@ -512,6 +521,7 @@ class _DaskRun:
         threads = self._threads()
         if threads != self._driver.threads:
             yield Resized(threads)
+        self._strandings.look(self._client, time.monotonic())
         lost = {n: f for n, f in self._futures.items() if f.status in _LOST}
         if lost:
             yield from self._lost_blocks(lost)
@@ -523,7 +533,8 @@ class _DaskRun:
         """Blocks that have ended without a word: their worker took it along.
 
         What ended a moment ago may have its report on the way, so only what had ended
-        at the look before as well counts as lost.
+        at the look before as well counts as lost. If its result is still somewhere, a
+        report is made of that.
         """
         silent = self._driver.silent()[:MOST_ASKED]
         before, self._silent = self._silent, set()
@@ -535,10 +546,25 @@ class _DaskRun:
             witness = self._witness[number]
             asked[key(number)] = key(witness) if witness in self._futures else None
         ended = self._client.run_on_scheduler(find_ended, list(asked.items()))
-        self._silent = {self._number_of[found] for found in ended}
-        lost = sorted(self._silent & before)
-        if lost:
-            yield ReportLost(tuple(lost))
+        numbers = {self._number_of[found]: where for found, where in ended}
+        self._silent = numbers.keys() - before
+        gone = []
+        at: dict[str, list[Lost]] = {}
+        for number in sorted(numbers.keys() & before):
+            where = numbers[number]
+            if where is None:
+                gone.append(number)
+            else:
+                lost = Lost(key(number), number, self._driver.lengths_of(number))
+                at.setdefault(where, []).append(lost)
+        for worker, todo in at.items():
+            told = self._client.run(
+                retell, todo, home_bytes(), workers=[worker], on_error="return"
+            )
+            for kind, body in told[worker] if isinstance(told[worker], list) else ():
+                yield from self._take(kind, worker, body)
+        if gone:
+            yield ReportLost(tuple(gone))
 
     def _lost_blocks(self, lost: Mapping[int, Future[Any]]) -> Iterator[Event]:
         """An event for each block that is to blame for an erred future."""
@@ -558,11 +584,13 @@ class _DaskRun:
                 divisible=isinstance(error, KilledWorker),
                 others=tuple(numbers),
                 stale=isinstance(error, StaleInput),
+                when=time.time(),
             )
 
     def _threads(self) -> int:
         """Worker threads there are; workers that are new are asked what they have."""
         threads: Mapping[str, int] = self._client.nthreads()
+        self._workers.update(threads)
         check_workers(self._client, threads)
         for folder in self._folders:
             check_folder(self._client, threads, folder)
@@ -605,6 +633,10 @@ class _DaskRun:
             _, graph = groups.setdefault(label, (found, {}))
             # What several blocks share is bound to no place.
             self._builder.add(assignment, graph, groups[""][1])
+            if found:
+                key = self._builder.key(assignment.block.number)
+                task = assignment.block.steps[-1].task.name
+                self._strandings.note(key, task, found, time.monotonic())
         layers = {
             f"{self._topic}-{number}": MaterializedLayer(
                 graph, annotations=dict(annotations) or None
@@ -649,11 +681,29 @@ class _DaskRun:
                 if isinstance(message, tuple) and message[1][0] == LOGS:
                     self._take_logs(message[1][2])
 
+    def _fetch_late_logs(self) -> None:
+        """Take in what workers logged before they were killed, and could not send."""
+        if not (self._looked or self._outlet.has_taken):
+            return
+        if not self._workers.difference(self._client.nthreads()):
+            return
+        # This host first: all workers may be gone at this moment.
+        found = set(left_behind(self._topic))
+        for nanny in (True, False):
+            told = self._client.run(
+                left_behind, self._topic, nanny=nanny, on_error="ignore"
+            )
+            for blobs in told.values():
+                found.update(blobs)
+        self._outlet.take_late(list(found))
+
     def _clean_up(self) -> None:
         self._futures.clear()
         self._drain_logs()
         if self._client.status != "running":
             return
+        with contextlib.suppress(Exception):
+            self._fetch_late_logs()
         with contextlib.suppress(Exception):  # the scheduler may be gone by now
             forget_topic(self._client, self._topic)
 

@@ -70,20 +70,26 @@ def _carry_out(effect: Effect | Blocking, shell: ThreadShell) -> Any:
 
 async def drive_async(steps: Steps[EndT]) -> EndT:
     """Drive steps to their end, on the running event loop."""
-    answer: Any = None
+    go_on: Callable[[], Any] = partial(steps.send, None)
     try:
         while True:
-            effect = steps.send(answer)
-            if isinstance(effect, Blocking):
-                answer = await asyncio.to_thread(effect.function)
-            elif isinstance(effect, Wait):
-                answer = None
-                await asyncio.sleep(max(0.0, effect.until - time.time()))
-            else:
-                answer = await call_async(effect)
+            effect = go_on()
+            try:
+                go_on = partial(steps.send, await _carry_out_async(effect))
+            except BaseException as error:  # the caller no longer wants the end
+                go_on = partial(steps.throw, error)
     except StopIteration as stop:
         end: EndT = stop.value
         return end
+
+
+async def _carry_out_async(effect: Effect | Blocking) -> Any:
+    if isinstance(effect, Blocking):
+        return await asyncio.to_thread(effect.function)
+    if isinstance(effect, Wait):
+        await asyncio.sleep(max(0.0, effect.until - time.time()))
+        return None
+    return await call_async(effect)
 
 
 async def call_async(call: Call) -> Answer:
@@ -223,10 +229,5 @@ async def drive_async_generator(
                     break
             with surroundings(effect):
                 await asyncio.to_thread(finished, None)
-        elif isinstance(effect, Blocking):
-            answer = await asyncio.to_thread(effect.function)
-        elif isinstance(effect, Wait):
-            answer = None
-            await asyncio.sleep(max(0.0, effect.until - time.time()))
         else:
-            answer = await call_async(effect)
+            answer = await _carry_out_async(effect)

@@ -108,8 +108,9 @@ class DrivenSession:
             return
         with self._ended:
             self._final.update(ended)
+            # Before anybody wakes: who closes the session waits for what was called.
+            self._call_back(ended)
             self._ended.notify_all()
-        self._call_back(ended)
 
     def _call_back(self, nodes: Sequence[int]) -> None:
         calls = []

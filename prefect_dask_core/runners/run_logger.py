@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,7 +43,8 @@ class RunLogger(_Adapter):
         extra["task_run_count"] = variables.get("task_run_count", 1)
         kwargs["extra"] = {**extra, **(kwargs.get("extra") or {})}
         if extra["task_full_name"] is None:
-            return f"Flow '{variables.get('flow_name')}': {msg}", kwargs
+            name = variables.get("flow_run_name") or variables.get("flow_name")
+            return f"Flow run '{name}': {msg}", kwargs
         return f"Task '{extra['task_full_name']}': {msg}", kwargs
 
 
@@ -84,6 +86,20 @@ class Outlet:
     def __init__(self, run_id: str | None = None) -> None:
         self._collector = COLLECTOR.get()
         self._log = run_log_of(run_id)
+        # Of the last records, more than a dead process can have left behind.
+        self._seen: deque[int] = deque(maxlen=20_000)
+
+    def take_late(self, blobs: Sequence[bytes]) -> None:
+        """Take in records of processes that have died, unless they have come before."""
+        seen = set(self._seen)
+        fresh = {blob: unpacked(blob).created for blob in blobs}
+        late = [blob for blob in fresh if hash(blob) not in seen]
+        self.take(sorted(late, key=fresh.__getitem__))
+
+    @property
+    def has_taken(self) -> bool:
+        """Whether records of another process have come."""
+        return bool(self._seen)
 
     @property
     def process(self) -> str:
@@ -105,6 +121,7 @@ class Outlet:
             return
         logger = _logger_here()
         for blob in blobs:
+            self._seen.append(hash(blob))
             record = unpacked(blob)
             if self._log is not None:
                 self._log.take(record)

@@ -26,12 +26,13 @@ from prefect_dask_core.engine.events import (
     Started,
     StopAsked,
     Submit,
+    TriedLong,
 )
-from prefect_dask_core.engine.feeds import BlockResult, result_of
+from prefect_dask_core.engine.feeds import BlockResult, StaleInput, result_of
 from prefect_dask_core.engine.growing import GrowingDriver
 from prefect_dask_core.engine.views import DriverLook
 from prefect_dask_core.errors import InternalError, OptionTypeError
-from prefect_dask_core.runners.base import FlowRun
+from prefect_dask_core.runners.base import A_MOMENT, FlowRun, Trial
 from prefect_dask_core.runners.coroutines import Coroutines
 from prefect_dask_core.runners.driven import DrivenSession
 from prefect_dask_core.runners.home import trim
@@ -102,7 +103,7 @@ class ThreadPoolTaskRunner:
                 pool.carry_out(driver.handle(event))
                 if driver.finished:
                     break
-                event = pool.next_event()
+                event = pool.next_event(driver)
         except KeyboardInterrupt:
             driver.handle(StopAsked("interrupted from the keyboard."))
             raise
@@ -150,7 +151,7 @@ class _PoolSession:
             told()
             if self._driver.finished:
                 return
-            event = self._pool.next_event()
+            event = self._pool.next_event(self._driver)
 
     def value(self, node: int, index: int | None) -> Any:
         """Value of a node, or of one child."""
@@ -190,6 +191,7 @@ class _Pool:
         self._held: set[int] = set()
         self._ready: list[tuple[int, Assignment]] = []
         self._closed = False
+        self._trial = Trial()
         # Of the task in which the flow runs, if it does.
         self._collector = COLLECTOR.get()
 
@@ -233,9 +235,14 @@ class _Pool:
                 self._held.discard(number)
                 self._forget_if_unread(number)
 
-    def next_event(self) -> Event:
+    def next_event(self, driver: Driver) -> Event:
         """Wait for what happens next."""
-        event = self._events.get()
+        if self._trial.is_long(driver, time.monotonic()):
+            return TriedLong()
+        try:
+            event = self._events.get(timeout=A_MOMENT if driver.is_trying else None)
+        except queue.Empty:
+            return TriedLong()
         if isinstance(event, BaseException):
             raise InternalError("running a block failed") from event
         return event
@@ -273,6 +280,7 @@ class _Pool:
         while True:
             block = assignment.block
             shell = _PoolShell(self)
+            report: BlockReport | None
             try:
                 result, report = run_block(
                     block,
@@ -282,6 +290,9 @@ class _Pool:
                     partial(self._waiting, block.number),
                     self._advanced,
                 )
+            except StaleInput:
+                # The driver knows, and has submitted it anew.
+                result, report = BlockResult({}, {}), None
             except BaseException as error:
                 self._events.put(error)
                 return
@@ -295,7 +306,7 @@ class _Pool:
             assignment = following
 
     def _finished(
-        self, assignment: Assignment, result: BlockResult, report: BlockReport
+        self, assignment: Assignment, result: BlockResult, report: BlockReport | None
     ) -> Assignment | None:
         number = assignment.block.number
         if self._closed:
@@ -310,7 +321,8 @@ class _Pool:
             if not self._missing[waiting]:
                 heapq.heappush(self._ready, (waiting, reader))
         self._forget_if_unread(number)
-        self._events.put(BlockDone(self._trimmed(report)))
+        if report is not None:
+            self._events.put(BlockDone(self._trimmed(report)))
         if self._ready and not self._due:
             return heapq.heappop(self._ready)[1]
         self._free += 1

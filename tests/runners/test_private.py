@@ -128,10 +128,11 @@ def test_keys_that_ended_are_found(client):
         ("forgotten-too-of-a-test", None),
         ("not-yet-there-of-a-test", "nor-its-witness"),
     ]
+    (worker,) = client.who_has(done)["done-of-a-test"]
     assert client.run_on_scheduler(find_ended, asked) == [
-        "done-of-a-test",
-        "forgotten-of-a-test",
-        "forgotten-too-of-a-test",
+        ("done-of-a-test", worker),
+        ("forgotten-of-a-test", None),
+        ("forgotten-too-of-a-test", None),
     ]
     going_on.set()
     runs.result()
