@@ -31,6 +31,11 @@ def default_storage() -> str:
     return results_dir() if found is None else str(found)
 
 
+def names_storage() -> bool:
+    """Whether the settings name a store."""
+    return dask.config.get("prefect-dask-core.result-storage") is not None
+
+
 def default_serializer() -> str:
     """Serializer of the store where no other is named."""
     return str(dask.config.get("prefect-dask-core.result-serializer"))

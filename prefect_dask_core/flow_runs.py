@@ -44,7 +44,7 @@ from prefect_dask_core.recording import (
 from prefect_dask_core.records import FlowRun, at
 from prefect_dask_core.results.keeping import KEEPING, FlowKeeping, flow_keeping
 from prefect_dask_core.results.kept import StoredValue
-from prefect_dask_core.results.places import KEPT_UNDER, RESUMED_RUN, kept_run_id
+from prefect_dask_core.results.places import KEPT_UNDER
 from prefect_dask_core.resuming import Resumption
 from prefect_dask_core.retries import delay_before_retry
 from prefect_dask_core.returns import RunStates, returned_state
@@ -343,7 +343,6 @@ def _open(
         ),
         # Those of a flow around are not its own.
         KEPT_UNDER: None,
-        RESUMED_RUN: None,
         # What runs in this process and says nothing is recorded there too.
         LEDGER: False if ledger is None else ledger,
     }
@@ -480,7 +479,7 @@ def _kept(run: FunctionRun, body: dict[str, Any], state: State) -> Steps[State]:
     kept = isinstance(state, Completed) and state.data is not NO_DATA
     if not keeping.persist or store is None or not kept:
         return state
-    under = f"runs/{kept_run_id(body)}"
+    under = f"runs/{run.id.hex}"
     known = {"task": run.options.name, "flow_run_id": run.id.hex, "run": under}
     answer = yield Call(store.write, (f"{under}/flow", state.data), known)
     if isinstance(answer, Raised):

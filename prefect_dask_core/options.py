@@ -266,11 +266,13 @@ of attempts after the first cannot be negative; give 0 for none.
         return self.result_storage is not None or self.result_storage_key is not None
 
     @property
-    def is_kept_by_result(self) -> bool:
-        """Whether values are kept by a `Result`, and not in a store."""
-        if self.result is not None:
-            return True
-        return self.target is not None and not self.says_how
+    def needs_record(self) -> bool:
+        """Whether an option asks for what only a store does."""
+        return (
+            self.says_how
+            or self.cache_expiration is not None
+            or not self.cache_result_in_memory
+        )
 
     @property
     def policy(self) -> CachePolicy:
@@ -292,7 +294,9 @@ of attempts after the first cannot be negative; give 0 for none.
         """Whether the process of the client keeps values for later runs (C21)."""
         if self.cache_for is None:
             return False
-        in_store = bool(self.persists) and not self.is_kept_by_result
+        by_target = self.target is not None and not self.needs_record
+        by_result = self.result is not None or by_target
+        in_store = bool(self.persists) and not by_result
         return not (in_store and isinstance(self.policy, ValidatorPolicy))
 
 
@@ -760,10 +764,11 @@ def _check_keeping(options: TaskOptions) -> None:
             f"result_storage_key={options.result_storage_key!r} both say under which "
             "name the value is kept; give one of them."
         )
-    if options.result is not None and options.says_how:
+    if options.result is not None and options.needs_record:
         said = [
             name
             for name in (
+                "cache_expiration",
                 "result_storage",
                 "result_storage_key",
                 "result_serializer",
@@ -771,10 +776,10 @@ def _check_keeping(options: TaskOptions) -> None:
                 "cache_policy",
             )
             if getattr(options, name) is not None
-        ]
+        ] or ["cache_result_in_memory"]
         raise OptionValueError(
-            f"task {options.name!r}: result={options.result!r} with {said[0]}=, and "
-            "both say how the value is kept; give result_storage= (and target= or "
+            f"task {options.name!r}: result={options.result!r} with {said[0]}=, which "
+            "says how a store keeps the value; give result_storage= (and target= or "
             "result_storage_key=) instead of result=."
         )
 

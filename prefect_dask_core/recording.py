@@ -45,6 +45,7 @@ from prefect_dask_core.ledger.columns import ranges_of
 from prefect_dask_core.lineage import AssetRecord
 from prefect_dask_core.monitor.watching import Maker, News
 from prefect_dask_core.results.kept import KeptValues
+from prefect_dask_core.results.places import own_name
 from prefect_dask_core.states import State
 
 _LOGGER: Final = logging.getLogger(__name__)
@@ -293,11 +294,13 @@ def _span(number: int, segment: Segment, mapped: bool) -> Span:
 
 def _kept(found: KeptValues, count: int) -> Kept | None:
     """Where the values of a segment are stored."""
-    keys = [found.key(offset) or "" for offset in range(count)]
-    if not any(keys):
-        return None
-    own = ["." if key.startswith(found.prefix) and key else key for key in keys]
-    return Kept(found.store.url, found.prefix, own)
+    keys = []
+    for offset in range(count):
+        key = found.key(offset)
+        index = None if found.start is None else found.start + offset
+        is_own = key == found.prefix + own_name(index)
+        keys.append("." if is_own else key or "")
+    return Kept(found.store.url, found.prefix, keys) if any(keys) else None
 
 
 def _told(state: State) -> tuple[str | None, ...]:
@@ -355,6 +358,7 @@ def _log_files(view: RunView) -> Iterator[str]:
             if isinstance(handler, logging.FileHandler):
                 found[handler.baseFilename] = None
         logger = logger.parent if logger.propagate else None
+    found.pop(os.devnull, None)
     yield from found
 
 

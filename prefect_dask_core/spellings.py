@@ -21,7 +21,7 @@ from prefect_dask_core.options import (
     seconds,
     wrong_type,
 )
-from prefect_dask_core.results.policies import NO_CACHE
+from prefect_dask_core.results.policies import NO_CACHE, NoCache
 from prefect_dask_core.results.result import HandlerResult, Result
 from prefect_dask_core.retries import RetryOn
 from prefect_dask_core.states import State
@@ -409,6 +409,22 @@ def _warn_of_unused(changes: Mapping[str, Any], options: TaskOptions) -> None:
         said.append(
             f"task {options.name!r}: target={options.target!r} is used instead of the "
             f"location {location!r} of its result; give one of them only."
+        )
+    policy = options.cache_policy
+    has_policy = policy is not None and not isinstance(policy, NoCache)
+    if (
+        not changes.keys().isdisjoint({"cache_policy", "cache_key_fn"})
+        and options.cache_key_fn is not None
+        and has_policy
+    ):
+        said.append(
+            f"task {options.name!r}: cache_key_fn is used instead of cache_policy; "
+            "give one of them only."
+        )
+    if "persist_result" in changes and options.persist_result is False and has_policy:
+        said.append(
+            f"task {options.name!r}: persist_result=False, so cache_policy finds and "
+            "keeps nothing; give one of them only."
         )
     for text in said:
         # The line that made the task, if nothing of the user's stands in between.

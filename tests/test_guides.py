@@ -16,6 +16,7 @@ GUIDES = (
     "migration.md",
     "reports.md",
     "results.md",
+    "resume.md",
 )
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 

@@ -201,7 +201,7 @@ def test_the_validator_depends_on_the_time_unless_it_is_given(options, validator
         ({"result_storage": "a"}, True),
         ({"result_storage_key": "a"}, True),
         ({"result_serializer": "json"}, True),
-        ({"persist_result": False, "cache_policy": INPUTS}, False),
+        ({"persist_result": False, "result_storage": "a"}, False),
         ({"cache_expiration": 3}, None),
         ({"persist_result": True}, True),
         ({"target": "a.pkl"}, True),

@@ -188,11 +188,28 @@ def test_an_unknown_option_is_refused_with_the_nearest_one():
         ({"target": "a", "result_storage_key": "b"}, "give one of them"),
         ({"result": LocalResult("a"), "result_storage": "b"}, "instead of result="),
         ({"result": LocalResult("a"), "cache_policy": INPUTS}, "instead of result="),
+        ({"result": LocalResult("a"), "cache_expiration": 3}, "with cache_expiration="),
+        (
+            {"result": LocalResult("a"), "cache_result_in_memory": False},
+            "with cache_result_in_memory=",
+        ),
     ],
 )
 def test_an_option_of_results_that_cannot_be_is_refused(option, told):
     with pytest.raises((OptionTypeError, OptionValueError), match=told):
         Task(plus, **option)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"cache_policy": INPUTS, "cache_key_fn": len}, "is used instead of"),
+        ({"cache_policy": INPUTS, "persist_result": False}, "finds and keeps nothing"),
+    ],
+)
+def test_an_option_that_another_makes_useless_is_warned_about(options, told):
+    with pytest.warns(UserWarning, match=told):
+        Task(plus, **options)
 
 
 def test_options_of_results_that_are_none_are_as_if_not_given():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Final, NamedTuple
 import click
 
 from benchmarks.bench import Bench
+from benchmarks.caching import cost_with_store
 from benchmarks.comparison import Bar, Measurement, in_turns
 from benchmarks.mapped import rate_of_flow
 from benchmarks.peers.environments import (
@@ -20,9 +22,12 @@ from benchmarks.peers.environments import (
     environment,
     environment_variables,
 )
+from prefect_dask_core.results import INPUTS
 
 #: Children of our side.
 CHILDREN: Final = 2_000
+#: Children that find their values, on both sides.
+CACHED: Final = 300
 #: Seconds that a script may take.
 PATIENCE: Final = 1_800
 
@@ -83,6 +88,36 @@ def measure(bench: Bench) -> Iterator[Measurement]:
             yield measure_peer(bench, peer)
         except EnvironmentMissingError as error:
             click.echo(f"not measured: {peer.title}: {error}", err=True)
+    try:
+        yield measure_cached(bench)
+    except EnvironmentMissingError as error:
+        click.echo(f"not measured: the cache of Prefect 3: {error}", err=True)
+
+
+def measure_cached(bench: Bench) -> Measurement:
+    """Children that find their values in a folder, beside the cache of Prefect 3.
+
+    Raises
+    ------
+    EnvironmentMissingError
+        As `measure_peer` does.
+    """
+    python = environment("prefect_3", HERE / "prefect_3.txt", (sys.executable,))
+    count = bench.choose(CACHED, 50)
+    with tempfile.TemporaryDirectory() as folder:
+        rates = in_turns(
+            partial(_cached_rate, bench, folder, count),
+            partial(rate_of_script, python, HERE / "prefect_3_cache.py", count),
+            rounds=bench.choose(2, 1),
+            warm_up=0,
+        )
+    what = f"{count:,} children that find their value; peer: Prefect 3, its threads"
+    return Measurement(what, "children per s", rates)
+
+
+def _cached_rate(bench: Bench, folder: str, count: int) -> float:
+    options = {"cache_policy": INPUTS}
+    return 1e6 / cost_with_store(bench, folder, count, options, filled=True)
 
 
 def measure_peer(bench: Bench, peer: Peer) -> Measurement:

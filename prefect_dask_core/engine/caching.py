@@ -15,6 +15,7 @@ from prefect_dask_core.engine.columns import Children
 from prefect_dask_core.options import TaskOptions
 from prefect_dask_core.parameters import Parameter
 from prefect_dask_core.results.keeping import FlowKeeping, Keeper
+from prefect_dask_core.results.policies import NoCache, ValidatorPolicy
 from prefect_dask_core.results.store import as_store
 from prefect_dask_core.states import Cached, State
 from prefect_dask_core.tasks import Task
@@ -185,12 +186,24 @@ def _keeper(options: TaskOptions, flow: FlowKeeping) -> Keeper | None:
     target = options.target or options.result_storage_key
     if not writes and target is None:
         return None
-    if options.is_kept_by_result:
-        return Keeper(
-            None, options.result, options.target, writes=writes, folder=flow.folder
-        )
-    length = options.cache_expiration
     refresh = options.refresh_cache
+    if refresh is None:
+        refresh = flow.refresh
+    by_target = options.target is not None and not (
+        options.needs_record or flow.says_where
+    )
+    if options.result is not None or by_target:
+        return Keeper(
+            None,
+            options.result,
+            options.target,
+            writes=writes,
+            refresh=refresh,
+            folder=flow.folder,
+        )
+    policy, length = options.policy, options.cache_expiration
+    if length is None and isinstance(policy, ValidatorPolicy):
+        length = options.cache_for
     store = options.result_storage or flow.store
     serializer = options.result_serializer
     if options.result_storage is not None and serializer is None:
@@ -198,9 +211,11 @@ def _keeper(options: TaskOptions, flow: FlowKeeping) -> Keeper | None:
     return Keeper(
         as_store(store, serializer),
         target=target,
-        policy=None if target is not None else options.policy,
+        policy=None if target is not None else policy,
         writes=writes,
         expiration=None if length is None else length.total_seconds(),
-        refresh=flow.refresh if refresh is None else refresh,
+        # A name that a template gives may be that of others' values, too.
+        refresh=refresh or (target is not None and isinstance(policy, NoCache)),
         in_memory=options.cache_result_in_memory,
+        is_of_flow=options.target is not None and options.result_storage is None,
     )

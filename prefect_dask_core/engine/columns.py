@@ -91,7 +91,8 @@ ONE_COMPLETED: Final = Tally(1, 1, 0, 0, 1, ())
 NOT_KEPT = (
     "the value was used on its worker and not kept; to have it afterwards, name the "
     "task in flow.run(return_tasks=[...]), or hold or return its future where the flow "
-    "is a function."
+    "is a function. A run that is resumed by its id has the values that were stored: "
+    "those of tasks with persist_result=True."
 )
 
 

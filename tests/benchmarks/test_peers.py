@@ -85,7 +85,21 @@ def test_a_peer_that_cannot_be_had_has_no_line(script, monkeypatch, capsys):
     said = capsys.readouterr().err
     assert said == (
         "not measured: Other 1.0: No matching distribution found for other==1.0\n"
+        "not measured: the cache of Prefect 3: No matching distribution found for "
+        "other==1.0\n"
     )
+
+
+def test_the_cache_of_a_peer_is_measured_as_a_rate(script, monkeypatch):
+    monkeypatch.setattr(measure, "environment", lambda *given: PYTHON)
+    monkeypatch.setattr(measure, "cost_with_store", lambda *given, filled: 100.0)
+    script.rename(script.with_name("prefect_3_cache.py"))
+    monkeypatch.setattr(measure, "HERE", script.parent)
+
+    line = measure.measure_cached(FakeBench())
+
+    assert (line.ours, line.peer) == (10_000.0, 5.0)
+    assert "50 children that find their value" in line.what
 
 
 def test_the_first_python_that_starts_is_taken(tmp_path):

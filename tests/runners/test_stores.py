@@ -176,7 +176,7 @@ def test_a_resumed_run_takes_what_the_first_had_stored(runner, tmp_path):
     (first,) = runs_of(store)
     store.delete(f"runs/{first}/inc-2/1")
     ran()
-    state = graph.run(task_runner=runner, context={"resumed_run": first})
+    state = graph.run(task_runner=runner, resume=first, ledger=False)
     assert ran() == ["inc 2", "inc 4"]
     assert [kind(state[one]), *kinds(state[many].states)] == ["Completed"] * 3
     assert state[one].message is None
@@ -200,7 +200,7 @@ def test_a_resumed_run_has_its_values_whatever_it_takes_of_others(
     graph.run(task_runner=runner)
     (first,) = {store.read(key).metadata.flow_run_id for key in store.list_keys()}
     assert ran() == ["inc 1", "inc 2"]
-    state = graph.run(task_runner=runner, context={"resumed_run": first})
+    state = graph.run(task_runner=runner, resume=first, ledger=False)
     assert ran() == []
     assert kinds(state[many].states) == ["Completed"] * 2
     graph.run(task_runner=runner)
@@ -233,7 +233,7 @@ def test_a_value_may_be_refreshed(runner, tmp_path):
 
 def test_nothing_is_kept_that_should_not(runner, tmp_path):
     for options in (
-        {"persist_result": False, "cache_policy": INPUTS},
+        {"persist_result": False, "cache_expiration": 3},
         {"persist_result": False, "result_storage_key": "x"},
     ):
         with Flow("kept") as graph:
@@ -385,6 +385,32 @@ def test_a_commit_hook_that_raises_undoes_its_run(runner, tmp_path):
     assert not (tmp_path / "one").exists()
 
 
+def test_calls_in_a_plain_body_count_with_it(runner):
+    kept = Task(lambda: 1, name="kept", on_rollback=[_note_undo], on_commit=[_note_do])
+
+    @task
+    def outer(bad):
+        kept()
+        note("inside")
+        if bad:
+            raise ValueError("outer")
+
+    for bad, expected in ((False, ["inside", "do"]), (True, ["inside", "undo"])):
+        with Flow("nested") as graph:
+            outer(bad)
+        graph.run(task_runner=runner)
+        assert expected == LOG
+        LOG.clear()
+
+
+def _note_do(txn):
+    note("do")
+
+
+def _note_undo(txn):
+    note("undo")
+
+
 # -- function flows ----------------------------------------------------------------
 
 
@@ -449,11 +475,7 @@ def test_a_resumed_function_flow_takes_what_the_first_had_stored(flow_runner, tm
     assert ran() == ["inc 1", "inc 2", "inc 5", "inc 7"]
     (first,) = runs_of(store)
     store.delete(f"runs/{first}/inc-1/0")
-    run = prefect_dask_core.flow_runs.FunctionRun(kept, {}, resumed_run=first)
-    state = prefect_dask_core.runners.drive.drive(
-        prefect_dask_core.flow_runs.run_function(run)
-    )
-    assert state.result() == [2, 3, 6, 8]
+    assert kept.resume(first, ledger=False) == [2, 3, 6, 8]
     assert ran() == ["inc 2"]
 
 
@@ -519,6 +541,61 @@ def test_with_a_store_cached_values_outlive_the_process(runner, tmp_path, monkey
         graph.run(task_runner=runner)
         assert cached_values._KNOWN == {}
         assert ran() == expected
+
+
+def test_a_cached_value_in_a_store_is_too_old_when_the_option_says(runner, tmp_path):
+    made = inc.with_options(
+        cache_for=0, cache_validator=all_inputs, result_storage=tmp_path
+    )
+    for _ in range(2):
+        with Flow("kept") as graph:
+            made(1)
+        graph.run(task_runner=runner)
+    assert ran() == ["inc 1"] * 2
+
+
+def test_a_template_without_a_cache_is_written_and_not_taken(runner, tmp_path):
+    made = inc.with_options(
+        result_storage=tmp_path, result_storage_key="one", cache_policy=NO_CACHE
+    )
+    with Flow("kept") as graph:
+        made(1)
+    for _ in range(2):
+        graph.run(task_runner=runner)
+    assert ran() == ["inc 1"] * 2
+    assert ResultStore(tmp_path).read("one").value == 2
+
+
+@pytest.mark.parametrize("by", ["flow", "settings"])
+def test_a_target_goes_where_the_flow_or_the_settings_say(flow_runner, tmp_path, by):
+    names = iter(["a", "a", "b"])
+    given = {"result_storage": tmp_path} if by == "flow" else {}
+    settings = {"prefect-dask-core.result-storage": str(tmp_path)}
+
+    def kept():
+        future = inc.with_options(target="{x}").submit(1)
+        future.wait()
+        return kind(future.state)
+
+    with dask.config.set({} if by == "flow" else settings):
+        found = [
+            flow(kept, name=name, task_runner=flow_runner, **given)() for name in names
+        ]
+    # Flows do not take what others have written under that name.
+    assert found == ["Completed", "Cached", "Completed"]
+    keys = ResultStore(tmp_path).list_keys()
+    assert {"a/1", "b/1"} <= set(keys)
+
+
+def test_a_target_with_a_result_may_be_refreshed(runner, tmp_path):
+    made = inc.with_options(
+        target="one", result=LocalResult(tmp_path), refresh_cache=True
+    )
+    with Flow("kept") as graph:
+        made(1)
+    for _ in range(2):
+        graph.run(task_runner=runner)
+    assert ran() == ["inc 1"] * 2
 
 
 # -- one at a time -------------------------------------------------------------------
