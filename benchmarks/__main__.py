@@ -13,7 +13,16 @@ from typing import Any, Final
 
 import click
 
-from benchmarks import caching, mapped, overhead, retries, scale, static_graphs, submits
+from benchmarks import (
+    caching,
+    mapped,
+    overhead,
+    recording,
+    retries,
+    scale,
+    static_graphs,
+    submits,
+)
 from benchmarks.bench import Bench, open_bench
 from benchmarks.comparison import Measurement
 from benchmarks.peers import measure as peers
@@ -27,6 +36,7 @@ TOPICS: Final[dict[str, Topic]] = {
     "submits": submits.measure,
     "scale": scale.measure,
     "retries": retries.measure,
+    "recording": recording.measure,
     "overhead": overhead.measure,
     "caching": caching.measure,
 }
@@ -50,9 +60,10 @@ def main(
 ) -> None:
     """Measure what flows cost on two worker processes, beside the same in raw Dask.
 
-    NAME is static_graphs, mapped, submits, scale, retries, overhead or caching; all of
-    them unless given. With NAME peers, Prefect 1.4.1 and Prefect 3 are installed below
-    the folder .peers and measured. The exit code is 1 if a bar is missed.
+    NAME is static_graphs, mapped, submits, scale, retries, recording, overhead or
+    caching; all of them unless given. With NAME peers, Prefect 1.4.1 and Prefect 3 are
+    installed below the folder .peers and measured. The exit code is 1 if a bar is
+    missed.
     """
     click.echo(text_row(HEADINGS))
     lines = []

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar, overload
 from prefect_dask_core.context import context
 from prefect_dask_core.errors import InternalError
 from prefect_dask_core.records import TaskRun
+from prefect_dask_core.run_ids import current_id, task_run_id
 from prefect_dask_core.states import State
 
 #: Context variable of what a running flow function or body can submit to.
@@ -141,10 +142,39 @@ class Opened(Protocol):
 class BodyScope:
     """Stands in the context of every body; opened by the first submit in it."""
 
-    __slots__ = ("opened",)
+    __slots__ = ("_flows", "opened")
 
     def __init__(self) -> None:
         self.opened: Opened | None = None
+        self._flows: dict[str, int] | None = None
+
+    def next_flow_id(self, flow: str) -> str | None:
+        """Id of the next run of a flow in the body; see `nested_run_id`."""
+        variables = {key: context.get(key) for key in context}
+        base = current_id(variables)
+        if base is None:
+            return None
+        counts = self._flows = self._flows or {}
+        number = counts[flow] = counts.get(flow, -1) + 1
+        # Another attempt, and another pass of a loop, has worked out other things.
+        attempt = variables.get("task_run_count", 1)
+        loop = variables.get("task_loop_count", 1)
+        name = f"flow {flow}-{number} of {attempt}.{loop}"
+        return task_run_id(base.hex, name).hex
+
+
+def nested_run_id(flow: str) -> str | None:
+    """Id of a flow run that begins here, inside of another run; `None` outside of one.
+
+    Worked out from the run around it and the number of runs of that flow before it
+    there: if that one is run again, or resumed, the id is the same, and what the flow
+    has stored under it is found.
+    """
+    scope = context.get(SCOPE)
+    found: str | None = None
+    if hasattr(scope, "next_flow_id"):
+        found = scope.next_flow_id(flow)
+    return found
 
 
 def has_submitted() -> bool:

@@ -56,6 +56,26 @@ def most_async_tasks() -> int:
     return int(dask.config.get("prefect-dask-core.async-tasks"))
 
 
+def log_dir() -> str | None:
+    """Folder of the log files of runs; `None`: runs have none."""
+    found = dask.config.get("prefect-dask-core.log-dir")
+    return None if found is None else str(found)
+
+
 def home_bytes() -> int:
     """Size in bytes up to which the values of a block come home unasked."""
     return int(parse_bytes(dask.config.get("prefect-dask-core.home-bytes")))
+
+
+def ledger_url() -> str | None:
+    """Where flow runs are recorded unless a run says otherwise; `None`: nowhere."""
+    found = dask.config.get("prefect-dask-core.ledger.url")
+    if found is None or found is False:
+        return None
+    return default_ledger() if found is True else str(found)
+
+
+def default_ledger() -> str:
+    """File of the ledger where somebody asks for one and names none."""
+    found = str(dask.config.get("prefect-dask-core.ledger.file"))
+    return os.path.abspath(os.path.expanduser(found))

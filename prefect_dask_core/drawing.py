@@ -13,6 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
+from prefect_dask_core.displays import text
 from prefect_dask_core.edges import Edge
 from prefect_dask_core.engine.columns import Children
 from prefect_dask_core.errors import OptionTypeError
@@ -22,6 +23,8 @@ from prefect_dask_core.tasks import Task
 
 #: Most children of a mapped task that are drawn one by one.
 MOST_CHILDREN: Final = 20
+#: Most tasks that a notebook draws unasked.
+MOST_DRAWN: Final = 100
 
 _CLASSES: Final[Mapping[str, type[State]]] = {
     found.__name__: found for found in State.children(include_self=True)
@@ -323,6 +326,17 @@ def digraph(picture: Picture, horizontal: bool = False) -> Any:
         style = {"style": "dashed"} if edge.dashed else {}
         graph.edge(ids[edge.start], ids[edge.end], label=key, **style)
     return graph
+
+
+def picture_html(picture: Picture) -> str:
+    """A picture for a notebook: drawn, or as text where Graphviz is not installed."""
+    if len(picture.nodes) > MOST_DRAWN:
+        return f"<div>{len(picture.nodes):,} tasks: too many to draw here</div>"
+    try:
+        found: str = digraph(picture).pipe(format="svg", encoding="utf-8")
+    except (ImportError, OSError):  # the library, or the program, is not there
+        return f"<pre>{text(mermaid(picture))}</pre>"
+    return found[found.index("<svg") :]
 
 
 def save_picture(graph: Any, filename: str, format: str | None = None) -> Path:

@@ -127,6 +127,10 @@ class InvalidNameError(DeclarationError, ValueError):
     """A name has characters that names of flows cannot have."""
 
 
+class ReportError(PrefectDaskCoreError, ValueError):
+    """There is no flow run that a report could be about."""
+
+
 class VisualizationUnsupportedError(PrefectDaskCoreError, RuntimeError):
     """A flow cannot be drawn, because it does what only a run can do."""
 
@@ -156,6 +160,18 @@ class RemoteTaskError(RunError):
 
 class ClusterMismatchError(PrefectDaskCoreError, RuntimeError):
     """A worker lacks the package, or has another version of it or of Python."""
+
+
+class LedgerError(PrefectDaskCoreError, RuntimeError):
+    """The ledger cannot be opened, read or written."""
+
+
+class UnknownRunError(LedgerError, LookupError):
+    """The ledger knows no run, or several runs, of the id that was asked for."""
+
+
+class ResumeError(PrefectDaskCoreError, ValueError):
+    """A run cannot be resumed: it is of another flow, or still runs."""
 
 
 class InternalError(PrefectDaskCoreError):

@@ -16,11 +16,12 @@ from dask.base import tokenize
 from distributed import get_client
 
 from prefect_dask_core.cached_values import known_to, remember
+from prefect_dask_core.calls import nested_run_id
 from prefect_dask_core.config import home_bytes
-from prefect_dask_core.context import mistaken_name
+from prefect_dask_core.context import context, mistaken_name
 from prefect_dask_core.dates import date_variables
 from prefect_dask_core.edges import Edge
-from prefect_dask_core.engine.caching import prepared
+from prefect_dask_core.engine.caching import prepared, within
 from prefect_dask_core.engine.compile import FlowCollection, RunRecord
 from prefect_dask_core.engine.fanout import mapped_length
 from prefect_dask_core.engine.plan import Input, Node, Plan, plan_flow
@@ -31,6 +32,7 @@ from prefect_dask_core.engine.summary import (
     flow_state,
     labels_of,
 )
+from prefect_dask_core.engine.views import RunInfo, SegmentLook
 from prefect_dask_core.errors import (
     FlowParameterError,
     GraphError,
@@ -39,9 +41,22 @@ from prefect_dask_core.errors import (
     ParameterBindError,
 )
 from prefect_dask_core.lazy import refuse_lazy
+from prefect_dask_core.ledger import Ledger
+from prefect_dask_core.monitor.watched_run import WatchedRun
+from prefect_dask_core.monitor.watchers import makers_of
+from prefect_dask_core.monitor.watching import Watch
 from prefect_dask_core.parameters import Parameter
+from prefect_dask_core.recording import (
+    LEDGER,
+    Asked,
+    RunFacts,
+    ledger_of,
+    recorder_of,
+)
 from prefect_dask_core.results.keeping import KEEPING, flow_keeping
 from prefect_dask_core.results.result import Result
+from prefect_dask_core.resuming import find_run, resume_plan
+from prefect_dask_core.run_ids import current_id
 from prefect_dask_core.runners.base import FlowRun, TaskRunner
 from prefect_dask_core.runners.dask import DaskTaskRunner
 from prefect_dask_core.runners.shell import run_compiled
@@ -55,6 +70,7 @@ class Graph(Protocol):
     """What is needed of a flow to run it."""
 
     name: str
+    version: str | None
 
     def sorted_tasks(self) -> tuple[Task, ...]:
         """Tasks in topological order."""
@@ -97,35 +113,131 @@ class RunOptions:
     task_runner: TaskRunner | None = None
     return_tasks: Task | Iterable[Task] | None = None
     context: Mapping[str, Any] | None = None
-    resume: State | None = None
+    resume: State | str | uuid.UUID | None = None
     task_states: Mapping[Task, State] | None = None
     run_name: str | None = None
     task_contexts: Mapping[Task, Mapping[str, Any]] | None = None
+    progress: bool | None = None
+    ledger: Asked = None
 
 
 def run_flow(flow: Graph, options: RunOptions) -> State:
     """Run a flow; see `Flow.run`."""
+    around = context.get(LEDGER) if options.ledger is None else options.ledger
+    ledger = ledger_of(flow.name, around)
+    if isinstance(options.resume, str | uuid.UUID):
+        return _run_again(flow, options, ledger, options.resume)
     before = _states_of(flow, options.resume)
     given = options.parameters
     if before is not None:
         given = {**before.parameters, **given}
     parameters = parameters_of(flow, given)
+    plan = _plan_of(flow, options)
+    nested = nested_run_id(flow.name)
+    run_id = nested or uuid.uuid4().hex
+    variables = _variables_of(flow, plan, run_id, parameters, options, None)
+    earlier = _earlier(plan, before, parameters, options)
+    # What an earlier attempt has left on the scheduler must not be taken for this one.
+    graph_id = uuid.uuid4().hex if nested else run_id
+    flow_run = FlowRun(
+        plan, variables, _wanted(flow, plan, options.return_tasks), earlier, graph_id
+    )
+    return _watched(flow, options, flow_run, before, ledger)
+
+
+def _run_again(
+    flow: Graph, options: RunOptions, ledger: Ledger | None, asked: str | uuid.UUID
+) -> State:
+    """Let a run go on under its own id."""
+    if options.task_states is not None:
+        raise _two_that_stand(flow.name)
+    found = find_run(ledger, flow.name, "graph", asked)
+    declared = {parameter.name for parameter in flow.parameters()}
+    given = found.parameters(options.parameters, declared)
+    parameters = parameters_of(flow, given)
+    plan = _plan_of(flow, options)
+    variables = _variables_of(flow, plan, found.run_id, parameters, options, found.name)
+    before = {} if found.first is None else found.first.parameters()
+    changed = frozenset(
+        node.index
+        for node in plan.nodes
+        if isinstance(node.task, Parameter)
+        and found.first is not None
+        and not _same(before, parameters, node.task.name)
+    )
+    keepers = {
+        node.index: keeper
+        for node in plan.nodes
+        if (keeper := within(node.task, variables[KEEPING]).keeper) is not None
+    }
+    plan, earlier = resume_plan(found, plan, keepers, changed, time.time())
+    wanted = _wanted(flow, plan, options.return_tasks)
+    flow_run = FlowRun(plan, variables, wanted, earlier)
+    return _watched(flow, options, flow_run, None, ledger, at_once=True)
+
+
+def _plan_of(flow: Graph, options: RunOptions) -> Plan:
     plan = _with_contexts(make_plan(flow), options.task_contexts)
     _require_inputs(plan, options.task_states or {})
-    wanted = _wanted(flow, plan, options.return_tasks)
-    run_id = uuid.uuid4().hex
+    return plan
+
+
+def _variables_of(
+    flow: Graph,
+    plan: Plan,
+    run_id: str,
+    parameters: Mapping[str, Any],
+    options: RunOptions,
+    name: str | None,
+) -> dict[str, Any]:
+    """Context variables of a run."""
     extra = dict(() if options.context is None else options.context)
-    if options.run_name is not None:
-        extra["flow_run_name"] = options.run_name
+    name = name if options.run_name is None else options.run_name
+    if name is not None:
+        extra["flow_run_name"] = name
     variables = _variables(flow, run_id, parameters, extra)
     variables["caches"] = known_to(node.task.options for node in plan.nodes)
-    flow_run = FlowRun(
-        plan, variables, wanted, _earlier(plan, before, parameters, options), run_id
-    )
+    return variables
+
+
+def _watched(
+    flow: Graph,
+    options: RunOptions,
+    flow_run: FlowRun,
+    before: TaskStates | None,
+    ledger: Ledger | None,
+    at_once: bool = False,
+) -> State:
+    """Run, and let watchers see it, the ledger among them."""
+    view = WatchedRun(_info(flow, flow_run.variables))
+    flow_run = replace(flow_run, view=view)
     runner = options.task_runner
     if runner is None:
         runner = default_runner()
-    return _run_with_handlers(flow, runner, flow_run, before)
+    makers = makers_of(options.progress)
+    if ledger is not None:
+        root = context.get("root_flow_run_id")
+        facts = RunFacts("graph", flow, runner, flow.version, root)
+        makers.append(recorder_of(ledger, view, facts, at_once))
+    with Watch(view, makers) as watch:
+        state = _run_with_handlers(flow, runner, flow_run, before)
+        watch.ended(state)
+    return state
+
+
+def _info(flow: Graph, variables: Mapping[str, Any]) -> RunInfo:
+    """What is known of a run from its begin, with the run around it."""
+    around = {key: context.get(key) for key in context}
+    task_run = current_id(around) or around.get("parent_task_run_id")
+    return RunInfo(
+        run_id=variables["flow_run_id"],
+        flow_name=flow.name,
+        run_name=variables["flow_run_name"],
+        begin=time.time(),
+        parameters=variables["parameters"],
+        parent_run_id=around.get("flow_run_id"),
+        parent_task_run_id=None if task_run is None else task_run.hex,
+    )
 
 
 _LOGGER: Final = logging.getLogger(__name__)
@@ -187,11 +299,16 @@ def _run_with_handlers(
         if before is not None:
             return begun.replace(states=before)
         idle: list[State] = [Pending() for _ in plan.nodes]
-        return begun.replace(states=TaskStates(plan, idle, parameters))
+        return begun.replace(states=TaskStates(plan, idle, parameters, flow_run.view))
     states = runner.run(flow_run)
+    view = flow_run.view
+    if view is not None and not view.has_look:
+        # A runner of the user's; what it does meanwhile is not seen.
+        view.add_look(SegmentLook.of_states(plan.nodes, states))
     remember(zip((node.task.options for node in plan.nodes), states, strict=True))
     _log_failures(flow.name, plan, states)
-    ended = flow_state(plan, states, parameters).replace(timestamp=time.time())
+    ended = flow_state(plan, states, parameters, flow_run.view)
+    ended = ended.replace(timestamp=time.time())
     if flow.terminal_state_handler is not None and ended.is_final():
         reference = [states[index] for index in sorted(plan.reference)]
         handler = partial(flow.terminal_state_handler, flow, ended, reference)
@@ -251,7 +368,7 @@ def _kept_states(state: State, handled: State | None) -> State:
     )
 
 
-def _states_of(flow: Graph, resume: State | None) -> TaskStates | None:
+def _states_of(flow: Graph, resume: object) -> TaskStates | None:
     """States of the tasks of the run to resume."""
     if resume is None:
         return None
@@ -259,7 +376,7 @@ def _states_of(flow: Graph, resume: State | None) -> TaskStates | None:
     if not isinstance(states, TaskStates):
         raise GraphError(
             f"flow {flow.name!r} cannot resume {resume!r}; give the state that an "
-            "earlier flow.run(...) of this flow returned."
+            "earlier flow.run(...) of this flow returned, or the id of a run."
         )
     tasks = flow.sorted_tasks()
     if tasks and not any(task in states for task in tasks):
@@ -282,10 +399,7 @@ def _earlier(
     """What of an earlier run stands."""
     if before is not None:
         if options.task_states is not None:
-            raise OptionTypeError(
-                f"flow {plan.flow_name!r} was given resume= and task_states=, which "
-                "both say what does not run; give one of them."
-            )
+            raise _two_that_stand(plan.flow_name)
         states = {n.index: before[n.task] for n in plan.nodes if n.task in before}
         changed = frozenset(
             node.index
@@ -307,6 +421,13 @@ def _earlier(
                 f"{plan.flow_name!r}."
             )
     return given_states(plan, {number[task]: state for task, state in given.items()})
+
+
+def _two_that_stand(flow: str) -> OptionTypeError:
+    return OptionTypeError(
+        f"flow {flow!r} was given resume= and task_states=, which both say what does "
+        "not run; give one of them."
+    )
 
 
 def _same(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> bool:

@@ -19,21 +19,34 @@ from itertools import islice
 from typing import Any, Final, Protocol
 
 from prefect_dask_core.calling import inherited_variables, open_session, session_of
-from prefect_dask_core.calls import SCOPE
+from prefect_dask_core.calls import SCOPE, nested_run_id
 from prefect_dask_core.context import context, current_tags
 from prefect_dask_core.dates import date_variables
 from prefect_dask_core.engine.effects import Call, Overran, Raised, Returned, Wait
 from prefect_dask_core.engine.session import Session
+from prefect_dask_core.engine.views import RunInfo
 from prefect_dask_core.errors import FlowTimeoutError, UpstreamTaskError
 from prefect_dask_core.function_options import FlowOptions
 from prefect_dask_core.futures import has_ended
 from prefect_dask_core.hooks import Hook, call_hook
+from prefect_dask_core.ledger import Ledger
+from prefect_dask_core.monitor.watched_run import WatchedRun
+from prefect_dask_core.monitor.watchers import makers_of
+from prefect_dask_core.monitor.watching import Watch
 from prefect_dask_core.naming import format_run_name, template_variables
+from prefect_dask_core.recording import (
+    LEDGER,
+    Asked,
+    RunFacts,
+    ledger_of,
+    recorder_of,
+)
 from prefect_dask_core.records import FlowRun, at
 from prefect_dask_core.resolving import Above, holds_future, resolve
 from prefect_dask_core.results.keeping import KEEPING, FlowKeeping, flow_keeping
 from prefect_dask_core.results.kept import StoredValue
-from prefect_dask_core.results.places import KEPT_UNDER, RESUMED_RUN, kept_run_id
+from prefect_dask_core.results.places import KEPT_UNDER
+from prefect_dask_core.resuming import Resumption
 from prefect_dask_core.retries import delay_before_retry
 from prefect_dask_core.returns import RunStates, returned_state
 from prefect_dask_core.runners.drive import Blocking, Steps
@@ -117,12 +130,14 @@ class FunctionRun:
     attempts: int = 1
     begin: float = 0.0
     scope: Scope | None = None
+    watch: Watch | None = None
     parent: Mapping[str, Any] = field(default_factory=dict)
     state: State = field(default_factory=Pending)
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    #: Hexadecimal id of the run that it resumes: what that one has stored is not made
-    #: again.
-    resumed_run: str | None = None
+    #: Whether it goes on under the id of a run that began before.
+    resumed: Resumption | None = None
+    #: Where it is recorded; `None`: as the flow around, or the settings, say.
+    ledger: Asked = None
     #: What the function returned, so that its values are there at the end.
     returned: Any = None
 
@@ -199,24 +214,76 @@ def run_function(run: FunctionRun) -> Steps[State]:
 def _run(run: FunctionRun) -> Steps[State]:
     run.begin = time.time()
     run.parent = inherited_variables()
+    graph_id = _identify(run)
+    ledger = _ledger_of(run)
     run.enter(Pending())
     refused = yield from _prepare(run)
+    run.watch = watch = _watch(run, ledger)
+    watch.begin()
     if refused is not None:
-        return run.enter(refused)
-    run.scope, body = _open(run)
+        state = run.enter(refused)
+        yield Blocking(partial(watch.ended, state))
+        watch.close()
+        return state
+    run.scope, body = _open(run, ledger, graph_id)
     try:
-        state = yield from _attempts(run, body)
-        state = yield from _kept(run, body, state)
-        yield Blocking(run.scope.close)  # it may be that of a further attempt
-    except GeneratorExit:  # nobody is left who would carry out a step
-        run.scope.cancel("the flow was left before its end.")
-        raise
-    except BaseException as error:  # a person at the keyboard
-        run.scope.cancel(_told(error))
-        state = run.enter(_state_of_error(error))
-        yield from _close(run, body, state)
-        raise
-    return (yield from _close(run, body, state))
+        try:
+            state = yield from _attempts(run, body)
+            state = yield from _kept(run, body, state)
+            yield Blocking(run.scope.close)  # it may be that of a further attempt
+        except GeneratorExit:  # nobody is left who would carry out a step
+            run.scope.cancel("the flow was left before its end.")
+            raise
+        except BaseException as error:  # a person at the keyboard
+            run.scope.cancel(_told(error))
+            state = run.enter(_state_of_error(error))
+            yield from _close(run, body, state)
+            raise
+        return (yield from _close(run, body, state))
+    finally:
+        watch.close()
+
+
+def _identify(run: FunctionRun) -> str | None:
+    """Give the run its id; gives another one for its keys where it had begun before."""
+    if run.resumed is not None:
+        run.id = uuid.UUID(run.resumed.run_id)
+        return uuid.uuid4().hex
+    nested = nested_run_id(run.options.name)
+    if nested is None:
+        return None
+    run.id = uuid.UUID(nested)
+    return uuid.uuid4().hex
+
+
+def _ledger_of(run: FunctionRun) -> Ledger | None:
+    asked = run.options.ledger if run.ledger is None else run.ledger
+    if asked is None:
+        asked = run.parent.get(LEDGER)
+    return ledger_of(run.options.name, asked)
+
+
+def _watch(run: FunctionRun, ledger: Ledger | None) -> Watch:
+    """What follows a run."""
+    info = RunInfo(
+        run_id=run.id.hex,
+        flow_name=run.options.name,
+        run_name=run.name,
+        begin=run.begin,
+        parameters=run.parameters,
+        parent_run_id=run.parent.get("flow_run_id"),
+        parent_task_run_id=_hex(run.parent.get("parent_task_run_id")),
+    )
+    view = WatchedRun(info)
+    makers = makers_of(run.options.progress)
+    if ledger is not None:
+        options = run.options
+        root = run.parent.get("root_flow_run_id")
+        runner = options.task_runner
+        tags = frozenset(run.parent.get("tags") or ())
+        facts = RunFacts("function", run.flow, runner, options.version, root, tags)
+        makers.append(recorder_of(ledger, view, facts, run.resumed is not None))
+    return Watch(view, makers)
 
 
 # -- before the function -----------------------------------------------------------
@@ -270,7 +337,9 @@ def _run_name(run: FunctionRun) -> str:
     return format_run_name(option, known, "flow_run_name")
 
 
-def _open(run: FunctionRun) -> tuple[Scope, dict[str, Any]]:
+def _open(
+    run: FunctionRun, ledger: Ledger | None, graph_id: str | None
+) -> tuple[Scope, dict[str, Any]]:
     """The scope of a run, and the context variables of its function."""
     options, parent = run.options, run.parent
     root = parent.get("root_flow_run_id") or parent.get("flow_run_id") or run.id.hex
@@ -298,10 +367,19 @@ def _open(run: FunctionRun) -> tuple[Scope, dict[str, Any]]:
         ),
         # Those of a flow around are not its own.
         KEPT_UNDER: None,
-        RESUMED_RUN: run.resumed_run,
+        # What runs in this process and says nothing is recorded there too.
+        LEDGER: False if ledger is None else ledger,
     }
     runner = options.task_runner
-    scope = Scope(options.name, variables, run.id.hex, _opener(runner))
+    assert run.watch is not None
+    scope = Scope(
+        options.name,
+        variables,
+        run.id.hex,
+        _opener(runner),
+        view=run.watch.view,
+        graph_id=graph_id,
+    )
     body = {
         **variables,
         **dict.fromkeys(_HIDDEN),
@@ -425,7 +503,7 @@ def _kept(run: FunctionRun, body: dict[str, Any], state: State) -> Steps[State]:
     kept = isinstance(state, Completed) and state.data is not NO_DATA
     if not keeping.persist or store is None or not kept:
         return state
-    under = f"runs/{kept_run_id(body)}"
+    under = f"runs/{run.id.hex}"
     known = {"task": run.options.name, "flow_run_id": run.id.hex, "run": under}
     answer = yield Call(store.write, (f"{under}/flow", state.data), known)
     if isinstance(answer, Raised):
@@ -451,7 +529,7 @@ def _close(run: FunctionRun, body: dict[str, Any], state: State) -> Steps[State]
         # Made by hand, and not by a run; it says so.
         _LOGGER.warning("flow run %r returned the state %r", run.name, state)
     _tell_of_unseen(run, scope.unseen())
-    state = run.enter(_with_states(state, states, scope))
+    state = run.enter(_with_states(run, state, states, scope))
     options = run.options
     hooks: tuple[Hook, ...] = ()
     if isinstance(state, Completed):
@@ -462,6 +540,9 @@ def _close(run: FunctionRun, body: dict[str, Any], state: State) -> Steps[State]
         hooks = options.on_cancellation
     elif isinstance(state, Crashed):
         hooks = options.on_crashed
+    assert run.watch is not None
+    # Before the hooks, which may want to report.
+    yield Blocking(partial(run.watch.ended, state))
     yield from _hooks(run, body, hooks)
     return state
 
@@ -489,8 +570,12 @@ def _tell_of_unseen(run: FunctionRun, unseen: Mapping[str, State]) -> None:
         )
 
 
-def _with_states(state: State, states: Mapping[str, State], scope: Scope) -> State:
-    return state.replace(states=RunStates(states, tuple(scope.lineage.records)))
+def _with_states(
+    run: FunctionRun, state: State, states: Mapping[str, State], scope: Scope
+) -> State:
+    assert run.watch is not None
+    assets = tuple(scope.lineage.records)
+    return state.replace(states=RunStates(states, assets, run.watch.view))
 
 
 def _hooks(
@@ -500,6 +585,10 @@ def _hooks(
         record = replace(run.record(), state=run.state)
         args = (hook, run.flow, record, run.state)
         yield Call(call_hook, args, variables=body)
+
+
+def _hex(given: uuid.UUID | None) -> str | None:
+    return None if given is None else given.hex
 
 
 def _as_id(given: str | None) -> uuid.UUID | None:

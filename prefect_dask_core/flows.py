@@ -13,7 +13,14 @@ from typing import Any
 import cloudpickle
 
 from prefect_dask_core.diagnostics import diagnostics
-from prefect_dask_core.drawing import digraph, mermaid, picture_of, save_picture
+from prefect_dask_core.displays import titled_html
+from prefect_dask_core.drawing import (
+    digraph,
+    mermaid,
+    picture_html,
+    picture_of,
+    save_picture,
+)
 from prefect_dask_core.edges import Edge
 from prefect_dask_core.engine.compile import FlowCollection
 from prefect_dask_core.errors import OptionTypeError, OptionValueError
@@ -30,6 +37,8 @@ from prefect_dask_core.flow_options import (
     refuse_older_flow_options,
 )
 from prefect_dask_core.function_flows import FunctionFlow
+from prefect_dask_core.monitor.watchers import check_progress
+from prefect_dask_core.recording import Asked
 from prefect_dask_core.results.result import Result
 from prefect_dask_core.runners.base import TaskRunner
 from prefect_dask_core.serialization import describe_flow, hash_of
@@ -148,10 +157,12 @@ class Flow(FlowGraph):
         executor: TaskRunner | None = None,
         return_tasks: Task | Iterable[Task] | None = None,
         context: Mapping[str, Any] | None = None,
-        resume: State | None = None,
+        resume: State | str | uuid.UUID | None = None,
         task_states: Mapping[Task, State] | None = None,
         task_contexts: Mapping[Task, Mapping[str, Any]] | None = None,
         flow_run_name: str | None = None,
+        progress: bool | None = None,
+        ledger: Asked = None,
         **more_parameters: Any,
     ) -> State:
         """Run the flow and wait for its end.
@@ -169,18 +180,30 @@ class Flow(FlowGraph):
             tasks, however large they are.
         context : mapping, optional
             Context variables for the tasks.
-        resume : State, optional
+        resume : State, str or UUID, optional
             State of an earlier run of this flow, that was paused or failed. What
             completed then stands, child by child; the rest runs again, and with it
             what reads it. Paused tasks find ``context.resume`` set, those paused by
             `WAIT` also ``context.is_waiting``. Parameters are those of the earlier
             run unless given; one with another value runs what depends on it again.
+            The id of a run does the same after the death of its client, its scheduler
+            or its workers: the run goes on under its id, with what the ledger knows
+            and what its tasks have stored.
         task_states : mapping of Task to State, optional
             Finished states to take as they are; their tasks do not run.
         task_contexts : mapping of Task to mapping, optional
             Context variables of single tasks, over those of `context`.
         flow_run_name : str, optional
             Name of the run in the context of its tasks.
+        progress : bool, optional
+            Whether to show how the run goes: as lines that change on a terminal, as log
+            records of level INFO elsewhere. Unless given, as `dask.config` says under
+            ``prefect-dask-core.progress``, where ``None`` means yes.
+        ledger : Ledger, str, path or bool, optional
+            Where the run is recorded: a ledger, or its file or URL; `True` for that of
+            `dask.config`, or if it names none, the default file. Unless given, as
+            `dask.config` says under ``prefect-dask-core.ledger.url``; nowhere, if that
+            is not set.
         **more_parameters
             Values of parameters whose names are none of the above.
 
@@ -208,6 +231,12 @@ class Flow(FlowGraph):
         ParameterBindError
             If an argument that the body of a task requires is not bound; also a
             `TypeError`.
+        LedgerError
+            If the ledger cannot be opened; `UnknownRunError` if it has no run of the
+            id that is resumed.
+        ResumeError
+            If the run of that id is of another flow or still runs, or a parameter is
+            missing that was not kept; also a `ValueError`.
         CycleError
             If the edges form a cycle; also a `ValueError`.
         MappingLengthMismatch, MappingMissingIterable
@@ -242,6 +271,7 @@ class Flow(FlowGraph):
             ("task_contexts", task_contexts),
         ):
             one_mapping(self.name, option, value)
+        check_progress(self.name, progress)
         runner = one_runner(self.name, task_runner, executor)
         if runner is None:
             runner = self.task_runner
@@ -254,6 +284,8 @@ class Flow(FlowGraph):
             task_states,
             flow_run_name,
             task_contexts,
+            progress,
+            ledger,
         )
         return run_flow(self, options)
 
@@ -371,6 +403,9 @@ class Flow(FlowGraph):
         if filename is not None:
             save_picture(graph, filename, format)
         return graph
+
+    def _repr_html_(self) -> str:
+        return titled_html(self.name, picture_html(picture_of(self)))
 
     def serialize(self, build: bool = False) -> dict[str, Any]:
         """Describe the flow as plain data that JSON can hold.

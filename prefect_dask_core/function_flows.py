@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, Literal, TypeVar, overload
 
 from prefect_dask_core.attributes import OptionAttribute
 from prefect_dask_core.bodies import P, R, TaskBody
 from prefect_dask_core.calling import called_after, value_of
+from prefect_dask_core.displays import text, titled_html
 from prefect_dask_core.drawing import Picture, digraph, mermaid
 from prefect_dask_core.errors import (
     DeclarationError,
@@ -25,6 +27,8 @@ from prefect_dask_core.function_options import (
     make_flow_options,
 )
 from prefect_dask_core.hooks import Hook
+from prefect_dask_core.recording import Asked, ledger_of
+from prefect_dask_core.resuming import find_run
 from prefect_dask_core.runners.drive import (
     drive,
     drive_async,
@@ -167,14 +171,72 @@ class FunctionFlow(TaskBody, Generic[P, R]):
         """
         return_state = bool(kwargs.pop("return_state", False))
         wait_for = kwargs.pop("wait_for", None)
-        bound = self.body_signature.bind(args, kwargs, self.name, "flow")
-        run = FunctionRun(self, bound, wait_for)
+        bound = self._bind(args, kwargs)
+        return self._run(FunctionRun(self, bound, wait_for), return_state)
+
+    def resume(
+        self,
+        run_id: str | uuid.UUID,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        ledger: Asked = None,
+        return_state: bool = False,
+    ) -> Any:
+        """Let a run go on that did not end well, or whose process died.
+
+        Parameters
+        ----------
+        run_id : str or uuid.UUID
+            Id of the run; with a ledger its first characters will do.
+        parameters : mapping of str to object, optional
+            Arguments of the function by name. Those of the first run hold unless given;
+            without a ledger nobody knows them.
+        ledger : Ledger, str, path or bool, optional
+            Where the run is recorded; see `Flow.run`.
+        return_state : bool
+            Whether to return the final state instead of the value.
+
+        Returns
+        -------
+        object
+            As a call of the flow.
+
+        Raises
+        ------
+        UnknownRunError
+            If the ledger has no such run.
+        ResumeError
+            If the run is of another flow, still runs, or has a parameter that was not
+            kept and is not given.
+
+        Notes
+        -----
+        The function runs again from its begin, under the id of the run. Its task runs
+        have the names they had, as long as it submits in the same order, and each
+        takes the value that it had stored; whatever was not stored runs again.
+        """
+        options = self.options
+        found = find_run(
+            ledger_of(options.name, options.ledger if ledger is None else ledger),
+            options.name,
+            "function",
+            run_id,
+        )
+        names = self.body_signature.names
+        given = found.parameters(dict(parameters or {}), names)
+        run = FunctionRun(self, self._bind((), given), resumed=found, ledger=ledger)
+        return self._run(run, return_state)
+
+    def _run(self, run: FunctionRun, return_state: bool) -> Any:
         if self.isgenerator:
             return self._iterate(run, return_state)
         if self.isasync:
             return called_after(self.name, _end_async(run, return_state))
         state = drive(run_function(run))
         return state if return_state else value_of(state)
+
+    def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        return self.body_signature.bind(args, kwargs, self.name, "flow")
 
     def _iterate(self, run: FunctionRun, return_state: bool) -> Any:
         if return_state:
@@ -320,6 +382,12 @@ class FunctionFlow(TaskBody, Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<Flow: {self.name}>"
+
+    def _repr_html_(self) -> str:
+        # Its tasks are known only when it runs.
+        signature = text(f"{self.name}{inspect.signature(self.fn)}")
+        about = text(self.options.description or "")
+        return titled_html(self.name, f"<code>{signature}</code><div>{about}</div>")
 
 
 async def _end_async(run: FunctionRun, return_state: bool) -> Any:

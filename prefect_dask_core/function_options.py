@@ -17,8 +17,10 @@ from prefect_dask_core.errors import (
     UnknownOptionError,
 )
 from prefect_dask_core.hooks import Hook
+from prefect_dask_core.monitor.watchers import check_progress
 from prefect_dask_core.naming import Template
 from prefect_dask_core.options import TaskOptions, checked_hooks
+from prefect_dask_core.recording import Asked, check_ledger
 from prefect_dask_core.spellings import nearest
 
 #: Characters that the name of a flow cannot have.
@@ -69,6 +71,10 @@ class FlowOptions:
         ``"compressed/json"``, or an object with ``dumps`` and ``loads``.
     cache_result_in_memory : bool
         Whether the kept value of the flow also stays in memory.
+    progress : bool, optional
+        Whether the progress of runs is shown; see `Flow.run`.
+    ledger : Ledger, str, path or bool, optional
+        Where runs are recorded; see `Flow.run`.
     """
 
     name: str
@@ -90,6 +96,8 @@ class FlowOptions:
     on_cancellation: tuple[Hook, ...] = ()
     on_crashed: tuple[Hook, ...] = ()
     on_running: tuple[Hook, ...] = ()
+    progress: bool | None = None
+    ledger: Asked = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -108,6 +116,8 @@ class FlowOptions:
                 "runner such as DaskTaskRunner(), ThreadPoolTaskRunner() or "
                 "SequentialTaskRunner(), or the class of one."
             )
+        check_progress(self.name, self.progress)
+        check_ledger(self.name, self.ledger)
 
     def _shared(self) -> TaskOptions:
         """Options that tasks have too, checked as theirs."""

@@ -7,6 +7,7 @@ import operator
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, overload
 
+from prefect_dask_core.displays import counts_html, titled_html
 from prefect_dask_core.engine.columns import Children
 from prefect_dask_core.errors import OptionValueError
 from prefect_dask_core.futures import (
@@ -227,6 +228,13 @@ class FutureList(Awaitable, Sequence[PrefectFuture[R]], Generic[R]):
         if self._handle is not None:
             return f"<FutureList: children of {self._handle.name}>"
         return f"<FutureList: {len(self)} futures>"
+
+    def _repr_html_(self) -> str:
+        # The number of children may be unknown, and a display does not wait for it.
+        if self._handle is not None and self.state.states is None:
+            return titled_html(self._handle.name, self.state._repr_html_())
+        title = f"{len(self)} futures" if self._handle is None else self._handle.name
+        return titled_html(title, f"<div>{counts_html(self.progress())}</div>")
 
     def __reduce__(self) -> Any:
         raise TypeError(

@@ -12,6 +12,8 @@ from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 from prefect_dask_core.causes import error_of
+from prefect_dask_core.displays import titled_html
+from prefect_dask_core.engine.columns import Children
 from prefect_dask_core.engine.session import Session
 from prefect_dask_core.run_ids import task_run_id
 from prefect_dask_core.runners.own_threads import in_own_thread
@@ -228,6 +230,13 @@ class PrefectFuture(Awaitable, Generic[R]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.name}>"
+
+    def _repr_html_(self) -> str:
+        found = self.state
+        below = "" if found.is_mapped() else found._repr_html_()
+        if isinstance(found.states, Children):
+            below = found.states._repr_html_()
+        return titled_html(self.name, below)
 
     def __reduce__(self) -> Any:
         raise TypeError(

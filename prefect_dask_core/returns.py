@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from prefect_dask_core.annotations import Quote
 from prefect_dask_core.engine.summary import counts_of, failures_of
+from prefect_dask_core.engine.views import RunView
 from prefect_dask_core.future_lists import FutureList, node_of
 from prefect_dask_core.futures import Handle, PrefectFuture, child_of
 from prefect_dask_core.lineage import AssetRecord
@@ -26,6 +27,8 @@ class RunStates(Mapping[str, State]):
         The states.
     assets : tuple of AssetRecord
         What was done to assets, in the order in which the runs ended.
+    view : RunView, optional
+        What is shown of the run.
 
     Examples
     --------
@@ -34,13 +37,17 @@ class RunStates(Mapping[str, State]):
     ({'Completed': 1, 'Failed': 1}, [('load-1', Failed('no'))])
     """
 
-    __slots__ = ("_states", "assets")
+    __slots__ = ("_states", "assets", "view")
 
     def __init__(
-        self, states: Mapping[str, State], assets: tuple[AssetRecord, ...] = ()
+        self,
+        states: Mapping[str, State],
+        assets: tuple[AssetRecord, ...] = (),
+        view: RunView | None = None,
     ) -> None:
         self._states = dict(states)
         self.assets = assets
+        self.view = view
 
     def __getitem__(self, name: str) -> State:
         try:
@@ -72,7 +79,7 @@ class RunStates(Mapping[str, State]):
         return [pair for name, state in named for pair in failures_of(name, state)]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RunStates, (self._states, self.assets)
+        return RunStates, (self._states, self.assets, self.view)
 
 
 def returned_state(value: Any) -> State:

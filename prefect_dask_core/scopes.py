@@ -21,10 +21,11 @@ from dask.base import get_annotations
 from prefect_dask_core.cached_values import known_to, remember
 from prefect_dask_core.context import context, current_tags
 from prefect_dask_core.engine.caching import prepared, within
-from prefect_dask_core.engine.columns import tally_of_state
+from prefect_dask_core.engine.columns import Segment, tally_of_state
 from prefect_dask_core.engine.feeds import sum_tallies, tolerate
 from prefect_dask_core.engine.pipeline import TaskRun, run_task
 from prefect_dask_core.engine.session import Request, Session
+from prefect_dask_core.engine.views import RunView, SegmentLook
 from prefect_dask_core.future_lists import FutureList, node_of
 from prefect_dask_core.futures import Handle, PrefectFuture
 from prefect_dask_core.lineage import Lineage, is_shared
@@ -100,6 +101,10 @@ class Scope:
         Opens a session of the runner.
     loose : bool
         Whether it is neither of a flow nor of a task, and runs keep the task's name.
+    view : RunView, optional
+        Where what runs in it is to be seen.
+    graph_id : str, optional
+        Hexadecimal id that is in the keys of its session; `id_base` unless given.
     """
 
     def __init__(
@@ -109,14 +114,18 @@ class Scope:
         id_base: str,
         open_session: Callable[[str, Mapping[str, Any], str], Session],
         loose: bool = False,
+        view: RunView | None = None,
+        graph_id: str | None = None,
     ) -> None:
         self.name = name
         self.variables = {**variables, "_id_base": id_base}
         self.id_base = id_base
         self.lineage = Lineage()
-        self._session_id = id_base
+        self._session_id = graph_id or id_base
         self._open = open_session
         self._loose = loose
+        self._view = view
+        self._calls: SegmentLook | None = None
         self._lock = threading.RLock()
         self._closing = threading.Lock()
         self._counts: defaultdict[str, itertools.count[int]] = defaultdict(
@@ -245,6 +254,8 @@ class Scope:
             self._session = self._open(self.name, self.variables, self._session_id)
             if self._cancelled is not None:
                 self._session.cancel(self._cancelled)
+            if self._view is not None:
+                self._view.add_look(self._session.look())
         return self._session
 
     def next_name(self, task: Task) -> str:
@@ -262,6 +273,14 @@ class Scope:
     def flow_ended(self, name: str, state: State) -> None:
         """Take in how a flow ended that was called in this one."""
         self._called[name] = state
+
+    def next_flow_id(self, flow: str) -> str | None:
+        """Id of the next run of a flow in this one; see `calls.nested_run_id`."""
+        if self._loose:
+            return None
+        with self._lock:
+            number = next(self._counts[f"flow {flow}"])
+        return task_run_id(self.id_base, f"flow {flow}-{number}").hex
 
     # -- calling ----------------------------------------------------------------
 
@@ -296,12 +315,15 @@ class Scope:
             around=context.get(TRANSACTION),
         )
         self.lineage.add(task, name, names, list(found.values()))
+        end_of = None if self._view is None else self._begin_call(task, name)
         if not self._loose:
             self._called[name] = Running()
         state: State = yield from run_task(run)
         state = _let_go(run, state)
         if isinstance(state, TriggerFailed) and above:
             state = state.replace(data=upstream_error(name, state, above))
+        if end_of is not None:
+            end_of(_segment_of(run, state))
         self.lineage.ended(name, state)
         value = state.data
         if state.is_successful() and not (
@@ -331,6 +353,15 @@ class Scope:
             "task_inputs": listed,
             "caches": known_to([task.options]),
         }
+
+    def _begin_call(self, task: Task, name: str) -> Callable[[Segment], None]:
+        """Let a run be seen that is called; gives what takes in its end."""
+        assert self._view is not None
+        with self._lock:
+            if self._calls is None:
+                self._calls = SegmentLook()
+                self._view.add_look(self._calls)
+            return partial(self._calls.end, self._calls.begin(task, name))
 
     # -- the end ----------------------------------------------------------------
 
@@ -384,7 +415,12 @@ class Scope:
         if self._cancelled is None:
             return self
         fresh = Scope(
-            self.name, self.variables, self.id_base, self._open, loose=self._loose
+            self.name,
+            self.variables,
+            self.id_base,
+            self._open,
+            loose=self._loose,
+            view=self._view,
         )
         fresh._earlier = self.close()
         fresh._counts, fresh.lineage = self._counts, self.lineage
@@ -421,6 +457,16 @@ class Scope:
         """End the scope of a body that did not end well."""
         self.cancel(reason)
         self.close()
+
+
+def _segment_of(run: TaskRun, state: State) -> Segment:
+    """What is shown of a run that was called; its value belongs to the caller."""
+    segment = Segment(0)
+    segment.open(1)
+    end = run.end or time.time()
+    shown = state.replace(data=NO_DATA) if state.is_successful() else state
+    segment.put(0, shown, run.begin, end, run.attempts, run.waits)
+    return segment.without_values()
 
 
 def _let_go(run: TaskRun, state: State) -> State:

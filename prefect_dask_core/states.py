@@ -8,8 +8,11 @@ words of the function generations (`StateType.COMPLETED`).
 from __future__ import annotations
 
 import enum
+import html
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from prefect_dask_core.errors import (
@@ -18,6 +21,7 @@ from prefect_dask_core.errors import (
     FailedRun,
     MissingResult,
     PausedRun,
+    ReportError,
     RunError,
     UnfinishedRun,
 )
@@ -224,6 +228,52 @@ class State:
         if self.name != label:
             label = f"{label}[{self.name}]"
         return f"{label}({self.message!r})" if self.message else f"{label}()"
+
+    def _repr_html_(self) -> str:
+        below: Any = getattr(self.states, "view", None) or self.states
+        show = getattr(below, "_repr_html_", None)
+        told = "" if not self.message else f" {html.escape(self.message)}"
+        head = (
+            f'<div><span style="background:{self.color};display:inline-block;'
+            "width:0.8em;height:0.8em;border-radius:2px;border:1px solid #7d8894;"
+            f'margin-right:0.4em"></span><b>{html.escape(self.name)}</b>{told}</div>'
+        )
+        if show is None:
+            return head
+        # A flow run names its state itself.
+        found: str = show()
+        return head + found if below is self.states else found
+
+    def report(self, path: str | os.PathLike[str] = "report.html") -> Path:
+        """Write one page of HTML about the flow run that ended in this state.
+
+        The page has a summary, timelines, the graph, durations, failures with their
+        tracebacks, and what was logged. It needs no network and no cluster.
+
+        Parameters
+        ----------
+        path : str or path, optional
+            The file; what stands there is replaced.
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        ReportError
+            If this is not the state of a flow run.
+        """
+        view = getattr(self.states, "view", None)
+        if view is None:
+            raise ReportError(
+                f"{self!r} is not the state of a flow run, so there is no run to "
+                "report; use what flow.run(...) or a flow with return_state=True "
+                "returned."
+            )
+        found: Path = view.report(path)
+        return found
 
     # -- the states below -------------------------------------------------------
 

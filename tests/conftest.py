@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 import warnings
 
 import dask
@@ -14,6 +15,7 @@ from prefect_dask_core import (
     SequentialTaskRunner,
     ThreadPoolTaskRunner,
 )
+from tests import postgres
 from tests.lazy_runner import LazyRunner
 
 #: Checked by mypy, see test_typing.py; never run.
@@ -135,6 +137,24 @@ def local_flow_runner(request):
 def flow_runner(request):
     """A task runner that function flows can run on."""
     return FLOW_RUNNERS[request.param](request)
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    """A PostgreSQL server, where its programs are installed."""
+    if not postgres.is_installed():
+        pytest.skip("PostgreSQL is not installed")
+    with postgres.running_server() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def ledger_url(request, tmp_path):
+    """URL of an empty database for a ledger: SQLite's and PostgreSQL's."""
+    if request.param == "sqlite":
+        return str(tmp_path / "ledger.sqlite")
+    server = request.getfixturevalue("postgres_server")
+    return postgres.make_database(server, f"ledger_{uuid.uuid4().hex}")
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,14 @@ import pytest
 from tests.test_readme import told_output
 
 DOCS = Path(__file__).parents[1] / "docs"
-GUIDES = ("graph_flows.md", "function_flows.md", "migration.md", "results.md")
+GUIDES = (
+    "graph_flows.md",
+    "function_flows.md",
+    "migration.md",
+    "reports.md",
+    "results.md",
+    "resume.md",
+)
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 

@@ -18,6 +18,7 @@ PACKAGE = "prefect_dask_core"
 LAYERS = (
     ("_version", "config", "dates", "errors", "run_ids", "serialization"),
     ("states",),
+    ("displays",),
     ("cache_validators", "context", "lazy", "naming", "retries", "signals", "triggers"),
     ("assets", "hooks", "records", "ledger"),
     ("results",),
@@ -37,7 +38,6 @@ LAYERS = (
     ("causes",),
     (
         "cached_values",
-        "drawing",
         "materializing",
         "runners",
         "testing",
@@ -45,16 +45,16 @@ LAYERS = (
     ),
     ("futures",),
     ("future_lists",),
-    ("lineage", "requests", "staging", "waiting"),
-    ("resolving",),
+    ("lineage", "monitor", "requests", "staging", "waiting"),
+    ("drawing", "recording", "remembering"),
+    ("resolving", "resuming"),
     ("execution", "flow_options", "function_options", "scopes"),
     ("calling", "flow_drawing", "returns"),
     ("flow_runs",),
     ("function_flows",),
     ("flows",),
     ("",),  # the package itself: `__init__`
-    ("monitor",),
-    ("cli",),
+    ("commands",),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 MODULES = sorted(
@@ -154,7 +154,7 @@ def test_only_the_layers_that_run_talk_to_distributed(module):
     found = {
         name.split(".")[0] for name in imported_by(ast.walk(tree_of(module)), module)
     }
-    if layer_of(module) not in ("runners", "execution", "monitor", "cli"):
+    if layer_of(module) not in ("runners", "execution", "monitor", "commands"):
         assert "distributed" not in found
 
 

@@ -296,7 +296,7 @@ class _OpenStep:
     def put(self, run: TaskRun, index: int, state: State) -> None:
         """Record the end of a run."""
         offset = index - self.segment.start
-        self.segment.put(offset, state, run.begin, run.end, run.attempts)
+        self.segment.put(offset, state, run.begin, run.end, run.attempts, run.waits)
         if run.kept is not None and isinstance(state, Completed):
             assert self.keeper is not None
             self.segment.keep(offset, run.kept, self.keeper.in_memory)

@@ -12,8 +12,9 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
-from typing import Any, Final, overload
+from typing import Any, Final, TypeAlias, overload
 
+from prefect_dask_core.displays import counts_html
 from prefect_dask_core.errors import UnfinishedRun
 from prefect_dask_core.results.kept import KeptValues, StoredValues
 from prefect_dask_core.states import (
@@ -75,6 +76,9 @@ _FINISHED: Final = frozenset(
     if issubclass(cls, Finished) and cls is not Looped
 )
 
+#: Begins and ends of the waits of one run, in seconds since the epoch.
+Waits: TypeAlias = tuple[tuple[float, float], ...]
+
 _ONE_COMPLETED: Final = bytes([COMPLETED])
 _CACHED: Final = CODE_BY_STATE[Cached]
 #: Message of a run whose value was in the store.
@@ -87,7 +91,8 @@ ONE_COMPLETED: Final = Tally(1, 1, 0, 0, 1, ())
 NOT_KEPT = (
     "the value was used on its worker and not kept; to have it afterwards, name the "
     "task in flow.run(return_tasks=[...]), or hold or return its future where the flow "
-    "is a function."
+    "is a function. A run that is resumed by its id has the values that were stored: "
+    "those of tasks with persist_result=True."
 )
 
 
@@ -201,6 +206,9 @@ class Segment:
         Address of the worker that ran them; `None` without a cluster.
     kept : KeptValues, optional
         Where the values are that are in a store.
+    waits : dict of int to tuple of (float, float), optional
+        By offset, when each wait for a further attempt began and ended; `None` where
+        nobody waited.
     """
 
     __slots__ = (
@@ -214,6 +222,7 @@ class Segment:
         "length",
         "start",
         "values",
+        "waits",
         "worker",
     )
 
@@ -229,6 +238,7 @@ class Segment:
         self.flat_length: int | None = None
         self.worker: str | None = None
         self.kept: KeptValues | None = None
+        self.waits: dict[int, Waits] | None = None
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -257,6 +267,7 @@ class Segment:
             [value],
             None,
             None,
+            None,
         )
 
     def open(self, count: int) -> None:
@@ -267,13 +278,23 @@ class Segment:
         self.values = [None] * count
 
     def put(
-        self, offset: int, state: State, begin: float, end: float, attempts: int = 1
+        self,
+        offset: int,
+        state: State,
+        begin: float,
+        end: float,
+        attempts: int = 1,
+        waits: Waits = (),
     ) -> None:
         """Record the final state of one child."""
         code = code_of(state)
         self.codes[offset] = code
         self.begins[offset] = begin
         self.ends[offset] = end
+        if waits:
+            if self.waits is None:
+                self.waits = {}
+            self.waits[offset] = waits
         if attempts != 1:
             self.attempts[offset] = attempts
         plain = (state.message is None and type(state) is Completed) or (
@@ -306,6 +327,8 @@ class Segment:
         part.worker = self.worker
         if self.kept is not None:
             part.kept = self.kept.part(start, stop)
+        waits = self.waits or {}
+        part.waits = {n - start: v for n, v in waits.items() if n in inside} or None
         part.values = None
         if isinstance(self.values, StoredValues) and part.kept is not None:
             part.values = self.values.part(part.kept, start, stop)
@@ -374,7 +397,7 @@ class Segment:
         copy.codes, copy.begins, copy.ends = self.codes, self.begins, self.ends
         copy.attempts, copy.details = self.attempts, self.details
         copy.length, copy.flat_length = self.length, self.flat_length
-        copy.worker = self.worker
+        copy.worker, copy.waits = self.worker, self.waits
         copy.kept = self.kept
         copy.values = None
         return copy
@@ -393,6 +416,7 @@ class Segment:
             self.length,
             self.flat_length,
             self.worker,
+            self.waits,
             self.kept,
         )
 
@@ -414,6 +438,7 @@ def _segment(
     length: int | None,
     flat_length: int | None,
     worker: str | None = None,
+    waits: dict[int, Waits] | None = None,
     kept: KeptValues | None = None,
 ) -> Segment:
     """Make a segment of its fields, as unpickling does."""
@@ -422,7 +447,7 @@ def _segment(
     segment.begins, segment.ends = begins, ends
     segment.attempts, segment.details, segment.values = attempts, details, values
     segment.length, segment.flat_length = length, flat_length
-    segment.worker = worker
+    segment.worker, segment.waits = worker, waits
     segment.kept = kept
     return segment
 
@@ -546,6 +571,9 @@ class Children(Sequence[State]):
     def __repr__(self) -> str:
         counts = ", ".join(f"{n} {name}" for name, n in self.counts().items())
         return f"<Children: {counts or 'none'}>"
+
+    def _repr_html_(self) -> str:
+        return f"<div>{counts_html(self.counts())}</div>"
 
 
 def tally_of(segment: Segment, name: str, mapped: bool) -> Tally:

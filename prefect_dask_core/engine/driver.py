@@ -240,6 +240,17 @@ class Driver:
             return self._children[index].segments
         return [self._plain[index]] if index in self._plain else []
 
+    def ended_plain(self) -> list[int]:
+        """Nodes without children that have ended, in the order of their ends.
+
+        May be asked by another thread, as `fan_outs` may.
+        """
+        return _keys(self._plain)
+
+    def fan_outs(self) -> list[int]:
+        """Nodes whose number of children is known."""
+        return _keys(self._children)
+
     def blocks_of(self, index: int) -> Sequence[int]:
         """Blocks that hold the values of a node."""
         return self._blocks_of.get(index, [])
@@ -670,7 +681,7 @@ class Driver:
     def _lane_block_crashed(
         self, lane: _Lane, lost: BlockLost, span: tuple[int, int]
     ) -> None:
-        stand_in = self._stand_in(lost.number, lost.reason)
+        stand_in = self._stand_in(lost.number, lost)
         self._withdraw(lane, lost.number)
         self._spans[stand_in.block.number] = span
         for node, segment in (stand_in.given or {}).items():
@@ -722,7 +733,7 @@ class Driver:
         """
         gone = self._gone_with(lost)
         gone += self._readers_of(gone)[1]
-        stand_ins = [self._stand_in(number, lost.reason) for number in gone]
+        stand_ins = [self._stand_in(number, lost) for number in gone]
         renumbered = {
             old: stand_in.block.number
             for old, stand_in in zip(gone, stand_ins, strict=True)
@@ -829,7 +840,7 @@ class Driver:
             self._withdraw(lane, found)
         return readers
 
-    def _stand_in(self, number: int, reason: str) -> Assignment:
+    def _stand_in(self, number: int, lost: BlockLost) -> Assignment:
         """A result in the place of a lost block: what is known of it, else crashes."""
         block = self._assigned[number].block
         given = {}
@@ -841,7 +852,8 @@ class Driver:
                 known = None if span is None else self._part(step.node, *span)
             if known is None or known.values is None:
                 start, stop = self._spans.get(number, (block.start, block.stop))
-                known = all_ended(start, stop, Crashed(reason))
+                crashed = Crashed(lost.reason, timestamp=lost.when)
+                known = all_ended(start, stop, crashed)
                 invented.add(step.node)
             given[step.node] = known
         # Nobody can fetch from it what it does not have.
@@ -1294,6 +1306,15 @@ class Driver:
         positions = tuple(reads.setdefault(n, len(reads)) for n in blocks)
         spans = tuple(self._spans[n] for n in blocks) if fanout else ()
         return Whole(node, positions, fanout, False, spans)
+
+
+def _keys(table: Mapping[int, object]) -> list[int]:
+    """Keys of a table that another thread may add to meanwhile."""
+    while True:
+        try:
+            return list(table)
+        except RuntimeError:  # it grew while it was read
+            continue
 
 
 def _overlaps(some: tuple[int, int], other: tuple[int, int]) -> bool:

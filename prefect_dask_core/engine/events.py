@@ -108,6 +108,8 @@ class BlockLost:
     stale : bool
         Whether nothing died, but a block it reads was run again, after a worker's
         death, and gave fewer children than the first time.
+    when : float, optional
+        Seconds since the epoch at which that was noticed.
     """
 
     number: int
@@ -115,6 +117,7 @@ class BlockLost:
     divisible: bool
     others: tuple[int, ...] = ()
     stale: bool = False
+    when: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Any
 
 from prefect_dask_core.cache_validators import CacheValidator
 from prefect_dask_core.engine.caching import Caches, cache_name, to_cache
-from prefect_dask_core.engine.columns import FROM_STORE
+from prefect_dask_core.engine.columns import FROM_STORE, Waits
 from prefect_dask_core.engine.effects import (
     Answer,
     Call,
@@ -101,6 +101,8 @@ class TaskRun:
         Whether the run was resumed after a pause.
     attempts, begin, end : int, float, float
         Filled while the run goes on; a begin that is given stands.
+    waits : tuple of (float, float)
+        When each wait for a further attempt began and ended; filled as well.
     started : bool
         Whether the body has started.
     given : mapping of str to object
@@ -129,6 +131,7 @@ class TaskRun:
     attempts: int = 1
     begin: float = 0.0
     end: float = 0.0
+    waits: Waits = ()
     loop: dict[str, Any] = field(default_factory=dict)
     started: bool = False
     given: Mapping[str, Any] = field(default_factory=dict)
@@ -502,9 +505,10 @@ def _again(run: TaskRun, state: State) -> Transition:
         if stop:
             return state, True
     if isinstance(state, AwaitingRetry):
-        due = state.start_time
-        if due is not None and due > run.now():
+        due, since = state.start_time, run.now()
+        if due is not None and due > since:
             yield Wait(due)
+        run.waits = (*run.waits, (since, run.now()))
         run.attempts += 1
         return (yield from _enter(run, state, Retrying(timestamp=run.now())))
     return state, True

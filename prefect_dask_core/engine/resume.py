@@ -13,6 +13,7 @@ from prefect_dask_core.engine.columns import Children, Elsewhere, Segment
 from prefect_dask_core.engine.feeds import flat_length, is_success
 from prefect_dask_core.engine.plan import Node, Plan, flattened, items_of
 from prefect_dask_core.errors import MissingResult
+from prefect_dask_core.results.kept import KeptItem, StoredValues
 from prefect_dask_core.states import DataReference, Mapped, Missing, State
 
 
@@ -81,7 +82,10 @@ def given_states(plan: Plan, states: Mapping[int, State]) -> Earlier:
 
 
 def resume_after(
-    plan: Plan, states: Mapping[int, State], changed: frozenset[int]
+    plan: Plan,
+    states: Mapping[int, State],
+    changed: frozenset[int],
+    stored: frozenset[int] = frozenset(),
 ) -> Earlier:
     """Decide what of an earlier run stands.
 
@@ -93,17 +97,26 @@ def resume_after(
         States of the earlier run, by node.
     changed : frozenset of int
         Nodes whose value will differ: parameters given another value.
+    stored : frozenset of int
+        Nodes that find what they have stored by themselves. Where somebody needs
+        their values they are submitted, and so looked for by many workers at a time.
     """
-    return Earlier(_Decision(plan, states, changed).kept(), _paused(states))
+    decision = _Decision(plan, states, changed, stored)
+    return Earlier(decision.kept(), _paused(states))
 
 
 class _Decision:
     """Which runs of an earlier run stand."""
 
     def __init__(
-        self, plan: Plan, states: Mapping[int, State], changed: frozenset[int]
+        self,
+        plan: Plan,
+        states: Mapping[int, State],
+        changed: frozenset[int],
+        stored: frozenset[int],
     ) -> None:
         self._plan = plan
+        self._stored = stored
         self._states = states
         #: Per node: `True` as a whole, `False` not at all, else a flag per child.
         self._stands: dict[int, bool | bytearray] = {}
@@ -168,8 +181,10 @@ class _Decision:
             return None
         state = self._states[node.index]
         needed = self._is_needed(node.index, runs_again)
+        if needed and node.index in self._stored:
+            return None
         if not isinstance(state.states, Children):
-            segment = _segment_of(self._plan, node.index, state)
+            segment = _segment_of(self._plan, node.index, state, needed)
             if needed and segment.values is None:
                 return None
             return Kept((segment,))
@@ -205,21 +220,28 @@ def _is_at_hand(segment: Segment) -> bool:
     return segment.values is not None
 
 
-def _segment_of(plan: Plan, index: int, state: State) -> Segment:
+def _segment_of(plan: Plan, index: int, state: State, needed: bool = True) -> Segment:
     """The segment of a plain node, as if it had just run."""
     segment = Segment(0)
     segment.open(1)
+    when = state.timestamp or 0.0
+    measured = needed and index in plan.measured
+    if isinstance(state.data, KeptItem) and not measured:
+        # Read when somebody asks, by whoever needs it.
+        segment.put(0, state.replace(data=None), when, when)
+        segment.kept = kept = state.data.as_kept()
+        segment.values = StoredValues(kept, 1)
+        return segment
     if isinstance(state.data, DataReference):
         try:
             state = state.replace(data=state.data.load())
         except MissingResult as error:
             state = state.replace(data=Missing(str(error)))
     missing = isinstance(state.data, Missing)
-    when = state.timestamp or 0.0
     segment.put(0, state, when, when)
     if missing:
         segment.values = None
-    elif index in plan.measured and is_success(segment):
+    elif measured and is_success(segment):
         items = items_of(segment.values[0])
         if items is not None:
             segment.length = len(items)

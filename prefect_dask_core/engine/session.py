@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
 from prefect_dask_core.engine.plan import Input
+from prefect_dask_core.engine.views import Look
 from prefect_dask_core.states import State
 from prefect_dask_core.tasks import Task
 
@@ -54,6 +55,9 @@ class Session(Protocol):
     """One running function flow, or the scope of a task that submits, on one runner."""
 
     run_id: str
+
+    def look(self) -> Look:
+        """What is known of the nodes, for any thread to read."""
 
     def add(self, request: Request) -> int:
         """Add a node and return its number; never blocks on a node above."""

@@ -17,6 +17,7 @@ from prefect_dask_core.engine.columns import (
     tally_of_state,
 )
 from prefect_dask_core.engine.plan import Plan
+from prefect_dask_core.engine.views import RunView
 from prefect_dask_core.states import (
     Cancelled,
     Completed,
@@ -46,6 +47,8 @@ class TaskStates(Mapping[Task, State]):
         One per node.
     parameters : mapping, optional
         Parameters of the run.
+    view : RunView, optional
+        What is shown of the run.
 
     Examples
     --------
@@ -62,14 +65,16 @@ class TaskStates(Mapping[Task, State]):
     [('invert[1]', Failed('ZeroDivisionError: division by zero'))]
     """
 
-    __slots__ = ("_by_identity", "_by_name", "_labels", "parameters")
+    __slots__ = ("_by_identity", "_by_name", "_labels", "parameters", "view")
 
     def __init__(
         self,
         plan: Plan,
         states: Sequence[State],
         parameters: Mapping[str, Any] | None = None,
+        view: RunView | None = None,
     ) -> None:
+        self.view = view
         self.parameters = dict(parameters or {})
         pairs = list(zip(plan.nodes, states, strict=True))
         self._by_identity = {node.identity: (node.task, state) for node, state in pairs}
@@ -122,7 +127,7 @@ class TaskStates(Mapping[Task, State]):
     def __reduce__(self) -> tuple[Any, ...]:
         # The function of a task cannot be pickled by its name, which is the task's.
         fields = (self._by_identity, self._by_name, self._labels, self.parameters)
-        return _restored, (cloudpickle.dumps(fields),)
+        return _restored, (cloudpickle.dumps(fields), self.view)
 
     def __contains__(self, key: object) -> bool:
         if isinstance(key, str):
@@ -136,8 +141,9 @@ class TaskStates(Mapping[Task, State]):
         return len(self._by_identity)
 
 
-def _restored(blob: bytes) -> TaskStates:
+def _restored(blob: bytes, view: RunView | None) -> TaskStates:
     states = object.__new__(TaskStates)
+    states.view = view
     fields = pickle.loads(blob)
     states._by_identity, states._by_name, states._labels, states.parameters = fields
     return states
@@ -176,6 +182,7 @@ def flow_state(
     plan: Plan,
     states: Sequence[State],
     parameters: Mapping[str, Any] | None = None,
+    view: RunView | None = None,
 ) -> State:
     """State of a flow run.
 
@@ -187,6 +194,8 @@ def flow_state(
         One per node.
     parameters : mapping, optional
         Parameters of the run, for one that resumes it.
+    view : RunView, optional
+        What is shown of the run.
 
     Returns
     -------
@@ -201,7 +210,7 @@ def flow_state(
     Source of the rule: reference tasks of the graph generations; a cancelled
     reference task is not hidden behind a success, as it was there.
     """
-    by_task = TaskStates(plan, states, parameters)
+    by_task = TaskStates(plan, states, parameters, view)
     terminal = [_tally(plan, states, index) for index in plan.terminal]
     if any(tally.finished < tally.total for tally in terminal):
         return _unfinished(plan, states, by_task)

@@ -26,7 +26,6 @@ from prefect_dask_core.results.locks import LockManager, locks_of
 from prefect_dask_core.results.places import (
     KeyContext,
     folder_name,
-    kept_run_id,
     key_of_policy,
     key_of_template,
     own_key,
@@ -41,6 +40,29 @@ _LOGGER: Final = logging.getLogger("prefect_dask_core.results")
 KEEPING: Final = "_keeping"
 #: Context variable: id of the transaction whose commit a stored value waits for.
 STAGED_IN: Final = "_staged_in"
+#: Context variable: what of the own values of a node is not taken; a `MadeAnew`.
+MADE_ANEW: Final = "_made_anew"
+
+
+class MadeAnew(NamedTuple):
+    """Own values that are not taken, because they were made of something else.
+
+    Parameters
+    ----------
+    since : float
+        When the run was resumed, in seconds since the epoch; later ones are taken.
+    indexes : frozenset of int or None
+        Children that they are of; `None`: all of the node.
+    """
+
+    since: float
+    indexes: frozenset[int] | None = None
+
+    def covers(self, index: int | None, created: float) -> bool:
+        """Whether the value of a run is one of them."""
+        if created >= self.since:
+            return False
+        return self.indexes is None or index in self.indexes
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,13 +276,15 @@ def look(keeper: Keeper, run: KeyContext, now: float) -> Place:
             return Place(key, own, found="busy")
     place = Place(key, own, holder=holder)
     try:
-        return _look_in(keeper, place, now)
+        return _look_in(keeper, place, run.variables, now)
     except BaseException:
         give_back(keeper, place)
         raise
 
 
-def _look_in(keeper: Keeper, place: Place, now: float) -> Place:
+def _look_in(
+    keeper: Keeper, place: Place, variables: Mapping[str, Any], now: float
+) -> Place:
     assert keeper.store is not None
     assert place.key is not None
     notes = keeper.key_store()
@@ -272,6 +296,12 @@ def _look_in(keeper: Keeper, place: Place, now: float) -> Place:
     # A run that is made again, because it is resumed or because its worker died after
     # it had stored its value, has its own value whatever it would take of others.
     if record.metadata.run == place.own:
+        anew: MadeAnew | None = variables.get(MADE_ANEW)
+        # A key that other runs share is made of what the run reads.
+        if anew is not None and not place.is_shared:
+            created = record.metadata.created
+            if anew.covers(variables.get("map_index"), created):
+                return place
         return place._replace(found="own", value=record.value)
     if keeper.refresh or not place.is_shared or record.metadata.is_expired(now):
         return place
@@ -309,7 +339,7 @@ class Origin(NamedTuple):
 
 def origin_of(task: str, variables: Mapping[str, Any]) -> Origin:
     """What metadata tell of a run."""
-    return Origin(task, kept_run_id(variables), variables.get(STAGED_IN))
+    return Origin(task, variables.get("flow_run_id"), variables.get(STAGED_IN))
 
 
 def store_value(

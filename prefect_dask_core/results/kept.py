@@ -239,6 +239,10 @@ class KeptItem(DataReference):
         """Read the value from the store."""
         return self.kept.load(self.offset)
 
+    def as_kept(self) -> KeptValues:
+        """The place of this value alone."""
+        return self.kept.part(self.offset, self.offset + 1)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, KeptItem) and (
             self.kept.store == other.kept.store
@@ -252,7 +256,7 @@ class KeptItem(DataReference):
         return f"<{self.kept.key(self.offset)} in {self.kept.store.url}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return KeptItem, (self.kept.part(self.offset, self.offset + 1), 0)
+        return KeptItem, (self.as_kept(), 0)
 
 
 class StoredValue(DataReference):

@@ -24,8 +24,6 @@ from prefect_dask_core.states import Pending
 _LOGGER: Final = logging.getLogger("prefect_dask_core.results")
 #: Context variable: where the own keys of the runs inside of a body begin.
 KEPT_UNDER: Final = "_kept_under"
-#: Context variable: id of the flow run that is being resumed, as hexadecimal digits.
-RESUMED_RUN: Final = "resumed_run"
 #: Characters of the longest name of a folder. File systems take 255 bytes, encrypted
 #: ones 143; a letter that is not ASCII takes up to twelve here.
 _LONGEST: Final = 120
@@ -38,12 +36,10 @@ def own_prefix(variables: Mapping[str, Any]) -> str:
     --------
     >>> own_prefix({"flow_run_id": "07", "task_slug": "load-1"})
     'runs/07/load-1/'
-    >>> own_prefix({"flow_run_id": "08", "task_slug": "load-1", "resumed_run": "07"})
-    'runs/07/load-1/'
     """
     under = variables.get(KEPT_UNDER)
     if under is None:
-        run = kept_run_id(variables) or current_id(variables) or "none"
+        run = variables.get("flow_run_id") or current_id(variables) or "none"
         under = f"runs/{run}"
     return f"{under}/{folder_name(str(variables.get('task_slug')))}/"
 
@@ -74,12 +70,6 @@ def kept_under(variables: Mapping[str, Any]) -> str:
     attempt = variables.get("task_run_count", 1)
     loop = variables.get("task_loop_count", 1)
     return f"{own_key(variables)}.runs/{attempt}.{loop}"
-
-
-def kept_run_id(variables: Mapping[str, Any]) -> str | None:
-    """Id under which a flow run keeps values: that of the run that it resumes."""
-    found: str | None = variables.get(RESUMED_RUN) or variables.get("flow_run_id")
-    return found
 
 
 @dataclass
@@ -126,7 +116,7 @@ def key_of_policy(policy: CachePolicy, run: KeyContext) -> str | None:
             run,
             run.parameters,
             run.variables.get("parameters") or {},
-            kept_as=kept_run_id(run.variables),
+            kept_as=run.variables.get("flow_run_id"),
         )
     except Exception as error:
         _LOGGER.error(

@@ -12,6 +12,7 @@ from prefect_dask_core.engine.driver import Driver
 from prefect_dask_core.engine.plan import Plan
 from prefect_dask_core.engine.resume import NOTHING_EARLIER, Earlier
 from prefect_dask_core.engine.session import Session
+from prefect_dask_core.engine.views import RunView
 from prefect_dask_core.states import State
 
 RunnerT = TypeVar("RunnerT", bound="NamedRunner")
@@ -50,7 +51,10 @@ class FlowRun:
     earlier : Earlier
         What of an earlier run stands.
     run_id : str
-        Hexadecimal id.
+        Hexadecimal id that is in every key: that of the run, unless something of an
+        earlier attempt at it may still be on the scheduler.
+    view : RunView, optional
+        Where the runner adds a look at what it knows of the nodes, before it begins.
     """
 
     plan: Plan
@@ -58,6 +62,7 @@ class FlowRun:
     wanted: frozenset[int]
     earlier: Earlier = NOTHING_EARLIER
     run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    view: RunView | None = None
 
 
 #: Seconds after which a node that was tried before others of its kind takes long.

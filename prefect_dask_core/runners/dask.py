@@ -53,6 +53,7 @@ from prefect_dask_core.engine.events import (
 from prefect_dask_core.engine.feeds import StaleInput, segment_in
 from prefect_dask_core.engine.growing import GrowingDriver
 from prefect_dask_core.engine.plan import Node
+from prefect_dask_core.engine.views import DriverLook
 from prefect_dask_core.errors import (
     InternalError,
     MissingResult,
@@ -82,6 +83,7 @@ from prefect_dask_core.runners.outbox import (
 )
 from prefect_dask_core.runners.preflight import check_folder, check_workers
 from prefect_dask_core.runners.run_logger import Outlet
+from prefect_dask_core.runners.spool import left_behind
 from prefect_dask_core.runners.stranded import Strandings
 from prefect_dask_core.runners.worker import Lost, retell, run_on_worker
 from prefect_dask_core.states import Failed, State
@@ -313,6 +315,8 @@ that runs already is not made; give one of them.
             with copy.copy(self) as opened:  # several threads may share a runner
                 return opened.run(flow_run)
         driver = Driver(flow_run.plan, flow_run.wanted, flow_run.earlier)
+        if flow_run.view is not None:
+            flow_run.view.add_look(DriverLook(driver))
         with outside_the_pool():  # a flow that runs inside a task
             run = _DaskRun(
                 self.client,
@@ -388,7 +392,7 @@ class _DaskRun:
         self._own_client = own_client
         self._driver = driver
         self._topic = f"{TOPIC_PREFIX}{run_id}"
-        self._outlet = Outlet()
+        self._outlet = Outlet(variables.get("flow_run_id"))
         record = RunRecord(
             run_id,
             variables,
@@ -407,6 +411,8 @@ class _DaskRun:
         self._number_of: dict[Any, int] = {}
         self._strandings = Strandings()
         self._looked = 0.0
+        # All workers there were.
+        self._workers: set[str] = set()
         self._drained = 0.0
         # Whether no report came since the last look; blocks that had then ended.
         self._is_quiet = False
@@ -582,11 +588,13 @@ class _DaskRun:
                 divisible=isinstance(error, KilledWorker),
                 others=tuple(numbers),
                 stale=isinstance(error, StaleInput),
+                when=time.time(),
             )
 
     def _threads(self) -> int:
         """Worker threads there are; workers that are new are asked what they have."""
         threads: Mapping[str, int] = self._client.nthreads()
+        self._workers.update(threads)
         check_workers(self._client, threads)
         for folder in self._folders:
             check_folder(self._client, threads, folder)
@@ -679,11 +687,29 @@ class _DaskRun:
                 if isinstance(message, tuple) and message[1][0] == LOGS:
                     self._take_logs(message[1][2])
 
+    def _fetch_late_logs(self) -> None:
+        """Take in what workers logged before they were killed, and could not send."""
+        if not (self._looked or self._outlet.has_taken):
+            return
+        if not self._workers.difference(self._client.nthreads()):
+            return
+        # This host first: all workers may be gone at this moment.
+        found = set(left_behind(self._topic))
+        for nanny in (True, False):
+            told = self._client.run(
+                left_behind, self._topic, nanny=nanny, on_error="ignore"
+            )
+            for blobs in told.values():
+                found.update(blobs)
+        self._outlet.take_late(list(found))
+
     def _clean_up(self) -> None:
         self._futures.clear()
         self._drain_logs()
         if self._client.status != "running":
             return
+        with contextlib.suppress(Exception):
+            self._fetch_late_logs()
         with contextlib.suppress(Exception):  # the scheduler may be gone by now
             forget_topic(self._client, self._topic)
 

@@ -18,6 +18,7 @@ from prefect_dask_core.engine.events import Added, Closed, Dropped, Event, StopA
 from prefect_dask_core.engine.growing import COUNTING, GrowingDriver
 from prefect_dask_core.engine.plan import Input, Node
 from prefect_dask_core.engine.session import Request
+from prefect_dask_core.engine.views import DriverLook, Look
 from prefect_dask_core.errors import InternalError
 from prefect_dask_core.results.keeping import KEEPING
 from prefect_dask_core.results.places import KEPT_UNDER
@@ -138,6 +139,10 @@ class DrivenSession:
         return ready
 
     # -- what the code of the flow asks ----------------------------------------------
+
+    def look(self) -> Look:
+        """What is known of the nodes, for any thread to read."""
+        return DriverLook(self._driver)
 
     def add(self, request: Request) -> int:
         """Add a node and return its number."""

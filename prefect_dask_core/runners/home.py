@@ -99,7 +99,9 @@ def refuse_unpicklable(segment: Segment, name: str, limit: int) -> None:
             failed = Failed(message, data=TypeError(message))
             begin, end = segment.begins[offset], segment.ends[offset]
             attempts = segment.attempts.get(offset, 1)
-            segment.put(offset, failed.replace(timestamp=end), begin, end, attempts)
+            waits = (segment.waits or {}).get(offset, ())
+            ended = failed.replace(timestamp=end)
+            segment.put(offset, ended, begin, end, attempts, waits)
 
 
 def _stand_in(data: Any, error: Exception) -> Any:

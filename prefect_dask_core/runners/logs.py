@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import pickle
 import threading
+import time
 import uuid
 import weakref
 from collections.abc import Callable
@@ -19,11 +20,14 @@ from typing import Any, Final
 from distributed import Worker
 
 from prefect_dask_core.runners.outbox import call_later
+from prefect_dask_core.runners.spool import Spool
 
 #: Kind of message on the topic of a run.
 LOGS: Final = "logs"
 #: Seconds that a record waits for others at most.
 LONGEST_WAIT: Final = 0.25
+#: Seconds without a record after which the files of a process are taken away.
+REST_AFTER: Final = 2.0
 #: Records that are sent without waiting for more.
 MOST_TOGETHER: Final = 1_000
 #: Runs of which a worker keeps the collector.
@@ -49,6 +53,8 @@ class Collector(logging.Handler):
         Sends pickled records; called in the thread that `schedule` leads to.
     schedule : callable (delay, function)
         Calls a function after some seconds, one after the other.
+    spool : Spool, optional
+        Where records are that would be lost if the process were killed now.
     """
 
     def __init__(
@@ -57,6 +63,7 @@ class Collector(logging.Handler):
         level: int,
         send: Callable[[list[bytes]], None],
         schedule: Callable[[float, Callable[[], None]], None],
+        spool: Spool | None = None,
     ) -> None:
         super().__init__()
         #: Not known to `logging` by a name: it is of this run only.
@@ -67,6 +74,9 @@ class Collector(logging.Handler):
         self._pending: list[bytes] = []
         self._due = False
         self._adding = threading.Lock()
+        self._spool = spool
+        self._turned = 0.0
+        self._rests = True
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record in."""
@@ -80,6 +90,8 @@ class Collector(logging.Handler):
 
     def add(self, blob: bytes) -> None:
         """Take in a record that is packed already."""
+        if self._spool is not None:
+            self._write_down(self._spool, blob)
         with self._adding:
             self._pending.append(blob)
             is_full = len(self._pending) == MOST_TOGETHER
@@ -105,6 +117,32 @@ class Collector(logging.Handler):
             blobs, self._pending = self._pending, []
         if blobs:
             self._send(blobs)
+            self._turn()
+
+    def _write_down(self, spool: Spool, blob: bytes) -> None:
+        try:
+            spool.add(blob)
+        except OSError:  # no place to write: as good as it was without one
+            self._spool = None
+            return
+        if self._rests:
+            self._rests = False
+            self._schedule(REST_AFTER, self._rest)
+
+    def _turn(self) -> None:
+        """Forget what was sent long enough ago to have left this process."""
+        now = time.monotonic()
+        if self._spool is not None and now - self._turned >= LONGEST_WAIT:
+            self._turned = now
+            self._spool.turn()
+
+    def _rest(self) -> None:
+        """Leave no file behind where nothing is logged any more."""
+        if self._spool is None:
+            return
+        self._rests = self._spool.rest()
+        if not self._rests:
+            self._schedule(REST_AFTER, self._rest)
 
 
 #: What takes the records of the code that runs here, if they travel.
@@ -150,7 +188,7 @@ def _made(worker: Worker, topic: str, name: str, level: int) -> Collector:
         else:
             found.loop.add_callback(function)
 
-    return Collector(name, level, send, schedule)
+    return Collector(name, level, send, schedule, Spool(topic))
 
 
 def packed(record: logging.LogRecord) -> bytes:

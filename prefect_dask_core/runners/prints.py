@@ -7,7 +7,7 @@ import io
 import logging
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, TextIO, TypeAlias
 
@@ -65,6 +65,44 @@ class _Split(io.TextIOBase):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.original, name)
+
+
+def redirect(name: str, wrap: Callable[[TextIO], Any]) -> Callable[[], None]:
+    """Put something between the program and `sys.stdout` or `sys.stderr`.
+
+    Below what captures prints, so that these stay captured.
+
+    Parameters
+    ----------
+    name : str
+        ``"stdout"`` or ``"stderr"``.
+    wrap : callable
+        Given the stream, gives what stands in its place.
+
+    Returns
+    -------
+    callable
+        Puts the stream back, unless somebody has put another one there meanwhile.
+    """
+    with _lock:
+        stream: Any = getattr(sys, name)
+        if isinstance(stream, _Split):
+            original = stream.original
+            stream.original = wrapped = wrap(original)
+        else:
+            original = stream
+            wrapped = wrap(original)
+            setattr(sys, name, wrapped)
+
+    def undo() -> None:
+        with _lock:
+            found: Any = getattr(sys, name)
+            if found is wrapped:
+                setattr(sys, name, original)
+            elif isinstance(found, _Split) and found.original is wrapped:
+                found.original = original
+
+    return undo
 
 
 def real_stderr() -> TextIO | None:

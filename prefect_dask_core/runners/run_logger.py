@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +17,7 @@ from prefect_dask_core.runners.logs import (
     unpacked,
 )
 from prefect_dask_core.runners.prints import real_stderr
+from prefect_dask_core.runners.run_log import RunLog, Tee, run_log_of
 
 #: The logger of all task runs, for whoever configures logging.
 _LOGGER: Final = logging.getLogger("prefect_dask_core.task_runs")
@@ -60,7 +62,12 @@ def run_logger(variables: Mapping[str, Any]) -> RunLogger:
     collector = COLLECTOR.get()
     if collector is not None:
         return RunLogger(collector.logger, variables)
-    return RunLogger(_logger_here(), variables)
+    log = run_log_of(variables.get("flow_run_id"))
+    if log is None:
+        return RunLogger(_logger_here(), variables)
+    logger = logging.Logger(_LOGGER.name, _level(log))
+    logger.addHandler(Tee(log, _logger_here))
+    return RunLogger(logger, variables)
 
 
 def _logger_here() -> logging.Logger:
@@ -76,8 +83,23 @@ class Outlet:
     on to the client of that task's run.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, run_id: str | None = None) -> None:
         self._collector = COLLECTOR.get()
+        self._log = run_log_of(run_id)
+        # Of the last records, more than a dead process can have left behind.
+        self._seen: deque[int] = deque(maxlen=20_000)
+
+    def take_late(self, blobs: Sequence[bytes]) -> None:
+        """Take in records of processes that have died, unless they have come before."""
+        seen = set(self._seen)
+        fresh = {blob: unpacked(blob).created for blob in blobs}
+        late = [blob for blob in fresh if hash(blob) not in seen]
+        self.take(sorted(late, key=fresh.__getitem__))
+
+    @property
+    def has_taken(self) -> bool:
+        """Whether records of another process have come."""
+        return bool(self._seen)
 
     @property
     def process(self) -> str:
@@ -89,10 +111,7 @@ class Outlet:
         """The least level that somebody takes in, at this moment."""
         if self._collector is not None:
             return self._collector.logger.level
-        level = _level_of_stderr()
-        if _LOGGER.hasHandlers():
-            level = _LOGGER.getEffectiveLevel()
-        return max(level, logging.root.manager.disable + 1)
+        return _level(self._log)
 
     def take(self, blobs: Sequence[bytes]) -> None:
         """Take in records of a worker."""
@@ -102,7 +121,10 @@ class Outlet:
             return
         logger = _logger_here()
         for blob in blobs:
+            self._seen.append(hash(blob))
             record = unpacked(blob)
+            if self._log is not None:
+                self._log.take(record)
             if logger.isEnabledFor(record.levelno):
                 logger.handle(record)
 
@@ -126,6 +148,16 @@ def collector_here(
     if process == THIS_PROCESS:
         return None
     return collector_of(worker, topic, _LOGGER.name, level)
+
+
+def _level(log: RunLog | None) -> int:
+    """The least level that somebody takes in who is here."""
+    level = _level_of_stderr()
+    if _LOGGER.hasHandlers():
+        level = _LOGGER.getEffectiveLevel()
+    level = max(level, logging.root.manager.disable + 1)
+    kept = None if log is None else log.level
+    return level if kept is None else min(level, kept)
 
 
 def _level_of_stderr() -> int:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefect_dask_core.engine.plan import Node
+from prefect_dask_core.engine.views import WholeLook
 from prefect_dask_core.engine.whole import (
     Outcome,
     kept_outcomes,
@@ -75,6 +76,8 @@ class SequentialTaskRunner(NamedRunner):
         shell = ThreadShell()
         above: dict[int, list[Outcome]] = {}
         states: list[State] = []
+        if flow_run.view is not None:
+            flow_run.view.add_look(WholeLook(plan.nodes, above))
         for node in plan.nodes:
             if node.constant:
                 states.append(Completed(data=node.task.value))  # type: ignore[attr-defined]

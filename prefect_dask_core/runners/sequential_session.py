@@ -14,6 +14,7 @@ from prefect_dask_core.engine.feeds import result_of
 from prefect_dask_core.engine.plan import Node
 from prefect_dask_core.engine.resume import Kept
 from prefect_dask_core.engine.session import Request
+from prefect_dask_core.engine.views import Look, WholeLook
 from prefect_dask_core.engine.whole import (
     Outcome,
     kept_outcomes,
@@ -41,12 +42,12 @@ class SequentialSession:
         self._variables = variables
         self._shell = ThreadShell()
         self._outcomes: dict[int, list[Outcome]] = {}
-        self._count = 0
+        self._nodes: list[Node] = []
         self._cancelled: str | None = None
 
     def add(self, request: Request) -> int:
         """Run a node to its end and return its number."""
-        number, self._count = self._count, self._count + 1
+        number = len(self._nodes)
         node = Node(
             number,
             request.name,
@@ -56,6 +57,7 @@ class SequentialSession:
             request.mapped,
             constant=False,
         )
+        self._nodes.append(node)
         if self._cancelled is not None:
             cancelled = Cancelled(self._cancelled, timestamp=time.time())
             self._outcomes[number] = _ended(node, cancelled)
@@ -78,6 +80,10 @@ class SequentialSession:
         )
         self._outcomes[number] = [outcome._replace(name=request.name)]
         return number
+
+    def look(self) -> Look:
+        """What is known of the nodes, for any thread to read."""
+        return WholeLook(self._nodes, self._outcomes)
 
     def state(self, node: int) -> State:
         """Final state of a node."""
@@ -132,7 +138,7 @@ class SequentialSession:
 
     def close(self) -> Sequence[State]:
         """States of all nodes."""
-        return [self.state(node) for node in range(self._count)]
+        return [self.state(node) for node in range(len(self._nodes))]
 
 
 def _ended(node: Node, state: State) -> list[Outcome]:

@@ -30,6 +30,7 @@ from prefect_dask_core.engine.events import (
 )
 from prefect_dask_core.engine.feeds import BlockResult, StaleInput, result_of
 from prefect_dask_core.engine.growing import GrowingDriver
+from prefect_dask_core.engine.views import DriverLook
 from prefect_dask_core.errors import InternalError, OptionTypeError
 from prefect_dask_core.runners.base import A_MOMENT, FlowRun, NamedRunner, Trial
 from prefect_dask_core.runners.coroutines import Coroutines
@@ -93,6 +94,8 @@ class ThreadPoolTaskRunner(NamedRunner):
         """Run a plan to its end; one state per node."""
         threads = self.max_workers or os.cpu_count() or 1
         driver = Driver(flow_run.plan, flow_run.wanted, flow_run.earlier)
+        if flow_run.view is not None:
+            flow_run.view.add_look(DriverLook(driver))
         pool = _Pool(threads, flow_run.variables, flow_run.wanted)
         try:
             event: Event = Started(threads)

@@ -189,3 +189,16 @@ def test_a_completed_child_costs_few_bytes():
     assert sum(map(sys.getsizeof, columns)) < 30 * 10_000
     assert not segment.details
     assert len(pickle.dumps(segment.without_values())) < 20 * 10_000
+
+
+def test_waits_for_further_attempts_stay_with_their_child():
+    segment = Segment(4)
+    segment.open(3)
+    segment.put(0, Completed(data=1), 0.0, 1.0)
+    segment.put(1, Failed("no"), 0.0, 5.0, 3, ((1.0, 2.0), (3.0, 4.0)))
+    segment.put(2, Completed(data=1), 0.0, 1.0)
+    assert segment.waits == {1: ((1.0, 2.0), (3.0, 4.0))}
+    twin = pickle.loads(pickle.dumps(segment))
+    assert twin.waits == segment.without_values().waits == segment.waits
+    assert segment.part(1, 3).waits == {0: ((1.0, 2.0), (3.0, 4.0))}
+    assert segment.part(2, 3).waits is None

@@ -144,6 +144,8 @@ def test_a_retry_after_a_wait():
     assert kinds == ["inputs", "body", "wait", "body"]
     assert play.run.attempts == 2
     assert play.variables["task_run_count"] == 2
+    ((since, until),) = play.run.waits
+    assert until - since >= 59  # this clock moves at each look
 
 
 def test_delays_follow_the_backoff():

@@ -145,16 +145,6 @@ def test_a_run_of_its_own_has_a_key_of_its_own():
     assert key(DEFAULT, run="1") == key(DEFAULT, run="1") != key(DEFAULT, run="2")
 
 
-def test_a_resumed_run_has_the_keys_of_the_first():
-    def found(**variables):
-        context = KeyContext(Task(plus), variables, {"x": 1}, 0.0)
-        return key_of_policy(DEFAULT, context)
-
-    assert found(flow_run_id="1" * 32) == found(
-        flow_run_id="2" * 32, resumed_run="1" * 32
-    )
-
-
 def test_parameters_of_the_flow_decide():
     assert key(FLOW_PARAMETERS, parameters={"a": 1}) == key(
         FLOW_PARAMETERS, {"x": 2}, parameters={"a": 1}

@@ -176,7 +176,7 @@ def test_a_resumed_run_takes_what_the_first_had_stored(runner, tmp_path):
     (first,) = runs_of(store)
     store.delete(f"runs/{first}/inc-2/1")
     ran()
-    state = graph.run(task_runner=runner, context={"resumed_run": first})
+    state = graph.run(task_runner=runner, resume=first, ledger=False)
     assert ran() == ["inc 2", "inc 4"]
     assert [kind(state[one]), *kinds(state[many].states)] == ["Completed"] * 3
     assert state[one].message is None
@@ -200,7 +200,7 @@ def test_a_resumed_run_has_its_values_whatever_it_takes_of_others(
     graph.run(task_runner=runner)
     (first,) = {store.read(key).metadata.flow_run_id for key in store.list_keys()}
     assert ran() == ["inc 1", "inc 2"]
-    state = graph.run(task_runner=runner, context={"resumed_run": first})
+    state = graph.run(task_runner=runner, resume=first, ledger=False)
     assert ran() == []
     assert kinds(state[many].states) == ["Completed"] * 2
     graph.run(task_runner=runner)
@@ -490,11 +490,7 @@ def test_a_resumed_function_flow_takes_what_the_first_had_stored(flow_runner, tm
     assert ran() == ["inc 1", "inc 2", "inc 5", "inc 7"]
     (first,) = runs_of(store)
     store.delete(f"runs/{first}/inc-1/0")
-    run = prefect_dask_core.flow_runs.FunctionRun(kept, {}, resumed_run=first)
-    state = prefect_dask_core.runners.drive.drive(
-        prefect_dask_core.flow_runs.run_function(run)
-    )
-    assert state.result() == [2, 3, 6, 8]
+    assert kept.resume(first, ledger=False) == [2, 3, 6, 8]
     assert ran() == ["inc 2"]
 
 

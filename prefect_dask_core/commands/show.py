@@ -1,0 +1,103 @@
+"""The command that shows a run: ``dask flow show``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import click
+
+from prefect_dask_core.commands.ledgers import (
+    ledger_option,
+    opened,
+    table,
+    told_state,
+    told_time,
+)
+from prefect_dask_core.ledger import DetailRecord, LedgerRun
+from prefect_dask_core.monitor.recorded_run import recorded_run
+from prefect_dask_core.monitor.summary import duration, lines_of, summarize
+from prefect_dask_core.states import Crashed, State
+
+
+@click.command(name="show")
+@click.argument("run", metavar="RUN")
+@click.option(
+    "--failures",
+    type=click.IntRange(min=0),
+    default=3,
+    show_default=True,
+    help="Failures to show with their tracebacks.",
+)
+@ledger_option
+def command(run: str, failures: int, ledger: str | None) -> None:
+    """Show what the ledger knows of a run.
+
+    RUN is the id of a run, as `dask flow runs` lists it: its first characters will do.
+    """
+    with opened(ledger) as found:
+        for line in _lines(found.run(run), failures):
+            click.echo(line)
+
+
+def _lines(run: LedgerRun, failures: int) -> Iterator[str]:
+    record = run.record
+    now = time.time()
+    yield f"run {record.id}"
+    yield from _facts(run)
+    yield ""
+    view = recorded_run(run)
+    state = told_state(record, now)
+    final = view.state or State()
+    if state == "Lost":
+        final = Crashed("its client died; `dask flow resume` goes on", name="Lost")
+    end = now if state == "Running" else record.end or record.seen
+    yield from lines_of(summarize(view, final, end))
+    if record.attempt > 1:
+        yield ""
+        yield from _attempts(run, now)
+    shown = run.failures()
+    for slug, detail in shown[:failures]:
+        yield ""
+        yield from _failure(slug, detail)
+    if len(shown) > failures:
+        more = len(shown) - failures
+        yield f"\n{more:,} more: --failures {len(shown)} shows all."
+
+
+def _facts(run: LedgerRun) -> Iterator[str]:
+    record = run.record
+    facts = {
+        "name": record.name if record.name != record.id else None,
+        "flow": record.flow + (f", version {record.version}" * bool(record.version)),
+        "defined in": record.source,
+        "began": told_time(record.begin),
+        "ran on": f"{record.runner}, from process {record.process} on {record.host}",
+        "part of run": record.parent,
+        "tags": ", ".join(record.tags),
+        "logs": ", ".join(record.logs),
+        "parameters": ", ".join(f"{k}={v}" for k, v in run.parameters_told.items()),
+        "assets": ", ".join(f"{a.key} ({a.event})" for a in run.assets),
+    }
+    for name, value in facts.items():
+        if value:
+            yield f"  {name}: {value}"
+
+
+def _attempts(run: LedgerRun, now: float) -> Iterator[str]:
+    rows = []
+    for attempt in run.attempts:
+        last = attempt.number == run.record.attempt
+        state = told_state(run.record, now) if last else attempt.state
+        if attempt.end is None and not last:
+            state = "Lost"
+        took = "" if attempt.end is None else duration(attempt.end - attempt.begin)
+        rows.append([str(attempt.number), state, told_time(attempt.begin), took])
+    yield from table(["ATTEMPT", "STATE", "BEGAN", "TOOK"], rows)
+
+
+def _failure(slug: str, detail: DetailRecord) -> Iterator[str]:
+    name = f"{slug}[{detail.indexes}]" if detail.indexes else slug
+    yield f"{name}: {detail.name}: {detail.message or ''}".rstrip(": ")
+    if detail.traceback:
+        yield from (f"  {line}" for line in detail.traceback.splitlines())

@@ -1,0 +1,53 @@
+"""The command that draws a flow: ``dask flow visualize``."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import click
+
+from prefect_dask_core.commands.loading import load_flow, parameters_from
+from prefect_dask_core.drawing import save_picture
+from prefect_dask_core.flows import Flow
+
+
+@click.command(name="visualize")
+@click.argument("flow", metavar="FILE.py:FLOW")
+@click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Argument of a function flow, which runs without its tasks. May be repeated.",
+)
+@click.option(
+    "--output",
+    "-o",
+    metavar="FILE",
+    help="Picture to write, in the format of its suffix (.svg, .png, .pdf). "
+    "Unless given, the drawing is printed as Mermaid text.",
+)
+def command(flow: str, params: tuple[str, ...], output: str | None) -> None:
+    """Draw a flow of a file, as a picture or as text for Mermaid.
+
+    A picture needs the library and the program Graphviz; the text needs nothing.
+    """
+    found = load_flow(flow)
+    arguments = parameters_from(params)
+    if isinstance(found, Flow):
+        if arguments:
+            raise click.UsageError(
+                f"flow {found.name!r} is a graph: it is drawn without parameters."
+            )
+        graph_of, text_of = found.visualize, found.to_mermaid
+    else:
+        graph_of, text_of = found.visualize, found.generate_mermaid_graph
+    with warnings.catch_warnings():
+        # That the function runs is what this command is for.
+        warnings.filterwarnings("ignore", "while flow .* is drawn", UserWarning)
+        if output is None:
+            click.echo(text_of(**arguments))
+            return
+        graph: Any = graph_of(**arguments)
+    click.echo(str(save_picture(graph, output)))

@@ -1,0 +1,462 @@
+"""Reading: the runs in a ledger, for people, commands, reports and resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from prefect_dask_core.errors import LedgerError, UnknownRunError
+from prefect_dask_core.ledger.columns import Span, decode, indexes_in
+from prefect_dask_core.ledger.records import (
+    AssetRecord,
+    AttemptRecord,
+    DetailRecord,
+    InputRecord,
+    NodeRecord,
+    RunRecord,
+)
+from prefect_dask_core.ledger.schema import open_engine, reading, tables
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine, RowMapping
+
+#: Fewest characters of an id that find a run.
+SHORTEST: Final = 4
+
+
+class Ledger:
+    """Run records in a database.
+
+    Parameters
+    ----------
+    url : str or path
+        Path of an SQLite file, or a URL as SQLAlchemy has them:
+        ``"sqlite:///runs.sqlite"``, ``"postgresql://user@host/database"``.
+    must_exist : bool
+        Whether a file that is not there is a mistake, as for those who read.
+
+    Raises
+    ------
+    LedgerError
+        If it cannot be opened.
+    ImportError
+        Without SQLAlchemy (extra ``ledger``) or the driver of the database.
+
+    Notes
+    -----
+    Parameters of runs are unpickled when somebody asks for their values, so read
+    only what you trust: pickle runs code. Nothing else in a ledger is pickled.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from prefect_dask_core import Flow, SequentialTaskRunner, task
+    >>> @task
+    ... def invert(x):
+    ...     return 1 / x
+    >>> with Flow("inverses") as flow:
+    ...     inverses = invert.map([1, 0])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     ledger = Ledger(f"{folder}/ledger.sqlite")
+    ...     _ = flow.run(task_runner=SequentialTaskRunner(), ledger=ledger)
+    ...     (found,) = ledger.runs()
+    ...     run = ledger.run(found.id)
+    ...     print(run.record.state, run.counts(), run.states("invert"))
+    Failed {'Completed': 1, 'Failed': 1} ['Completed', 'Failed']
+    """
+
+    def __init__(
+        self, url: str | os.PathLike[str], *, must_exist: bool = False
+    ) -> None:
+        self.url = url
+        self.engine: Engine = open_engine(url, must_exist)
+
+    def __repr__(self) -> str:
+        return f"Ledger({self.engine.url.render_as_string()!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Ledger, (self.url,)
+
+    def runs(
+        self,
+        *,
+        flow: str | None = None,
+        state: str | None = None,
+        parent: str | None = None,
+        limit: int | None = 20,
+    ) -> list[RunRecord]:
+        """Flow runs, the latest first.
+
+        Parameters
+        ----------
+        flow, state : str, optional
+            Name of the flow; name of the state, as ``"Failed"``.
+        parent : str, optional
+            Id of the flow run around them.
+        limit : int, optional
+            How many at most; `None` for all.
+        """
+        import sqlalchemy as sa
+
+        table = tables().runs
+        wanted = sa.select(table).order_by(table.c.begin.desc(), table.c.id)
+        for column, value in (("flow", flow), ("state", state), ("parent", parent)):
+            if value is not None:
+                wanted = wanted.where(table.c[column] == value)
+        if limit is not None:
+            wanted = wanted.limit(limit)
+        with self._reading() as connection:
+            return [_run_of(row) for row in connection.execute(wanted).mappings()]
+
+    def run(self, id: str) -> LedgerRun:
+        """One run.
+
+        Parameters
+        ----------
+        id : str
+            Its id, or the first characters of it, at least four.
+
+        Raises
+        ------
+        UnknownRunError
+            If no run has that id, or several begin so.
+        """
+        import sqlalchemy as sa
+
+        table = tables().runs
+        start = str(id).replace("-", "").lower()
+        found: list[RunRecord] = []
+        if len(start) >= SHORTEST and start.isalnum():
+            wanted = sa.select(table).where(table.c.id.startswith(start)).limit(2)
+            with self._reading() as connection:
+                found = [_run_of(row) for row in connection.execute(wanted).mappings()]
+        if not found:
+            raise UnknownRunError(
+                f"{self!r} has no run {id!r}; `dask flow runs` and Ledger.runs() list "
+                f"those it has. An id may be shortened to {SHORTEST} characters."
+            )
+        if len(found) > 1:
+            raise UnknownRunError(
+                f"{self!r} has several runs whose ids begin with {id!r}, such as "
+                f"{found[0].id} and {found[1].id}; give more characters."
+            )
+        return LedgerRun(self, found[0])
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        import sqlalchemy as sa
+
+        try:
+            with reading(self.engine) as connection:
+                yield connection
+        except sa.exc.DBAPIError as error:
+            raise LedgerError(f"{self!r} cannot be read: {error.orig}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class NodeColumns:
+    """What is known of all children of a node, or of a plain node as its only one.
+
+    Parameters
+    ----------
+    states : list of str
+        Name of the state's class per child; ``"Pending"`` where none is known.
+    begins, ends : array of float
+        Seconds since the epoch; 0 where nothing is known.
+    attempts : list of int
+        Attempts made.
+    workers : list of str or None
+        Address of the worker, where it is known.
+    waits : dict of int to sequence of (float, float)
+        By index, when each wait for a further attempt began and ended.
+    stores, keys : list of str or None
+        URL of the store and the key in it, of values that are stored.
+    is_mapped : bool
+        Whether they are children.
+    """
+
+    states: list[str]
+    begins: array[float]
+    ends: array[float]
+    attempts: list[int]
+    workers: list[str | None]
+    waits: dict[int, Sequence[tuple[float, float]]]
+    stores: list[str | None]
+    keys: list[str | None]
+    is_mapped: bool
+
+
+class LedgerRun:
+    """One run as the ledger has it; read from the database when it is asked for.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Where it is.
+    record : RunRecord
+        What is known of the run as a whole.
+
+    Notes
+    -----
+    A run that was resumed has several attempts. Of each child the latest attempt
+    counts that knows it; `nodes` are those of all attempts, by their slugs.
+    """
+
+    def __init__(self, ledger: Ledger, record: RunRecord) -> None:
+        self._ledger = ledger
+        self.record = record
+
+    def __repr__(self) -> str:
+        record = self.record
+        return f"<LedgerRun {record.id[:8]}: {record.flow!r}, {record.state}>"
+
+    @cached_property
+    def attempts(self) -> list[AttemptRecord]:
+        """Its attempts, in order."""
+        return [
+            AttemptRecord(**{k: v for k, v in row.items() if k != "run_id"})
+            for row in self._rows("attempts", "number")
+        ]
+
+    @cached_property
+    def parameters_told(self) -> dict[str, str]:
+        """Its parameters for people, by name."""
+        return {row["name"]: row["told"] for row in self._rows("parameters", "name")}
+
+    def parameters(self) -> dict[str, Any]:
+        """Values of its parameters by name, as far as they were kept; unpickles."""
+        found = self._rows("parameters", "name")
+        return {r["name"]: pickle.loads(r["blob"]) for r in found if r["blob"]}
+
+    @cached_property
+    def nodes(self) -> dict[str, NodeRecord]:
+        """Its nodes by slug."""
+        found: dict[str, NodeRecord] = {}
+        for row in self._rows("nodes", "attempt", "number"):
+            node = _node_of(row)
+            known = found.get(node.slug)
+            if node.length is None and known is not None:
+                # Not reached again yet; what the earlier attempt had still stands.
+                node = replace(node, length=known.length)
+            found[node.slug] = node
+        return found
+
+    @cached_property
+    def spans(self) -> list[tuple[str, Span]]:
+        """Slug and span of what ended, attempt by attempt, in the order of the end."""
+        slugs = {
+            (row["attempt"], row["number"]): row["slug"]
+            for row in self._rows("nodes", "attempt", "number")
+        }
+        return [
+            (slugs[row["attempt"], span.node], span)
+            for row in self._rows("batches", "attempt", "number")
+            for span in decode(row["columns"])
+        ]
+
+    def columns(self, slug: str) -> NodeColumns:
+        """States and times of all children of a node.
+
+        Parameters
+        ----------
+        slug : str
+            Slug of the node, or the name of its task where that has no other node.
+
+        Raises
+        ------
+        KeyError
+            If the run has no such node.
+        """
+        slug = self._slug_of(slug)
+        mine = self._spans_of.get(slug, [])
+        length = self.nodes[slug].length
+        plain = length is None or bool(mine and mine[-1].is_plain)
+        length = 1 if plain or length is None else length
+        columns = NodeColumns(
+            ["Pending"] * length,
+            array("d", bytes(8 * length)),
+            array("d", bytes(8 * length)),
+            [0] * length,
+            [None] * length,
+            {},
+            [None] * length,
+            [None] * length,
+            not plain,
+        )
+        for span in mine:
+            start, count = max(span.start, 0), len(span.states)
+            part = slice(start, start + count)
+            columns.states[part] = list(map(str, span.states))
+            columns.begins[part] = span.begins
+            columns.ends[part] = span.ends
+            columns.attempts[part] = [1] * count
+            for offset, made in span.attempts.items():
+                columns.attempts[start + offset] = made
+            columns.workers[part] = [span.worker] * count
+            if columns.waits:  # of an earlier attempt
+                for index in range(start, start + count):
+                    columns.waits.pop(index, None)
+            for offset, waits in span.waits.items():
+                columns.waits[start + offset] = waits
+            columns.keys[part] = _keys_of(span)
+            columns.stores[part] = [span.kept and span.kept.place] * count
+        return columns
+
+    def _slug_of(self, name: str) -> str:
+        if name in self.nodes:
+            return name
+        found = [slug for slug, node in self.nodes.items() if node.task == name]
+        if len(found) == 1:
+            return found[0]
+        told = f"several nodes of task {name!r}" if found else f"no node {name!r}"
+        known = ", ".join(found or list(self.nodes)[:10]) or "none"
+        raise KeyError(f"run {self.record.id} has {told}, but: {known}.")
+
+    def states(self, slug: str) -> list[str]:
+        """Names of the states of all children of a node; one of a plain node."""
+        return self.columns(slug).states
+
+    def counts(self, slug: str | None = None) -> dict[str, int]:
+        """Number of task runs by the name of their state: of a node, or of all."""
+        if slug is None:
+            return dict(self.record.counts)
+        found: dict[str, int] = {}
+        for state in self.states(slug):
+            found[state] = found.get(state, 0) + 1
+        return found
+
+    def details(self, *, every_attempt: bool = False) -> list[tuple[str, DetailRecord]]:
+        """Slug and detail of what did not simply complete.
+
+        Parameters
+        ----------
+        every_attempt : bool
+            Whether to list also what a later attempt has run again: the history.
+        """
+        slugs = {}
+        last: dict[tuple[str, int], int] = {}
+        for row in self._rows("nodes", "attempt", "number"):
+            slugs[row["attempt"], row["number"]] = row["slug"]
+        if not every_attempt:
+            last = self._last_attempts(slugs)
+        found = []
+        for row in self._rows("details", "attempt", "batch", "number"):
+            slug = slugs[row["attempt"], row["node"]]
+            detail = DetailRecord(**{k: row[k] for k in DetailRecord.__slots__})
+            indexes = indexes_in(detail.indexes) or [0]
+            if every_attempt or any(
+                last.get((slug, index)) == row["attempt"] for index in indexes
+            ):
+                found.append((slug, detail))
+        return found
+
+    def failures(self) -> list[tuple[str, DetailRecord]]:
+        """Slug and detail of what failed or crashed, as it stands now."""
+        bad = ("Failed", "TimedOut", "TriggerFailed", "Crashed")
+        return [pair for pair in self.details() if pair[1].state in bad]
+
+    @cached_property
+    def assets(self) -> list[AssetRecord]:
+        """What was done to assets, in the order in which it happened."""
+        return [
+            AssetRecord(
+                key=row["asset"],
+                event=row["event"],
+                run=row["run"],
+                upstream=tuple(json.loads(row["upstream"])),
+                by=row["by"],
+                metadata=json.loads(row["metadata"]),
+            )
+            for row in self._rows("assets", "attempt", "batch", "number")
+        ]
+
+    @cached_property
+    def _spans_of(self) -> dict[str, list[Span]]:
+        found: dict[str, list[Span]] = {}
+        for slug, span in self.spans:
+            known = found.setdefault(slug, [])
+            # It had nothing to map over in one attempt, and had in another.
+            if known and known[-1].is_plain != span.is_plain:
+                known.clear()
+            known.append(span)
+        return found
+
+    def _last_attempts(
+        self, slugs: Mapping[tuple[int, int], str]
+    ) -> dict[tuple[str, int], int]:
+        """The last attempt that knows a child, for children that any detail is of."""
+        wanted = {
+            (slugs[row["attempt"], row["node"]], index)
+            for row in self._rows("details", "attempt", "batch", "number")
+            for index in indexes_in(row["indexes"]) or [0]
+        }
+        nodes = {slug for slug, _ in wanted}
+        found: dict[tuple[str, int], int] = {}
+        for row in self._rows("batches", "attempt", "number"):
+            for span in decode(row["columns"]):
+                slug = slugs[row["attempt"], span.node]
+                if slug not in nodes:
+                    continue
+                start = max(span.start, 0)
+                for index in range(start, start + len(span.states)):
+                    if (slug, index) in wanted:
+                        found[slug, index] = row["attempt"]
+        return found
+
+    def _rows(self, name: str, *order: str) -> Sequence[RowMapping]:
+        import sqlalchemy as sa
+
+        known = self.__dict__.setdefault("_known_rows", {})
+        if name not in known:
+            table = getattr(tables(), name)
+            wanted = sa.select(table).where(table.c.run_id == self.record.id)
+            with self._ledger._reading() as connection:
+                found = connection.execute(
+                    wanted.order_by(*(table.c[c] for c in order))
+                )
+                known[name] = list(found.mappings())
+        rows: Sequence[RowMapping] = known[name]
+        return rows
+
+
+def _keys_of(span: Span) -> list[str | None]:
+    """Keys of the values of a span in their store."""
+    if span.kept is None:
+        return [None] * len(span.states)
+    found: list[str | None] = []
+    for offset, key in enumerate(span.kept.keys):
+        if key == ".":
+            name = "value" if span.is_plain else str(span.start + offset)
+            key = span.kept.prefix + name
+        found.append(key or None)
+    return found
+
+
+def _run_of(row: RowMapping) -> RunRecord:
+    return RunRecord(
+        **{
+            **row,
+            "tags": tuple(json.loads(row["tags"])),
+            "logs": tuple(json.loads(row["logs"])),
+            "counts": json.loads(row["counts"]),
+        }
+    )
+
+
+def _node_of(row: RowMapping) -> NodeRecord:
+    return NodeRecord(
+        row["number"],
+        row["slug"],
+        row["task"],
+        row["mapped"],
+        row["length"],
+        tuple(InputRecord(*found) for found in json.loads(row["inputs"])),
+        row["helper"],
+    )

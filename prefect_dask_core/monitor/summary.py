@@ -1,0 +1,326 @@
+"""Summary: what became of a run, as numbers and as lines of text.
+
+Everything here is worked out from segments, column by column; the state of a child is
+made only where it is shown.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np  # loaded by distributed anyway
+
+from prefect_dask_core.engine.columns import STATE_BY_CODE, Segment
+from prefect_dask_core.engine.views import NodeView, RunView
+from prefect_dask_core.monitor.palette import ORDER
+from prefect_dask_core.states import State, TriggerFailed
+
+#: Codes of what failed or crashed by itself, and of what its trigger refused.
+_BAD: Final = frozenset(
+    code
+    for code, cls in enumerate(STATE_BY_CODE)
+    if cls.__name__ in ("Failed", "TimedOut", "Crashed")
+)
+_REFUSED: Final = STATE_BY_CODE.index(TriggerFailed)
+#: Failures that lines of text name one by one.
+MOST_NAMED: Final = 5
+
+
+@dataclass(slots=True)
+class TaskSummary:
+    """What became of all runs of one task.
+
+    Parameters
+    ----------
+    name : str
+        Name of the task.
+    runs : int
+        Runs that are known of; each child is one, ended or not.
+    counts : dict of str to int
+        Runs by the name of their state's class.
+    ended : int
+        Runs that have ended.
+    longest : float
+        Seconds between begin and end of the run that took longest.
+    longest_name : str
+        Name of that run; empty if none ended.
+    retries : int
+        Attempts after the first, of all runs.
+    """
+
+    name: str
+    runs: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    ended: int = 0
+    longest: float = 0.0
+    longest_name: str = ""
+    retries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One run that failed or crashed.
+
+    Parameters
+    ----------
+    name : str
+        Its name, a child as ``"load[3]"``.
+    node : int
+        Number of its node.
+    index : int or None
+        Index of a child.
+    state : State
+        Its state.
+    segment : Segment
+        Where more is known of it.
+    """
+
+    name: str
+    node: int
+    index: int | None
+    state: State
+    segment: Segment
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What became of a run.
+
+    Parameters
+    ----------
+    name : str
+        Name of the flow.
+    state : State
+        Final state of the run.
+    seconds : float
+        How long it took.
+    tasks : tuple of TaskSummary
+        In the order in which the run knew of them.
+    failures : tuple of Failure
+        Some that failed by themselves, in order.
+    failed, refused : int
+        How many there are, and how many did not run because of them.
+    """
+
+    name: str
+    state: State
+    seconds: float
+    tasks: tuple[TaskSummary, ...]
+    failures: tuple[Failure, ...]
+    failed: int
+    refused: int
+
+
+def summarize(view: RunView, state: State, end: float, most: int = 50) -> RunSummary:
+    """Summary of a run.
+
+    Parameters
+    ----------
+    view : RunView
+        The run.
+    state : State
+        Its final state.
+    end : float
+        When it ended, in seconds since the epoch.
+    most : int
+        Most failures that are given.
+    """
+    tasks = summaries_of(view)
+    bad = [STATE_BY_CODE[code].__name__ for code in _BAD]
+    failed = sum(task.counts[name] for task in tasks for name in bad)
+    refused = sum(task.counts["TriggerFailed"] for task in tasks)
+    return RunSummary(
+        name=view.info.flow_name,
+        state=state,
+        seconds=max(0.0, end - view.info.begin),
+        tasks=tuple(tasks),
+        failures=tuple(failures_of(view, most)),
+        failed=failed,
+        refused=refused,
+    )
+
+
+def summaries_of(view: RunView) -> list[TaskSummary]:
+    """Summary of each task; what the package made is left out."""
+    found: dict[str, TaskSummary] = {}
+    names = labels_of(view.nodes)
+    for node in view.nodes:
+        if node.helper:
+            continue
+        summary = found.setdefault(node.name, TaskSummary(node.name))
+        children = view.children(node.number)
+        segments = list(view.segments(node.number))
+        runs = 1 if children is None else len(children)
+        known = sum(map(len, segments))
+        summary.runs += runs
+        if known < runs:
+            summary.counts["Pending"] += runs - known
+        for segment in segments:
+            _add(summary, segment, names[node.number], children is not None)
+    return list(found.values())
+
+
+def _add(summary: TaskSummary, segment: Segment, name: str, mapped: bool) -> None:
+    """Add what a segment tells."""
+    for code in set(segment.codes):
+        summary.counts[STATE_BY_CODE[code].__name__] += segment.codes.count(code)
+    summary.retries += sum(max(0, made - 1) for made in segment.attempts.values())
+    if not segment.codes:
+        return
+    seconds = np.frombuffer(segment.ends) - np.frombuffer(segment.begins)
+    summary.ended += len(segment)
+    offset = int(seconds.argmax())
+    if seconds[offset] > summary.longest or not summary.longest_name:
+        summary.longest = float(seconds[offset])
+        index = segment.start + offset
+        summary.longest_name = f"{name}[{index}]" if mapped else name
+
+
+def labels_of(nodes: Sequence[NodeView]) -> list[str]:
+    """What each node is called: its task's name, its slug if several have that."""
+    times = Counter(node.name for node in nodes)
+    return [node.name if times[node.name] == 1 else node.slug for node in nodes]
+
+
+def failures_of(view: RunView, most: int) -> list[Failure]:
+    """What failed by itself, and after it what its trigger refused; at most so many."""
+    names = labels_of(view.nodes)
+    found: list[Failure] = []
+    for codes in (_BAD, frozenset({_REFUSED})):
+        for node in view.nodes:
+            mapped = view.children(node.number) is not None
+            for segment in list(view.segments(node.number)):
+                if codes.isdisjoint(segment.codes):
+                    continue
+                for offset in _offsets(segment, codes):
+                    if len(found) >= most:
+                        return found
+                    index = segment.start + offset if mapped else None
+                    name = names[node.number]
+                    name = name if index is None else f"{name}[{index}]"
+                    state = segment.state(offset)
+                    found.append(Failure(name, node.number, index, state, segment))
+    return found
+
+
+def _offsets(segment: Segment, codes: frozenset[int]) -> Iterator[int]:
+    return (offset for offset, code in enumerate(segment.codes) if code in codes)
+
+
+# -- text --------------------------------------------------------------------------
+
+
+def lines_of(summary: RunSummary) -> list[str]:
+    """A summary as lines of text for a terminal or a log.
+
+    Examples
+    --------
+    >>> from prefect_dask_core.states import Completed
+    >>> counts = Counter(Completed=2, Failed=1)
+    >>> load = TaskSummary("load", 3, counts, 3, 4.0, "load[2]")
+    >>> for line in lines_of(RunSummary("etl", Completed(), 4.2, (load,), (), 1, 0)):
+    ...     print(line)
+    flow 'etl' Completed in 4.20 s
+      load   3 runs  1 Failed, 2 Completed   longest 4.00 s: load[2]
+    """
+    state = summary.state
+    told = "" if not state.message else f": {first_line(state.message)}"
+    lines = [f"flow {summary.name!r} {state.name} in {duration(summary.seconds)}{told}"]
+    rows = [_row(task) for task in summary.tasks]
+    widths = [max(map(len, column), default=0) for column in zip(*rows, strict=True)]
+    for name, runs, counts, longest in rows:
+        padded = name.ljust(widths[0]), runs.rjust(widths[1]), counts.ljust(widths[2])
+        lines.append(f"  {padded[0]}  {padded[1]}  {padded[2]}   {longest}".rstrip())
+    lines += _failure_lines(summary)
+    return lines
+
+
+def _row(task: TaskSummary) -> tuple[str, str, str, str]:
+    runs = f"{task.runs:,} run" + "s" * (task.runs != 1)
+    longest = f"longest {duration(task.longest)}"
+    if task.runs > 1:
+        longest += f": {task.longest_name}"
+    if task.retries:
+        longest += f", {task.retries:,} retr" + ("y" if task.retries == 1 else "ies")
+    return task.name, runs, counts_text(task.counts), longest if task.ended else ""
+
+
+def _failure_lines(summary: RunSummary) -> list[str]:
+    if not summary.failed:
+        return []
+    shown = [
+        failure
+        for failure in summary.failures
+        if not isinstance(failure.state, TriggerFailed)
+    ][:MOST_NAMED]
+    lines = [f"  {failure.name}: {told_by(failure.state)}" for failure in shown]
+    more = summary.failed - len(shown)
+    rest = [f"{more:,} more failed"] if more and shown else []
+    if summary.refused:
+        rest.append(f"{summary.refused:,} did not run because of that")
+    return [*lines, *([f"  {', '.join(rest)}"] if rest else [])]
+
+
+def counts_text(counts: Counter[str]) -> str:
+    """Counts by state, what needs a look first.
+
+    Examples
+    --------
+    >>> counts_text(Counter(Completed=1200, Failed=3))
+    '3 Failed, 1,200 Completed'
+    """
+    return ", ".join(f"{counts[name]:,} {name}" for name in ORDER if counts[name])
+
+
+def told_by(state: State) -> str:
+    """First line of what a state tells, or its name.
+
+    Examples
+    --------
+    >>> from prefect_dask_core.states import Failed
+    >>> told_by(Failed("ValueError: no")), told_by(Failed())
+    ('ValueError: no', 'Failed')
+    """
+    return first_line(state.message) if state.message else state.name
+
+
+def first_line(text: str, most: int = 160) -> str:
+    """First line of a text that says something, cut to a length."""
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def duration(seconds: float) -> str:
+    """A length of time for people.
+
+    Examples
+    --------
+    >>> [duration(seconds) for seconds in (0.00012, 0.0123, 4.2, 75, 3723, 187200)]
+    ['120 µs', '12.3 ms', '4.20 s', '1 min 15 s', '1 h 02 min', '2 d 04 h']
+    """
+    if seconds < 0.001:
+        return f"{seconds * 1_000_000:.3g} µs"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.3g} ms"
+    if seconds < 59.95:
+        return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600:02} h"
+
+
+def cut(text: str, most: int) -> str:
+    """A text of at most so many characters.
+
+    Examples
+    --------
+    >>> cut("extract everything", 8), cut("extract", 8)
+    ('extract…', 'extract')
+    """
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -1,0 +1,384 @@
+"""Resuming: what the ledger knows of a run that is to go on under its own id.
+
+Two memories are asked when a run is resumed. The ledger says which task runs ended and
+how, so that what nobody needs again is not even submitted. The store has the values,
+and each task run looks there for its own: so nothing depends on the last batch that a
+client wrote before it died.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import time
+import uuid
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple
+
+import psutil  # type: ignore[import-untyped]
+
+from prefect_dask_core.engine.columns import Children
+from prefect_dask_core.engine.feeds import is_success
+from prefect_dask_core.engine.plan import Input, Plan
+from prefect_dask_core.engine.resume import NOTHING_EARLIER, Earlier, resume_after
+from prefect_dask_core.errors import ResumeError
+from prefect_dask_core.ledger import Ledger, LedgerRun, NodeRecord, RunRecord
+from prefect_dask_core.recording import SIGN_OF_LIFE
+from prefect_dask_core.remembering import state_of
+from prefect_dask_core.results.keeping import MADE_ANEW, Keeper, MadeAnew
+from prefect_dask_core.results.store import ResultStore
+from prefect_dask_core.states import State
+
+_LOGGER: Final = logging.getLogger(__name__)
+
+
+class Edge(NamedTuple):
+    """An input of a node, as two runs compare it."""
+
+    key: str | None
+    above: str
+    mapped: bool
+    flattened: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """A run that goes on under its id.
+
+    Parameters
+    ----------
+    run_id : str
+        Its id, hexadecimal.
+    first : LedgerRun or None
+        What the ledger knows; `None` if nothing is recorded: then the store alone
+        says what need not run again.
+    """
+
+    run_id: str
+    first: LedgerRun | None = None
+
+    @property
+    def name(self) -> str | None:
+        """Name of the run, as far as it is known."""
+        return None if self.first is None else self.first.record.name
+
+    def parameters(
+        self, given: Mapping[str, Any], declared: Collection[str]
+    ) -> dict[str, Any]:
+        """Parameters of the first run, and those that are given now.
+
+        Parameters
+        ----------
+        given : mapping of str to object
+            Those that are given now.
+        declared : collection of str
+            Those that the flow has now.
+
+        Raises
+        ------
+        ResumeError
+            If one was not kept and is not given.
+        """
+        if self.first is None:
+            return dict(given)
+        known = self.first.parameters()
+        for name, told in self.first.parameters_told.items():
+            if name in declared and name not in known and name not in given:
+                raise ResumeError(
+                    f"run {self.run_id} cannot be resumed without its parameter "
+                    f"{name!r}, which the ledger does not have ({told}); give it "
+                    "beside resume=."
+                )
+        first = {name: value for name, value in known.items() if name in declared}
+        return {**first, **given}
+
+
+def find_run(
+    ledger: Ledger | None, flow: str, kind: str, asked: str | uuid.UUID
+) -> Resumption:
+    """Find a run that is to be resumed.
+
+    Parameters
+    ----------
+    ledger : Ledger or None
+        Where it may be recorded.
+    flow, kind : str
+        Name of the flow that resumes it; ``"graph"`` or ``"function"``.
+    asked : str or uuid.UUID
+        Its id; in a ledger its first characters will do.
+
+    Raises
+    ------
+    UnknownRunError
+        If the ledger has no such run, or several.
+    ResumeError
+        If it is of another flow, or still runs; without a ledger, if it is no id.
+    """
+    if ledger is None:
+        try:
+            return Resumption(uuid.UUID(str(asked)).hex)
+        except ValueError:
+            raise ResumeError(
+                f"flow {flow!r} cannot resume {asked!r}: without a ledger only a whole "
+                "id, 32 hexadecimal digits, says which run is meant."
+            ) from None
+    first = ledger.run(str(asked))
+    record = first.record
+    if (record.flow, record.kind) != (flow, kind):
+        what = f"flow {record.flow!r}"
+        if record.flow == flow:
+            what = f"a {record.kind} flow of the same name"
+        raise ResumeError(
+            f"flow {flow!r} cannot resume run {record.id}, which is one of {what}."
+        )
+    if is_alive(record, time.time()):
+        raise ResumeError(
+            f"run {record.id} of flow {flow!r} still runs, in process "
+            f"{record.process} on {record.host}; resume it when that has ended. On "
+            f"another host it counts as dead {3 * SIGN_OF_LIFE:g} s after its last "
+            "sign of life."
+        )
+    return Resumption(record.id, first)
+
+
+def is_alive(record: RunRecord, now: float) -> bool:
+    """Whether the client of a run that has no end still seems to run it.
+
+    Parameters
+    ----------
+    record : RunRecord
+        The run.
+    now : float
+        Seconds since the epoch.
+    """
+    if record.end is not None:
+        return False
+    if record.host != socket.gethostname() or record.process == os.getpid():
+        return now - record.seen < 3 * SIGN_OF_LIFE
+    with contextlib.suppress(psutil.Error):
+        found = psutil.Process(record.process)
+        # Else another process has its number by now.
+        older = found.create_time() <= record.begin + 1.0
+        return bool(older and found.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+# -- what differs ------------------------------------------------------------------
+
+
+def differences(plan: Plan, nodes: Collection[int], first: LedgerRun) -> dict[int, str]:
+    """In what nodes differ from those of the first run.
+
+    Parameters
+    ----------
+    plan : Plan
+        What will run.
+    nodes : collection of int
+        Nodes of the plan that have run before; constants never do.
+    first : LedgerRun
+        The first run.
+
+    Returns
+    -------
+    dict of int to str
+        Only for those that the first run had, and that differ.
+    """
+    slugs = {number: plan.nodes[number].slug for number in nodes}
+    found = {}
+    for number in nodes:
+        node = plan.nodes[number]
+        before = first.nodes.get(node.slug)
+        if before is None:
+            continue
+        told = difference(node.name, node.mapped, edges_of(node.inputs, slugs), before)
+        if told is not None:
+            found[number] = told
+    return found
+
+
+def edges_of(inputs: Iterable[Input], slug_of: Mapping[int, str]) -> frozenset[Edge]:
+    """Inputs of a node that other nodes give."""
+    return frozenset(
+        Edge(item.key, slug_of[item.node], item.mapped, item.flattened)
+        for item in inputs
+        if item.node is not None and item.node in slug_of
+    )
+
+
+def difference(
+    task: str, mapped: bool, edges: frozenset[Edge], before: NodeRecord
+) -> str | None:
+    """In what a node differs from that of the first run; `None`: in nothing.
+
+    Parameters
+    ----------
+    task : str
+        Name of its task.
+    mapped : bool
+        Whether it is mapped.
+    edges : frozenset of Edge
+        Its inputs.
+    before : NodeRecord
+        What the ledger has.
+    """
+    if task != before.task:
+        return f"it was a run of task {before.task!r} and is one of {task!r}"
+    if mapped != before.mapped:
+        return "it was mapped and is not" if before.mapped else "it was not mapped"
+    earlier = frozenset(
+        Edge(i.key, i.above, i.mapped, i.flattened) for i in before.inputs
+    )
+    gone, new = _told(earlier - edges), _told(edges - earlier)
+    told = [f"it read {gone}"] if gone else []
+    told += [f"it reads {new} now"] if new else []
+    return " and ".join(told) or None
+
+
+def _told(edges: Iterable[Edge]) -> str:
+    return ", ".join(
+        sorted(f"{edge.above} as {edge.key or 'what comes first'}" for edge in edges)
+    )
+
+
+# -- what stands -------------------------------------------------------------------
+
+
+def resume_plan(
+    resumption: Resumption,
+    plan: Plan,
+    keepers: Mapping[int, Keeper],
+    changed: frozenset[int],
+    now: float,
+) -> tuple[Plan, Earlier]:
+    """Decide what of the first run stands.
+
+    Parameters
+    ----------
+    resumption : Resumption
+        The run that goes on.
+    plan : Plan
+        What will run.
+    keepers : mapping of int to Keeper
+        How the values of nodes are kept in a store, of those that are.
+    changed : frozenset of int
+        Parameters that have another value now.
+    now : float
+        Seconds since the epoch.
+
+    Returns
+    -------
+    Plan
+        In which nodes that read something else now know what not to take.
+    Earlier
+        What stands.
+    """
+    first = resumption.first
+    if first is None:
+        return plan, NOTHING_EARLIER
+    runs = [node.index for node in plan.nodes if not node.constant]
+    told = differences(plan, runs, first)
+    slugs = {plan.nodes[number].slug for number in runs}
+    gone = [slug for slug in first.nodes if slug not in slugs]
+    _log_differences(resumption, plan, told, gone)
+    changed |= frozenset(told)
+    states = {
+        number: state_of(first, plan.nodes[number].slug, _store(keepers, number))
+        for number in runs
+        if plan.nodes[number].slug in first.nodes
+    }
+    stale = stale_nodes(plan, states, changed)
+    nodes = tuple(
+        replace(
+            node,
+            variables={**node.variables, MADE_ANEW: MadeAnew(now, stale[node.index])},
+        )
+        if node.index in stale
+        else node
+        for node in plan.nodes
+    )
+    return replace(plan, nodes=nodes), resume_after(
+        plan, states, changed, frozenset(keepers)
+    )
+
+
+def _log_differences(
+    resumption: Resumption, plan: Plan, told: Mapping[int, str], gone: list[str]
+) -> None:
+    if told or gone:
+        lines = [f"{plan.nodes[number].slug}: {text}" for number, text in told.items()]
+        lines += [f"{slug}: it is gone" for slug in gone]
+        _LOGGER.warning(
+            "run %s is resumed by a flow %r that has changed; what differs runs again, "
+            "with all that reads it: %s",
+            resumption.run_id,
+            plan.flow_name,
+            "; ".join(lines),
+        )
+
+
+def _store(keepers: Mapping[int, Keeper], number: int) -> ResultStore | None:
+    return keepers[number].store if number in keepers else None
+
+
+def stale_nodes(
+    plan: Plan, states: Mapping[int, State], changed: frozenset[int]
+) -> dict[int, frozenset[int] | None]:
+    """Nodes whose stored values were made of what is different now.
+
+    Parameters
+    ----------
+    plan : Plan
+        What will run.
+    states : mapping of int to State
+        States of the first run, by node. What did not succeed there gives its readers
+        something else now, if they read it at all: a trigger let them.
+    changed : frozenset of int
+        Nodes that differ themselves.
+
+    Returns
+    -------
+    dict of int to frozenset of int or None
+        By node, indices of the children that are stale; `None`: all of it.
+    """
+    stale: dict[int, frozenset[int] | None] = {}
+    # What readers cannot take as it was: `None` the node, else some of its children.
+    other: dict[int, frozenset[int] | None] = {}
+    for node in plan.nodes:
+        own: frozenset[int] | None = frozenset()
+        for item in node.inputs:
+            if item.node is None or item.node not in other:
+                continue
+            above = other[item.node]
+            if above is None or not item.mapped or item.flattened:
+                own = None
+                break
+            own = own | above if own is not None else None
+        if node.index in changed:
+            own = None
+        if own is None or own:
+            stale[node.index] = own
+        failed = _failed(states.get(node.index))
+        if own is None or failed is None:
+            other[node.index] = None
+        elif own | failed:
+            other[node.index] = own | failed
+    return stale
+
+
+def _failed(state: State | None) -> frozenset[int] | None:
+    """Children that did not succeed; `None`: a plain node that did not."""
+    if state is None:
+        return frozenset()
+    if isinstance(state.states, Children):
+        return frozenset(
+            segment.start + offset
+            for segment in state.states.segments
+            for offset in range(len(segment))
+            if not is_success(segment, offset)
+            and not segment.state(offset).is_skipped()
+        )
+    known = state.is_successful() or not state.is_final()
+    return frozenset() if known else None

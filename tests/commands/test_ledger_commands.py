@@ -1,0 +1,196 @@
+"""``dask flow runs``, ``show`` and ``resume``: what a ledger knows, and going on."""
+
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from prefect_dask_core import ThreadPoolTaskRunner
+from prefect_dask_core.commands import flow
+from prefect_dask_core.commands.loading import load_flow
+from prefect_dask_core.ledger import Ledger, RunRecord, RunWriter
+
+SOURCE = """
+from pathlib import Path
+from prefect_dask_core import Flow, Parameter, flow, task
+
+HERE = Path(__file__).parent
+
+@task(persist_result=True, result_storage=str(HERE / "store"))
+def double(x):
+    with open(HERE / "begins", "a") as file:
+        print(x, file=file)
+    if x == 3 and not (HERE / "mended").exists():
+        raise ValueError("three is too much")
+    return 2 * x
+
+with Flow("doubling") as graph:
+    double.map(Parameter("xs"))
+
+@flow
+def function(n: int, password="no"):
+    return double.map(range(n))
+
+@flow
+async def later(n):
+    return sum(double.map(range(n)).result())
+"""
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    path = tmp_path / "flows_to_record.py"
+    path.write_text(SOURCE)
+    yield path
+    sys.modules.pop(path.stem, None)
+
+
+@pytest.fixture
+def url(tmp_path):
+    return str(tmp_path / "ledger.sqlite")
+
+
+def ran(*arguments):
+    return CliRunner().invoke(flow, list(map(str, arguments)))
+
+
+def begun(file):
+    return sorted(map(int, (file.parent / "begins").read_text().split()))
+
+
+def test_runs_are_listed(file, url):
+    ran("run", f"{file}:graph", "--param", "xs=[1, 2]", "--ledger", url)
+    ran("run", f"{file}:function", "--param", "n=4", "--ledger", url)
+
+    told = ran("runs", "--ledger", url)
+
+    assert told.exit_code == 0, told.output
+    head, first, second = told.output.splitlines()
+    assert head.split()[:3] == ["RUN", "FLOW", "STATE"]
+    assert first.split()[1:3] == ["function", "Failed"]
+    assert first.endswith("1 Failed, 3 Completed")
+    assert second.split()[1:3] == ["doubling", "Completed"]
+    assert first.split()[0] == Ledger(url).runs()[0].id[:8]
+
+
+def test_runs_are_picked_and_told_as_json(file, url):
+    for _ in range(2):
+        ran("run", f"{file}:graph", "--param", "xs=[1, 3]", "--ledger", url)
+    ran("run", f"{file}:graph", "--param", "xs=[1]", "--ledger", url)
+
+    told = ran("runs", "--ledger", url, "--state", "Failed", "--limit", 1, "--json")
+
+    (line,) = told.output.splitlines()
+    assert json.loads(line)["counts"] == {"Completed": 2, "Failed": 1}
+    assert ran("runs", "--ledger", url, "--flow", "other").output == "no runs\n"
+
+
+def test_a_run_is_shown_with_its_failures(file, url):
+    ran("run", f"{file}:function", "--param", "n=4", "--ledger", url)
+    (record,) = Ledger(url).runs()
+
+    told = ran("show", record.id[:6], "--ledger", url)
+
+    assert told.exit_code == 0, told.output
+    assert f"run {record.id}" in told.output
+    assert f"defined in: {file}:function" in told.output
+    assert "parameters: n=4, password=not kept" in told.output
+    assert "flow 'function' Failed in" in told.output
+    assert "double-0[3]: Failed: ValueError: three is too much" in told.output
+    assert 'raise ValueError("three is too much")' in told.output
+
+
+def test_a_run_is_resumed_where_it_was_defined(file, url):
+    ran("run", f"{file}:graph", "--param", "xs=[1, 2, 3]", "--ledger", url)
+    (record,) = Ledger(url).runs()
+    (file.parent / "mended").touch()
+
+    told = ran("resume", record.id[:8], "--ledger", url)
+
+    assert told.exit_code == 0, told.output
+    assert "flow 'doubling' Completed" in told.output
+    assert begun(file) == [1, 2, 3, 3]
+    run = Ledger(url).run(record.id)
+    assert [attempt.state for attempt in run.attempts] == ["Failed", "Completed"]
+    shown = ran("show", record.id, "--ledger", url).output
+    assert "ATTEMPT  STATE" in shown
+    assert "three is too much" not in shown
+
+
+@pytest.mark.parametrize("name", ["function", "later"])
+def test_a_function_flow_is_resumed_by_the_file_that_is_named(file, url, name):
+    ran("run", f"{file}:{name}", "--param", "n=5", "--ledger", url)
+    (record,) = Ledger(url).runs()
+    (file.parent / "mended").touch()
+    again = ["resume", record.id, f"{file}:{name}", "--ledger", url]
+    if name == "function":
+        told = ran(*again)
+        assert told.exit_code == 1
+        assert "without its parameter 'password'" in told.output
+        again += ["--param", "password=no"]
+
+    told = ran(*again)
+
+    assert told.exit_code == 0, told.output
+    assert begun(file) == [0, 1, 2, 3, 3, 4]
+
+
+def test_a_run_that_fails_again_says_so(file, url):
+    ran("run", f"{file}:graph", "--param", "xs=[3]", "--ledger", url)
+    (record,) = Ledger(url).runs()
+
+    assert ran("resume", record.id, "--ledger", url).exit_code == 1
+
+
+def lost_run(url):
+    """Write a run whose client is gone without a word."""
+    record = RunRecord("ab" * 16, "doubling", "ab" * 16, "graph", host="elsewhere")
+    record = replace(record, begin=time.time() - 100, seen=time.time() - 60)
+    writer = RunWriter(Ledger(url).engine, record)
+    writer.begin()
+    writer.close()
+
+
+def test_a_run_whose_client_died_is_lost(url):
+    lost_run(url)
+
+    assert ran("runs", "--ledger", url).output.splitlines()[1].split()[2] == "Lost"
+    assert "Lost" in ran("show", "abab", "--ledger", url).output
+    assert "abab" in ran("runs", "--ledger", url, "--state", "Lost").output
+    assert ran("runs", "--ledger", url, "--state", "Running").output == "no runs\n"
+
+
+def test_a_run_of_which_nobody_knows_the_flow_needs_its_name(url):
+    lost_run(url)
+
+    told = ran("resume", "abab", "--ledger", url)
+
+    assert told.exit_code == 2
+    assert "dask flow resume abab FILE.py:FLOW" in told.output
+
+
+@pytest.mark.parametrize("name", ["runs", "show", "resume"])
+def test_what_is_wrong_is_told_without_a_traceback(name, url):
+    run = [] if name == "runs" else ["ffff"]
+    told = ran(name, *run, "--ledger", url)
+    assert told.exit_code == 1
+    assert told.output.startswith("Error: there is no ledger at")
+    lost_run(url)
+    if run:
+        told = ran(name, *run, "--ledger", url)
+        assert told.exit_code == 1
+        assert "has no run 'ffff'" in told.output
+
+
+def test_a_flow_of_a_file_tells_where_it_is(file, url):
+    load_flow(f"{file}:graph").run(
+        xs=[1], ledger=url, task_runner=ThreadPoolTaskRunner(1)
+    )
+
+    (record,) = Ledger(url).runs()
+    assert record.source == f"{Path(file)}:graph"

@@ -1,0 +1,1 @@
+"""Deaths: runs whose processes are killed at seeded points, and resumed."""

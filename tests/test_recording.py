@@ -1,0 +1,315 @@
+"""Runs of either kind get into the ledger, on each runner, and never suffer from it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+
+import dask
+import pytest
+import sqlalchemy as sa
+
+from prefect_dask_core import (
+    Asset,
+    DaskTaskRunner,
+    Flow,
+    Parameter,
+    SequentialTaskRunner,
+    ThreadPoolTaskRunner,
+    flow,
+    materialize,
+    tags,
+    task,
+    unmapped,
+)
+from prefect_dask_core.errors import LedgerError, OptionTypeError
+from prefect_dask_core.ledger import InputRecord, Ledger
+from prefect_dask_core.ledger.schema import tables
+from prefect_dask_core.recording import LARGEST_PARAMETER
+from prefect_dask_core.signals import SKIP
+
+
+@task
+def numbers(n):
+    return list(range(n))
+
+
+@task(retries=1)
+def invert(x, above):
+    if x == 3:
+        raise SKIP("not three")
+    return above / x
+
+
+@task
+def total(values):
+    return len(values)
+
+
+def inverses():
+    with Flow("inverses") as made:
+        found = invert.map(numbers(Parameter("n")), unmapped(Parameter("above", 1)))
+        total(found)
+    return made
+
+
+@pytest.fixture
+def ledger(ledger_url):
+    return Ledger(ledger_url)
+
+
+def only_run(ledger):
+    (record,) = ledger.runs()
+    return ledger.run(record.id)
+
+
+def test_a_graph_flow_is_recorded(runner, ledger):
+    before = time.time()
+    state = inverses().run(n=5, task_runner=runner, ledger=ledger)
+
+    run = only_run(ledger)
+    record = run.record
+    assert (record.flow, record.kind) == ("inverses", "graph")
+    assert (record.state, record.message) == (state.name, state.message)
+    assert before <= record.begin <= record.end <= time.time()
+    assert (record.host, record.process) == (socket.gethostname(), os.getpid())
+    assert type(runner).__name__ in record.runner
+    assert run.parameters() == {"n": 5, "above": 1}
+    assert run.parameters_told == {"n": "5", "above": "1"}
+    assert run.states("invert") == [
+        "Failed",
+        "Completed",
+        "Completed",
+        "Skipped",
+        "Completed",
+    ]
+    assert run.columns("invert").attempts == [2, 1, 1, 1, 1]
+    assert run.states("total") == ["Skipped"]
+    assert run.counts() == state.states.counts()
+    assert run.nodes["invert-1"].length == 5
+    assert run.nodes["invert-1"].inputs == (
+        InputRecord("x", "numbers-1", mapped=True),
+        InputRecord("above", "above"),
+    )
+    details = {(slug, d.state): d for slug, d in run.details()}
+    failed = details["invert-1", "Failed"]
+    assert (failed.indexes, failed.error, failed.text) == (
+        "0",
+        "ZeroDivisionError",
+        "division by zero",
+    )
+    assert "return above / x" in failed.traceback
+    assert details["invert-1", "Skipped"].message == "not three"
+
+
+def test_a_function_flow_is_recorded(flow_runner, ledger):
+    @task
+    def double(x):
+        return 2 * x
+
+    @flow(task_runner=flow_runner, ledger=ledger, version="7")
+    def doubled(n):
+        first = double(n)
+        return double.map([double.submit(first), 1]).result()
+
+    assert doubled(1) == [8, 2]
+
+    run = only_run(ledger)
+    assert (run.record.flow, run.record.kind) == ("doubled", "function")
+    assert (run.record.state, run.record.version) == ("Completed", "7")
+    assert run.states("double-0") == ["Completed"]
+    assert run.states("double-2") == ["Completed", "Completed"]
+    assert run.counts()["Completed"] >= 4
+
+
+def test_a_flow_inside_of_another_is_recorded_as_part_of_it(ledger):
+    @flow
+    def inner():
+        return 1
+
+    @flow(ledger=ledger)
+    def outer():
+        return inner() + inner()
+
+    with tags("nightly"):
+        outer()
+
+    records = {record.name: record for record in ledger.runs()}
+    (top,) = (r for r in records.values() if r.flow == "outer")
+    below = [r for r in records.values() if r.flow == "inner"]
+    assert len(below) == 2
+    assert {(r.parent, r.root) for r in below} == {(top.id, top.id)}
+    assert top.tags == ("nightly",)
+
+
+def test_what_was_done_to_assets_is_recorded(ledger):
+    @materialize(Asset("s3://b/sales"), asset_deps=["s3://b/raw"], by="dbt")
+    def sales():
+        return 1
+
+    @flow(ledger=ledger)
+    def etl():
+        sales()
+
+    etl()
+
+    first, second = only_run(ledger).assets
+    assert (first.key, first.event, first.by) == ("s3://b/sales", "succeeded", "dbt")
+    assert first.upstream == ("s3://b/raw",)
+    assert (second.key, second.event) == ("s3://b/raw", "referenced")
+
+
+def test_the_worker_of_each_child_and_the_waits_are_known(client, ledger):
+    failed = []
+
+    @task(retries=1, retry_delay_seconds=0.01)
+    def once(x):
+        failed.append(x)
+        if failed.count(x) == 1:
+            raise ValueError(x)
+        return x
+
+    with Flow("waits") as made:
+        once.map([1, 2])
+    made.run(task_runner=DaskTaskRunner(client), ledger=ledger)
+
+    columns = only_run(ledger).columns("once")
+    assert set(columns.workers) <= set(client.scheduler_info()["workers"])
+    assert columns.attempts == [2, 2]
+    for index in (0, 1):
+        ((begin, end),) = columns.waits[index]
+        assert columns.begins[index] <= begin < end <= columns.ends[index]
+
+
+def test_where_values_are_stored_is_known_and_no_value_is_there(ledger, tmp_path):
+    @task(persist_result=True, result_storage=str(tmp_path / "store"))
+    def secret(x):
+        return f"secret {x}"
+
+    with Flow("stored") as made:
+        secret.map([1, 2])
+    made.run(task_runner=ThreadPoolTaskRunner(2), ledger=ledger)
+
+    columns = only_run(ledger).columns("secret")
+    assert columns.stores == [str(tmp_path / "store")] * 2
+    assert all(columns.keys)
+    for table in tables().metadata.sorted_tables:
+        with ledger.engine.connect() as connection:
+            rows = connection.execute(sa.select(table)).all()
+        assert "secret 1" not in repr(rows)
+
+
+def test_parameters_that_are_secret_large_or_of_this_process_are_not_kept(ledger):
+    @flow(ledger=ledger, validate_parameters=False)
+    def etl(n, api_token, table, lock):
+        return None
+
+    etl(1, "hush", b"x" * (LARGEST_PARAMETER + 1), __import__("threading").Lock())
+
+    run = only_run(ledger)
+    assert run.parameters() == {"n": 1}
+    told = run.parameters_told
+    assert told["api_token"] == "not kept: its name is that of a secret"
+    assert "bytes are too many" in told["table"]
+    assert "cannot pickle" in told["lock"]
+
+
+def test_nothing_is_recorded_unless_it_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    url = str(tmp_path / "configured.sqlite")
+
+    inverses().run(n=1, task_runner=SequentialTaskRunner())
+    assert list(tmp_path.iterdir()) == []
+
+    with dask.config.set({"prefect-dask-core.ledger.url": url}):
+        inverses().run(n=1, task_runner=SequentialTaskRunner())
+        inverses().run(n=1, task_runner=SequentialTaskRunner(), ledger=False)
+        inverses().run(n=1, task_runner=SequentialTaskRunner(), ledger=True)
+    assert len(Ledger(url).runs()) == 2
+
+    inverses().run(n=1, task_runner=SequentialTaskRunner(), ledger=True)
+    default = tmp_path / ".local/share/prefect-dask-core/ledger.sqlite"
+    assert len(Ledger(default, must_exist=True).runs()) == 1
+
+
+def test_the_environment_can_name_the_ledger(tmp_path):
+    url = str(tmp_path / "ledger.sqlite")
+    name = "DASK_PREFECT_DASK_CORE__LEDGER__URL"
+    key = "prefect-dask-core.ledger.url"
+    found = dask.config.get(key, config=dask.config.collect_env({name: url}))
+    with dask.config.set({key: found}):
+        inverses().run(n=1, task_runner=SequentialTaskRunner())
+
+    assert len(Ledger(url).runs()) == 1
+
+
+@pytest.mark.parametrize("asked", [3, ["x"]])
+def test_what_is_no_ledger_is_refused(asked):
+    with pytest.raises(OptionTypeError, match="expected a Ledger, the path or URL"):
+        inverses().run(n=1, ledger=asked)
+    with pytest.raises(OptionTypeError, match="expected a Ledger, the path or URL"):
+        flow(lambda: 1, name="no", ledger=asked)
+
+
+def test_a_ledger_that_cannot_be_opened_is_told_before_anything_runs(tmp_path):
+    (tmp_path / "notes").write_text("these are notes, and no database " * 20)
+    begun = []
+
+    @task
+    def note():
+        begun.append(1)
+
+    with Flow("notes") as made:
+        note()
+    with pytest.raises(LedgerError, match="cannot be opened"):
+        made.run(ledger=tmp_path / "notes", task_runner=SequentialTaskRunner())
+
+    assert begun == []
+
+
+def test_a_ledger_that_breaks_down_harms_no_run(ledger_url, caplog):
+    ledger = Ledger(ledger_url)
+
+    @task
+    def destroy():
+        with ledger.engine.begin() as connection:
+            tables().metadata.drop_all(connection)
+        return 1
+
+    with Flow("destruction") as made:
+        result = destroy()
+    state = made.run(task_runner=ThreadPoolTaskRunner(1), ledger=ledger)
+
+    assert state[result].result() == 1
+    assert "the ledger cannot be written" in caplog.text
+    assert "the ledger could not be told" in caplog.text
+
+
+def test_the_files_of_the_logs_are_known(ledger, tmp_path):
+    handler = logging.FileHandler(tmp_path / "all.log")
+    logging.getLogger().addHandler(handler)
+    try:
+        with dask.config.set({"prefect-dask-core.log-dir": str(tmp_path / "runs")}):
+            inverses().run(n=0, task_runner=SequentialTaskRunner(), ledger=ledger)
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+    run = only_run(ledger)
+    own = tmp_path / "runs" / f"inverses-{run.record.id}.log"
+    assert run.record.logs == (str(own), str(tmp_path / "all.log"))
+
+
+def test_a_run_that_is_interrupted_has_an_end(ledger):
+    @task
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with Flow("interrupted") as made:
+        interrupt()
+    with pytest.raises(KeyboardInterrupt):
+        made.run(task_runner=SequentialTaskRunner(), ledger=ledger)
+
+    assert only_run(ledger).record.state == "Cancelled"

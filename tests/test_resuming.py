@@ -1,0 +1,511 @@
+"""A run is resumed by its id: what has ended well is not run again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from prefect_dask_core import (
+    DaskTaskRunner,
+    Flow,
+    Parameter,
+    SequentialTaskRunner,
+    Task,
+    ThreadPoolTaskRunner,
+    context,
+    flow,
+    task,
+)
+from prefect_dask_core.errors import MissingResult, ResumeError, UnknownRunError
+from prefect_dask_core.ledger import Ledger, RunWriter
+from prefect_dask_core.results.policies import NO_CACHE
+from prefect_dask_core.resuming import is_alive
+from prefect_dask_core.signals import PAUSE
+from prefect_dask_core.triggers import all_finished
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return Ledger(tmp_path / "ledger.sqlite")
+
+
+@pytest.fixture(params=["sequential", "threads"])
+def runner(request):
+    """A runner whose bodies are in this process; see the drill for Dask."""
+    if request.param == "sequential":
+        return SequentialTaskRunner()
+    return ThreadPoolTaskRunner(2)
+
+
+class Scene:
+    """Bodies that count how often they run, and fail while they are told to."""
+
+    def __init__(self, store):
+        self.store = str(store)
+        self.runs = Counter()
+        self.bad = set()
+
+    def task(self, name, body, stored=True, **options):
+        def run(*args):
+            index = context.get("map_index")
+            told = name if index is None else f"{name}[{index}]"
+            self.runs[told] += 1
+            if told in self.bad:
+                raise ValueError(told)
+            return body(*args)
+
+        if stored:
+            options |= {"persist_result": True, "result_storage": self.store}
+        made = [lambda: run(), lambda x: run(x), lambda x, y: run(x, y)]
+        return Task(made[body.__code__.co_argcount], name=name, **options)
+
+    def took(self):
+        found = dict(self.runs)
+        self.runs.clear()
+        return found
+
+
+@pytest.fixture
+def scene(tmp_path):
+    return Scene(tmp_path / "store")
+
+
+def squares(scene, **options):
+    square = scene.task("square", lambda x: x * x, **options)
+    total = scene.task("total", lambda xs: sum(xs))
+    with Flow("squares") as made:
+        result = total(square.map(Parameter("xs")))
+    return made, result
+
+
+def last(ledger):
+    return ledger.runs()[0].id
+
+
+# -- graph flows ---------------------------------------------------------------------
+
+
+def test_only_what_did_not_complete_runs_again(runner, ledger, scene):
+    made, result = squares(scene)
+    scene.bad = {"square[2]"}
+    made.run(xs=[1, 2, 3, 4], task_runner=runner, ledger=ledger)
+    scene.took()
+    scene.bad.clear()
+
+    state = made.run(resume=last(ledger), task_runner=runner, ledger=ledger)
+
+    assert state[result].result() == 30
+    assert scene.took() == {"square[2]": 1, "total": 1}
+    run = ledger.run(last(ledger))
+    assert [attempt.state for attempt in run.attempts] == ["Failed", "Completed"]
+    assert run.states("square") == ["Completed"] * 4
+
+    # And once more: nothing is left to do.
+    state = made.run(resume=run.record.id, task_runner=runner, ledger=ledger)
+    assert state[result].result() == 30
+    assert scene.took() == {}
+
+
+def test_without_a_ledger_the_store_knows(runner, ledger, scene):
+    made, result = squares(scene)
+    scene.bad = {"square[2]"}
+    made.run(xs=[1, 2, 3, 4], task_runner=runner, ledger=ledger)
+    scene.took()
+    scene.bad.clear()
+
+    again = {"task_runner": runner, "ledger": False}
+    state = made.run(xs=[1, 2, 3, 4], resume=uuid.UUID(last(ledger)), **again)
+
+    assert state[result].result() == 30
+    assert scene.took() == {"square[2]": 1, "total": 1}
+    assert len(ledger.run(last(ledger)).attempts) == 1
+
+
+def test_nothing_depends_on_what_was_written_last(ledger, scene):
+    # The client died before it wrote anything but the begin of the run.
+    made, result = squares(scene)
+    made.run(xs=[1, 2, 3], ledger=False, context={"flow_run_id": "x"})
+    runner = ThreadPoolTaskRunner(1)
+    state = made.run(xs=[1, 2, 3], task_runner=runner, ledger=ledger)
+    record = replace(ledger.runs()[0], id=uuid.uuid4().hex, end=None, state="Running")
+    scene.took()
+
+    with pytest.raises(UnknownRunError):
+        made.run(resume=record.id, ledger=ledger, task_runner=runner)
+    empty = replace(record, id=last(ledger), process=2**22, seen=0.0)
+    RunWriter(ledger.engine, empty).begin()
+    with pytest.raises(Exception, match="needs the parameter 'xs'"):
+        made.run(resume=empty.id, ledger=ledger, task_runner=runner)
+    state = made.run(xs=[1, 2, 3], resume=empty.id, ledger=ledger, task_runner=runner)
+
+    assert state[result].result() == 14
+    assert scene.took() == {}
+
+
+def test_what_completed_and_nobody_needs_is_not_even_submitted(ledger, scene):
+    first = scene.task("first", lambda: 1, stored=False)
+    second = scene.task("second", lambda x: x + 1)
+    third = scene.task("third", lambda x: x + 1, stored=False)
+    with Flow("chain") as made:
+        above = second(first())
+        result = third(above)
+    scene.bad = {"third"}
+    made.run(ledger=ledger, task_runner=SequentialTaskRunner())
+    scene.took()
+    scene.bad.clear()
+
+    again = {"ledger": ledger, "task_runner": SequentialTaskRunner()}
+    state = made.run(resume=last(ledger), **again)
+
+    # `second` is looked for in the store, and its input made once more for that.
+    assert scene.took() == {"first": 1, "third": 1}
+    assert state[result].result() == 3
+
+    state = made.run(resume=last(ledger), **again)
+    assert scene.took() == {}
+    assert state.is_successful()
+    assert state[above].result() == 2
+    with pytest.raises(MissingResult, match="persist_result=True"):
+        state[result].result()
+
+
+def test_where_values_are_is_known_after_several_attempts(ledger, scene):
+    made, result = squares(scene)
+    again = {"ledger": ledger, "task_runner": SequentialTaskRunner()}
+    made.run(xs=[1, 2], **again)
+    before = ledger.run(last(ledger)).columns("total").keys
+
+    for _ in range(3):
+        assert made.run(resume=last(ledger), **again)[result].result() == 5
+        assert ledger.run(last(ledger)).columns("total").keys == before
+    assert scene.took() == {"square[0]": 1, "square[1]": 1, "total": 1}
+
+
+def test_a_parameter_with_another_value_runs_again_what_reads_it(ledger, scene):
+    double = scene.task("double", lambda x: 2 * x, cache_policy=NO_CACHE)
+    other = scene.task("other", lambda x: x, cache_policy=NO_CACHE)
+    total = scene.task("total", lambda x, y: x + y, cache_policy=NO_CACHE)
+    with Flow("sum") as made:
+        result = total(double(Parameter("a")), other(Parameter("b")))
+    runner = SequentialTaskRunner()
+    made.run(a=1, b=10, ledger=ledger, task_runner=runner)
+    scene.took()
+
+    state = made.run(a=2, resume=last(ledger), ledger=ledger, task_runner=runner)
+
+    assert state[result].result() == 14
+    assert scene.took() == {"double": 1, "total": 1}
+    assert ledger.run(last(ledger)).parameters() == {"a": 2, "b": 10}
+
+    # What is stored now is of the new value.
+    state = made.run(
+        {"a": 2, "b": 10}, resume=last(ledger), ledger=False, task_runner=runner
+    )
+    assert state[result].result() == 14
+    assert scene.took() == {}
+
+
+def test_what_read_a_failure_is_made_anew_when_that_succeeds(runner, ledger, scene):
+    square = scene.task("square", lambda x: x * x)
+    look = scene.task(
+        "look", lambda x: repr(x), trigger=all_finished, cache_policy=NO_CACHE
+    )
+    report = scene.task(
+        "report", lambda xs: list(xs), trigger=all_finished, cache_policy=NO_CACHE
+    )
+    with Flow("looks") as made:
+        looks = look.map(square.map(Parameter("xs")))
+        result = report(looks)
+    scene.bad = {"square[1]"}
+    again = {"ledger": ledger, "task_runner": runner}
+    state = made.run(xs=[1, 2, 3], **again)
+    assert state[result].result()[1] == "ValueError('square[1]')"
+    scene.took()
+    scene.bad.clear()
+
+    state = made.run(resume=last(ledger), **again)
+
+    assert state[result].result() == ["1", "4", "9"]
+    assert scene.took() == {"square[1]": 1, "look[1]": 1, "report": 1}
+
+
+def test_a_flow_that_has_changed_takes_what_still_matches(ledger, scene, caplog):
+    def made(swapped):
+        first = scene.task("first", lambda: 1, cache_policy=NO_CACHE)
+        second = scene.task("second", lambda: 2, cache_policy=NO_CACHE)
+        twice = scene.task("twice", lambda x: 2 * x, cache_policy=NO_CACHE)
+        more = scene.task("more", lambda x: x + 1, cache_policy=NO_CACHE)
+        with Flow("changing") as found:
+            a, b = first(), second()
+            doubled = twice(b if swapped else a)
+            result = more(doubled)
+            if not swapped:
+                scene.task("gone", lambda: 0)()
+        return found, result
+
+    again = {"ledger": ledger, "task_runner": SequentialTaskRunner()}
+    before, result = made(swapped=False)
+    before.run(**again)
+    scene.took()
+    after, result = made(swapped=True)
+
+    state = after.run(resume=last(ledger), **again)
+
+    assert state[result].result() == 5
+    assert scene.took() == {"twice": 1, "more": 1}
+    assert (
+        "twice-1: it read first-1 as x and it reads second-1 as x now; gone-1: it is "
+        "gone"
+    ) in caplog.text
+
+
+def test_a_paused_task_is_resumed(ledger, tmp_path):
+    @task
+    def ask():
+        if not context.get("resume"):
+            raise PAUSE("wait for me")
+        return "asked"
+
+    with Flow("pause") as made:
+        result = ask()
+    again = {"ledger": ledger, "task_runner": SequentialTaskRunner()}
+    assert made.run(**again).is_paused()
+
+    assert made.run(resume=last(ledger), **again)[result].result() == "asked"
+
+
+# -- what is refused -----------------------------------------------------------------
+
+
+def test_the_run_of_another_flow_is_refused(ledger, scene):
+    made, _ = squares(scene)
+    made.run(xs=[1], ledger=ledger, task_runner=SequentialTaskRunner())
+    with Flow("other") as other:
+        pass
+    with pytest.raises(ResumeError, match="which is one of flow 'squares'"):
+        other.run(resume=last(ledger), ledger=ledger)
+
+    @flow(name="squares")
+    def function():
+        return 1
+
+    with pytest.raises(ResumeError, match="a graph flow of the same name"):
+        function.resume(last(ledger), ledger=ledger)
+
+
+def test_an_unknown_run_is_refused(ledger, scene):
+    made, _ = squares(scene)
+    with pytest.raises(UnknownRunError, match="has no run 'ffff'"):
+        made.run(xs=[1], resume="ffff", ledger=ledger)
+    with pytest.raises(ResumeError, match="only a whole id"):
+        made.run(xs=[1], resume="ffff", ledger=False)
+
+
+def test_a_run_that_still_runs_is_refused(ledger):
+    refused = []
+
+    @task
+    def resume_oneself():
+        while not ledger.runs():  # it is entered beside the run
+            time.sleep(0.01)
+        try:
+            made.run(resume=last(ledger), ledger=ledger)
+        except ResumeError as error:
+            refused.append(str(error))
+
+    with Flow("itself") as made:
+        resume_oneself()
+    made.run(ledger=ledger, task_runner=ThreadPoolTaskRunner(1))
+
+    assert "still runs, in process" in refused[0]
+
+
+def test_a_run_is_alive_while_its_process_is(ledger, scene):
+    made, _ = squares(scene)
+    made.run(xs=[1], ledger=ledger, task_runner=SequentialTaskRunner())
+    record = replace(ledger.runs()[0], end=None)
+    now = time.time()
+    assert is_alive(record, now)
+    assert not is_alive(replace(record, end=now), now)
+    elsewhere = replace(record, host="elsewhere", seen=now - 10)
+    assert is_alive(elsewhere, now)
+    assert not is_alive(elsewhere, now + 10)
+    with subprocess.Popen(
+        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE
+    ) as p:
+        began = replace(record, process=p.pid, begin=time.time())
+        assert is_alive(began, now)
+        # Another process has the number of one that ended before it began.
+        assert not is_alive(replace(began, begin=now - 100), now)
+        p.kill()
+        p.wait()
+        assert not is_alive(began, now)
+
+
+def test_a_parameter_that_was_not_kept_has_to_be_given(ledger):
+    @task
+    def fail(token):
+        raise ValueError(token)
+
+    with Flow("secret") as made:
+        fail(Parameter("api_token", default="none"))
+    runner = SequentialTaskRunner()
+    made.run(api_token="hush", ledger=ledger, task_runner=runner)
+
+    with pytest.raises(ResumeError, match="without its parameter 'api_token'"):
+        made.run(resume=last(ledger), ledger=ledger, task_runner=runner)
+    state = made.run(
+        api_token="hush", resume=last(ledger), ledger=ledger, task_runner=runner
+    )
+    assert state.is_failed()
+
+
+# -- function flows ------------------------------------------------------------------
+
+
+def test_a_function_flow_takes_what_it_had_stored(local_flow_runner, ledger, scene):
+    load = scene.task("load", lambda x: x + 1)
+    total = scene.task("total", lambda xs: sum(xs))
+
+    @flow(task_runner=local_flow_runner, ledger=ledger)
+    def etl(n):
+        first = load(0)
+        parts = [load.submit(k) for k in range(1, n)]
+        more = load.map(range(10, 10 + n))
+        return first + total([p.result() for p in parts]) + total.submit(more).result()
+
+    scene.bad = {"load[2]"}
+    with pytest.raises(Exception):  # noqa: B017, PT011
+        etl(4)
+    assert sum(scene.took().values()) == 9
+    scene.bad.clear()
+
+    assert etl.resume(last(ledger)[:12]) == 1 + 9 + 50
+    assert scene.took() == {"load[2]": 1, "total": 1}
+
+
+def test_a_function_flow_is_resumed_on_dask_without_a_ledger(client, tmp_path):
+    begins = tmp_path / "begins"
+
+    @task(persist_result=True, result_storage=str(tmp_path / "store"))
+    def work(x):
+        with begins.open("a") as file:
+            print(x, file=file)
+        if x == 3 and not (tmp_path / "mended").exists():
+            raise ValueError(x)
+        return x
+
+    ids = []
+
+    @flow(task_runner=DaskTaskRunner(client))
+    def etl(n):
+        ids.append(context.flow_run_id)
+        return sum(work.map(range(n)).result())
+
+    with pytest.raises(ValueError, match="3"):
+        etl(5)
+    (tmp_path / "mended").touch()
+
+    assert etl.resume(ids[0], {"n": 5}) == 10
+    assert ids[0] == ids[1]
+    assert sorted(begins.read_text().split()) == ["0", "1", "2", "3", "3", "4"]
+
+
+def test_flows_inside_of_a_resumed_one_take_what_they_had_stored(ledger, scene):
+    work = scene.task("work", lambda x: x, cache_policy=NO_CACHE)
+    with Flow("graph") as graph:
+        result = work(Parameter("x"))
+
+    @flow
+    def inner(x):
+        return work(x)
+
+    @task
+    def runs_a_flow(x):
+        return inner(x)
+
+    @flow(ledger=ledger, task_runner=ThreadPoolTaskRunner(1))
+    def outer():
+        found = [inner(1), inner(2), runs_a_flow.submit(3).result()]
+        found.append(
+            graph.run(x=4, task_runner=SequentialTaskRunner())[result].result()
+        )
+        if scene.bad:
+            raise ValueError("not yet")
+        return found
+
+    scene.bad = {"outer"}
+    with pytest.raises(ValueError, match="not yet"):
+        outer()
+    assert scene.took() == {"work": 4}
+    scene.bad.clear()
+
+    (top,) = ledger.runs(flow="outer")
+    assert outer.resume(top.id) == [1, 2, 3, 4]
+    assert scene.took() == {}
+    # Two runs of it in the flow, and one in the task; each had two attempts.
+    assert [run.attempt for run in ledger.runs(flow="inner")] == [2, 2, 2]
+
+
+def test_each_run_of_a_flow_inside_of_another_is_one_of_its_own(ledger, scene):
+    work = scene.task("work", lambda x: x, cache_policy=NO_CACHE)
+
+    @flow
+    def inner(x):
+        return work(x)
+
+    @flow(ledger=ledger)
+    def outer():
+        return [inner(x) for x in range(3)]
+
+    assert outer() == outer() == [0, 1, 2]
+    assert scene.took() == {"work": 6}
+
+
+def test_another_attempt_of_a_body_runs_its_flows_anew(scene):
+    work = scene.task("work", lambda x: x, cache_policy=NO_CACHE)
+
+    @flow
+    def inner(x):
+        return work(x)
+
+    @task(retries=1)
+    def retried():
+        attempt = context.task_run_count
+        if inner(attempt) == 1:
+            raise ValueError("once more")
+        return attempt
+
+    @flow
+    def outer():
+        return retried()
+
+    assert outer() == 2
+    assert scene.took() == {"work": 2}
+
+
+# -- deaths ------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 3, 5])
+def test_a_run_survives_the_death_of_its_processes(seed):
+    # In a process of its own, which forks those that are killed. The other seeds:
+    # python -m tests.deaths.drill --seeds 50
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.deaths.drill", "--first", str(seed), "--seeds=1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
