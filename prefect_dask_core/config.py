@@ -33,3 +33,18 @@ def most_async_tasks() -> int:
 def home_bytes() -> int:
     """Size in bytes up to which the values of a block come home unasked."""
     return int(parse_bytes(dask.config.get("prefect-dask-core.home-bytes")))
+
+
+def monitor_enabled() -> bool:
+    """Whether runs tell the pages of the dashboard what they do."""
+    return bool(dask.config.get("prefect-dask-core.monitor.enabled"))
+
+
+def kept_runs() -> int:
+    """Ended runs that the pages of the dashboard show."""
+    return int(dask.config.get("prefect-dask-core.monitor.runs"))
+
+
+def most_bars() -> int:
+    """Bars that the timeline keeps of a run."""
+    return int(dask.config.get("prefect-dask-core.monitor.bars"))
