@@ -193,6 +193,8 @@ class Segment:
         it cannot be iterated.
     flat_length : int, optional
         The same once flattened; of a fan-out, of all children together.
+    worker : str, optional
+        Address of the worker that ran them; `None` without a cluster.
     """
 
     __slots__ = (
@@ -205,6 +207,7 @@ class Segment:
         "length",
         "start",
         "values",
+        "worker",
     )
 
     def __init__(self, start: int) -> None:
@@ -217,6 +220,7 @@ class Segment:
         self.values: Any = []
         self.length: int | None = None
         self.flat_length: int | None = None
+        self.worker: str | None = None
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -285,6 +289,7 @@ class Segment:
         inside = range(start, stop)
         part.attempts = {n - start: v for n, v in self.attempts.items() if n in inside}
         part.details = {n - start: v for n, v in self.details.items() if n in inside}
+        part.worker = self.worker
         part.values = None
         if self.values is not None:
             part.values = [self.values[offset] for offset in inside]
@@ -337,6 +342,7 @@ class Segment:
         copy.codes, copy.begins, copy.ends = self.codes, self.begins, self.ends
         copy.attempts, copy.details = self.attempts, self.details
         copy.length, copy.flat_length = self.length, self.flat_length
+        copy.worker = self.worker
         copy.values = None
         return copy
 
@@ -353,6 +359,7 @@ class Segment:
             self.values,
             self.length,
             self.flat_length,
+            self.worker,
         )
 
 
@@ -372,6 +379,7 @@ def _segment(
     values: Any,
     length: int | None,
     flat_length: int | None,
+    worker: str | None = None,
 ) -> Segment:
     """Make a segment of its fields, as unpickling does."""
     segment = object.__new__(Segment)
@@ -379,6 +387,7 @@ def _segment(
     segment.begins, segment.ends = begins, ends
     segment.attempts, segment.details, segment.values = attempts, details, values
     segment.length, segment.flat_length = length, flat_length
+    segment.worker = worker
     return segment
 
 

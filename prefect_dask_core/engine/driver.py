@@ -31,6 +31,7 @@ from prefect_dask_core.engine.events import (
     Event,
     Finish,
     Release,
+    ReportLost,
     Resized,
     Started,
     StopAsked,
@@ -186,6 +187,8 @@ class Driver:
                 self._reached[number] = index
             case BlockLost():
                 self._block_lost(event)
+            case ReportLost(numbers):
+                self._reports_lost(numbers)
             case StopAsked(reason, crashed):
                 self._stop(Crashed(reason) if crashed else Cancelled(reason))
             case _:
@@ -242,6 +245,15 @@ class Driver:
     def held(self) -> frozenset[int]:
         """Blocks whose results are still kept."""
         return frozenset(self._held)
+
+    def silent(self) -> list[int]:
+        """Blocks of plain nodes that were submitted and of which no end is known."""
+        found = {
+            self._blocks_of[index][-1]
+            for index, status in enumerate(self._status)
+            if status == SUBMITTED and not self._fans_out[index]
+        }
+        return sorted(found)
 
     # -- what stands of an earlier run ----------------------------------------------
 
@@ -472,6 +484,16 @@ class Driver:
                 self._unfuse(lost.number)
             else:
                 self._replace_blocks(lost)
+
+    def _reports_lost(self, numbers: Sequence[int]) -> None:
+        """Run blocks anew whose end nobody could tell of."""
+        lost = [
+            number
+            for number in numbers
+            if number in self._assigned and not self._ended(self._assigned[number])
+        ]
+        if lost:
+            self._redo(lost)
 
     def _is_worth_another_try(self, number: int) -> bool:
         """Whether a block that ended and was lost has values only running it gives."""

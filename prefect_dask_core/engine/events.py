@@ -118,6 +118,19 @@ class BlockLost:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportLost:
+    """Blocks of plain nodes ended, and their reports were lost with their workers.
+
+    Parameters
+    ----------
+    numbers : tuple of int
+        The blocks.
+    """
+
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StopAsked:
     """The run was asked to stop, or cannot go on.
 
@@ -173,6 +186,7 @@ Event = (
     | BlockWaiting
     | BlockReached
     | BlockLost
+    | ReportLost
     | StopAsked
     | Added
     | Dropped

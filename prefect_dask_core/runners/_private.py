@@ -125,3 +125,26 @@ def find_blamed(
         if task is not None and task.exception_blame is not None:
             blamed[key] = task.exception_blame.key
     return blamed
+
+
+def find_ended(
+    asked: Sequence[tuple[Hashable, Hashable | None]], dask_scheduler: Any = None
+) -> list[Hashable]:
+    """Keys that are done or forgotten; runs on the scheduler.
+
+    Parameters
+    ----------
+    asked : sequence of tuple
+        A key, and another of its graph that is still held, or `None` if the graph is
+        known to have arrived: a key that is unknown may not be there yet.
+    """
+    tasks = dask_scheduler.tasks
+    ended = []
+    for key, witness in asked:
+        task = tasks.get(key)
+        if task is None:
+            if witness is None or witness in tasks:
+                ended.append(key)
+        elif task.state in ("memory", "released"):
+            ended.append(key)
+    return ended

@@ -8,6 +8,7 @@ import importlib
 import logging
 import pickle
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,6 +42,7 @@ from prefect_dask_core.engine.events import (
     Event,
     Finish,
     Release,
+    ReportLost,
     Resized,
     Started,
     StopAsked,
@@ -59,6 +61,7 @@ from prefect_dask_core.errors import (
 from prefect_dask_core.runners._private import (
     TOPIC_PREFIX,
     find_blamed,
+    find_ended,
     forget_topic,
     outside_the_pool,
 )
@@ -66,15 +69,16 @@ from prefect_dask_core.runners.base import FlowRun
 from prefect_dask_core.runners.driven import DrivenSession, of_the_session
 from prefect_dask_core.runners.home import PlainReport
 from prefect_dask_core.runners.logs import LOGS
-from prefect_dask_core.runners.preflight import check_workers
-from prefect_dask_core.runners.run_logger import Outlet
-from prefect_dask_core.runners.worker import (
+from prefect_dask_core.runners.outbox import (
     ADVANCED,
+    BEGAN_WAITING,
     DONE,
     PLAIN,
     REACHED,
-    run_on_worker,
 )
+from prefect_dask_core.runners.preflight import check_workers
+from prefect_dask_core.runners.run_logger import Outlet
+from prefect_dask_core.runners.worker import run_on_worker
 from prefect_dask_core.states import Failed, State
 from prefect_dask_core.tasks import Task
 
@@ -84,6 +88,8 @@ _LOGGER: Final = logging.getLogger(__name__)
 LOOK_EVERY: Final = 0.5
 #: Seconds between two times that reports are taken in.
 BREATH: Final = 0.005
+#: Most blocks that the scheduler is asked about at a time.
+MOST_ASKED: Final = 1_000
 #: Seconds the scheduler is given to answer before it counts as gone.
 PATIENCE: Final = 30.0
 
@@ -390,6 +396,12 @@ class _DaskRun:
         self._number_of: dict[Any, int] = {}
         self._looked = 0.0
         self._drained = 0.0
+        # Whether no report came since the last look; blocks that had then ended.
+        self._is_quiet = False
+        self._silent: set[int] = set()
+        # For each block one of its graph whose future is held: there always is one, as
+        # something in a graph is read by nothing in it.
+        self._witness: dict[int, int] = {}
 
     def run(self) -> Sequence[State]:
         """Run to the end; whatever happens, nothing stays on the scheduler."""
@@ -444,13 +456,29 @@ class _DaskRun:
             while True:
                 if not isinstance(message, tuple):
                     yield message
-                elif message[1][0] == LOGS:
-                    self._take_logs(message[1][1])
                 else:
-                    yield _event_of(message)
+                    yield from self._take(*message[1])
                 message = self._messages.get_nowait()
         except queue.Empty:
             self._drained = time.monotonic()
+
+    def _take(self, kind: str, worker: str, body: Any) -> Iterator[Event]:
+        """What a worker's message stands for."""
+        self._is_quiet = False
+        worker = sys.intern(worker)
+        if kind == PLAIN:
+            for fields in body:
+                yield BlockDone(PlainReport(*fields).full(worker))
+        elif kind == LOGS:
+            self._take_logs(body)
+        elif kind == DONE:
+            yield BlockDone(_report_of(body, worker))
+        elif kind == ADVANCED:
+            yield BlockAdvanced(_report_of(body, worker))
+        elif kind == REACHED:
+            yield BlockReached(*body)
+        elif kind == BEGAN_WAITING:
+            yield BlockWaiting(*body)
 
     def _take_logs(self, blobs: Sequence[bytes]) -> None:
         try:
@@ -469,6 +497,30 @@ class _DaskRun:
         lost = {n: f for n, f in self._futures.items() if f.status in _LOST}
         if lost:
             yield from self._lost_blocks(lost)
+        if self._is_quiet:
+            yield from self._lost_reports()
+        self._is_quiet = True
+
+    def _lost_reports(self) -> Iterator[Event]:
+        """Blocks that have ended without a word: their worker took it along.
+
+        What ended a moment ago may have its report on the way, so only what had ended
+        at the look before as well counts as lost.
+        """
+        silent = self._driver.silent()[:MOST_ASKED]
+        before, self._silent = self._silent, set()
+        if not silent:
+            return
+        key = self._builder.key
+        asked = {}
+        for number in silent:
+            witness = self._witness[number]
+            asked[key(number)] = key(witness) if witness in self._futures else None
+        ended = self._client.run_on_scheduler(find_ended, list(asked.items()))
+        self._silent = {self._number_of[found] for found in ended}
+        lost = sorted(self._silent & before)
+        if lost:
+            yield ReportLost(tuple(lost))
 
     def _lost_blocks(self, lost: Mapping[int, Future[Any]]) -> Iterator[Event]:
         """An event for each block that is to blame for an erred future."""
@@ -509,6 +561,8 @@ class _DaskRun:
                 keys = [self._builder.key(number) for number in numbers]
                 futures = self._client.get(graph, keys, sync=False)
                 self._futures.update(zip(numbers, futures, strict=True))
+                for assignment in assignments:
+                    self._witness[assignment.block.number] = numbers[0]
             case Release(numbers):
                 for number in numbers:
                     self._futures.pop(number).release()
@@ -573,7 +627,7 @@ class _DaskRun:
             while True:
                 message = self._messages.get_nowait()
                 if isinstance(message, tuple) and message[1][0] == LOGS:
-                    self._take_logs(message[1][1])
+                    self._take_logs(message[1][2])
 
     def _clean_up(self) -> None:
         self._futures.clear()
@@ -722,19 +776,11 @@ class _Fetch:
         return values
 
 
-def _event_of(message: tuple[float, tuple[str, Any]]) -> Event:
-    """The event a worker's message stands for."""
-    _, (kind, body) = message
-    if kind == PLAIN:
-        return BlockDone(PlainReport(*body).full())
-    if kind == DONE:
-        return BlockDone(pickle.loads(body))
-    if kind == ADVANCED:
-        return BlockAdvanced(pickle.loads(body))
-    if kind == REACHED:
-        return BlockReached(*body)
-    number, done, busy = body
-    return BlockWaiting(number, done, busy)
+def _report_of(blob: bytes, worker: str) -> BlockReport:
+    report: BlockReport = pickle.loads(blob)
+    for segment in report.segments.values():
+        segment.worker = worker
+    return report
 
 
 def _error_of(future: Future[Any]) -> BaseException | None:

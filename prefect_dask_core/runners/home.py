@@ -133,9 +133,10 @@ class PlainReport(NamedTuple):
     flat_length: int | None
     blob: bytes | None
 
-    def full(self) -> BlockReport:
+    def full(self, worker: str | None = None) -> BlockReport:
         """The report, as every other block's is."""
         segment = Segment.of_value(None, self.begin, self.end)
+        segment.worker = worker
         segment.length, segment.flat_length = self.length, self.flat_length
         segment.values = None if self.blob is None else Packed(self.blob)
         return BlockReport(self.number, {self.node: segment}, 1, self.end - self.begin)

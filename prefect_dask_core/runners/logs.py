@@ -137,7 +137,7 @@ def _made(worker: Worker, topic: str, name: str, level: int) -> Collector:
     def send(blobs: list[bytes]) -> None:
         found = here()
         if found is not None:
-            found.log_event(topic, (LOGS, blobs))
+            found.log_event(topic, (LOGS, found.address, blobs))
 
     def schedule(delay: float, function: Callable[[], None]) -> None:
         found = here()

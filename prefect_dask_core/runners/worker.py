@@ -26,12 +26,16 @@ from prefect_dask_core.runners.home import (
     refuse_unpicklable,
 )
 from prefect_dask_core.runners.logs import COLLECTOR
+from prefect_dask_core.runners.outbox import (
+    ADVANCED,
+    BEGAN_WAITING,
+    DONE,
+    REACHED,
+    outbox_of,
+)
 from prefect_dask_core.runners.run_logger import collector_here
 from prefect_dask_core.runners.shell import ThreadShell
 
-#: Kinds of messages on the topic of a run.
-DONE, PLAIN, ADVANCED = "done", "plain", "advanced"
-BEGAN_WAITING, REACHED = "waiting", "reached"
 #: Seconds until a message has left a worker that may die next; Dask sends every 2 ms.
 TIME_TO_LEAVE: Final = 0.01
 #: Age in seconds of a worker's process before which it begins no block; and the most
@@ -98,7 +102,8 @@ def run_on_worker(
         For the blocks that read it; see `leanest`.
 
     The report goes out on the topic of the run before Dask's own message that the
-    task has finished, on the same stream, so it arrives before it.
+    task has finished, on the same stream, so it arrives before it. That of a plain node
+    which completed waits a moment for others (see `Outbox`).
     """
     worker = get_worker()
     _settle(worker)
@@ -107,10 +112,12 @@ def run_on_worker(
     collector = collector_here(worker, run.topic, run.log_process, run.log_level)
     token = COLLECTOR.set(collector)
 
-    def tell(kind: str, message: Any) -> None:
+    outbox = outbox_of(worker)
+
+    def tell(kind: str, body: Any) -> None:
         if collector is not None:
             collector.flush()  # logs go before the report of what has logged them
-        worker.log_event(run.topic, (kind, message))
+        outbox.send(run.topic, kind, body)
 
     def advanced(report: BlockReport) -> None:
         for segment in report.segments.values():
@@ -136,7 +143,9 @@ def run_on_worker(
         )
         plain = _plain_report(block, report, run.home_bytes)
         if plain is not None:
-            tell(PLAIN, tuple(plain))
+            if collector is not None:
+                collector.flush()
+            outbox.add(run.topic, tuple(plain))
             return leanest(result, plain.node) if block.keep else None
         for step in block.steps:
             if step.node in block.keep:

@@ -19,6 +19,7 @@ from prefect_dask_core.engine.events import (
     BlockWaiting,
     Finish,
     Release,
+    ReportLost,
     Resized,
     Started,
     Submit,
@@ -70,6 +71,8 @@ class Simulation:
         Share of the reports whose values stay on the cluster.
     want_all : bool
         Whether all values are wanted, or only those of the last nodes.
+    mute : float
+        Share of the reports of plain nodes that are lost with their worker.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Simulation:
         speeds=(0.0, 0.01, 0.4),
         big=0.5,
         want_all=False,
+        mute=0.0,
     ):
         self.plan = make_plan(flow)
         self.wanted = self.plan.terminal | self.plan.reference
@@ -87,7 +91,8 @@ class Simulation:
             self.wanted = frozenset(range(len(self.plan.nodes)))
         self.driver = Driver(self.plan, self.wanted)
         self.random, self.threads = random, threads
-        self.speeds, self.big = speeds, big
+        self.speeds, self.big, self.mute = speeds, big, mute
+        self.untold: set[int] = set()  # blocks whose reports were lost
         self.keys: dict[int, Key] = {}
         self.held: set[int] = set()
         self.messages: list = []
@@ -224,8 +229,14 @@ class Simulation:
                 self.ran[node, index] += 1
         key.result, key.status = result, DONE
         done = BlockDone(self.trimmed(report))
-        self.messages.append(done)
-        self.reports.append(done)
+        steps = assignment.block.steps
+        plain = len(steps) == 1 and not steps[0].mapped
+        if plain and self.random.random() < self.mute:
+            self.losses += 1
+            self.untold.add(number)
+        else:
+            self.messages.append(done)
+            self.reports.append(done)
         self.forget()
 
     def trimmed(self, report):
@@ -265,7 +276,19 @@ class Simulation:
         while self._look_once():
             looks += 1
             assert looks < 100, "the driver submits what is lost again and again"
-        return looks > 0
+        return self._tell_of_lost_reports() or looks > 0
+
+    def _tell_of_lost_reports(self):
+        silent = self.untold.intersection(self.driver.silent())
+        self.untold.clear()
+        ended = [
+            number
+            for number in sorted(silent)
+            if number not in self.keys or self.keys[number].status in (DONE, RELEASED)
+        ]
+        if ended:
+            self.feed(ReportLost(tuple(ended)))
+        return bool(ended)
 
     def _look_once(self):
         victims = defaultdict(list)

@@ -109,7 +109,9 @@ def test_a_lost_result_is_computed_again_and_changes_nothing(drawn, random):
     assume(is_valid(drawn))
     flow, tasks = build(drawn)
     # Blocks take so long that they hand children back, each time others.
-    simulation = Simulation(flow, random, speeds=(0.0, 0.6, 1.2), want_all=True)
+    simulation = Simulation(
+        flow, random, speeds=(0.0, 0.6, 1.2), want_all=True, mute=0.2
+    )
     simulation.start()
     for _ in range(10_000):
         if simulation.finished:
@@ -127,7 +129,7 @@ def test_a_lost_result_is_computed_again_and_changes_nothing(drawn, random):
 def test_whatever_is_lost_every_node_ends_once(drawn, random, divisible):
     assume(is_valid(drawn))
     flow, _ = build(drawn)
-    simulation = Simulation(flow, random)
+    simulation = Simulation(flow, random, mute=0.1)
     simulation.start()
     for _ in range(10_000):
         if simulation.finished:

@@ -12,13 +12,14 @@ import weakref
 
 import dask
 import pytest
-from distributed import Client, get_client, get_worker
+from distributed import Client, Event, get_client, get_worker
 from distributed.worker import thread_state
 
 from prefect_dask_core.runners._private import (
     carry_thread_state,
     current_client,
     find_blamed,
+    find_ended,
     forget_topic,
 )
 
@@ -113,3 +114,24 @@ def test_the_key_that_is_to_blame_is_found(client):
     assert client.run_on_scheduler(find_blamed, [*keys, "unknown"]) == dict.fromkeys(
         keys[:3], "culprit-of-a-test"
     )
+
+
+def test_keys_that_ended_are_found(client):
+    going_on = Event("going-on-of-a-test", client=client)
+    done = client.submit(lambda: 1, key="done-of-a-test")
+    runs = client.submit(going_on.wait, key="running-of-a-test")
+    done.result()
+    asked = [
+        ("done-of-a-test", None),
+        ("running-of-a-test", None),
+        ("forgotten-of-a-test", "done-of-a-test"),
+        ("forgotten-too-of-a-test", None),
+        ("not-yet-there-of-a-test", "nor-its-witness"),
+    ]
+    assert client.run_on_scheduler(find_ended, asked) == [
+        "done-of-a-test",
+        "forgotten-of-a-test",
+        "forgotten-too-of-a-test",
+    ]
+    going_on.set()
+    runs.result()

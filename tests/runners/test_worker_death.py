@@ -9,6 +9,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from prefect_dask_core import DaskTaskRunner, Flow, Task, context, task
+from prefect_dask_core.runners import outbox
 from prefect_dask_core.triggers import all_finished, any_successful
 
 PROCESSES = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
@@ -205,6 +206,41 @@ def test_a_result_whose_worker_dies_is_computed_again(process_client, tmp_path):
     finally:
         process_client.run_on_scheduler(set_allowed_failures, 0)
     assert state[last].result() == [100_000] * 5
+
+
+def gather_reports(seconds):
+    outbox.GATHER = seconds
+
+
+def test_a_report_that_a_dying_worker_takes_along_is_asked_for(tmp_path):
+    """One that waits for others, of a node whose value nobody needs any more."""
+
+    @task
+    def fail(x, y):
+        (tmp_path / "failed").touch()
+        raise ValueError("no")
+
+    @task
+    def die_after():
+        while not (tmp_path / "failed").exists():
+            time.sleep(0.01)
+        time.sleep(0.5)  # the failure is told at once, and what it read forgotten
+        os._exit(1)
+
+    with Flow("untold") as flow:
+        dying = die_after()
+        first, second = inc(1), inc(2)
+        failed = fail(first, second)
+    with (
+        LocalCluster(**{**PROCESSES, "n_workers": 1, "threads_per_worker": 2}) as made,
+        Client(made, set_as_default=False) as own,
+    ):
+        own.run(gather_reports, 1_000.0)
+        state = flow.run(task_runner=DaskTaskRunner(cluster=own))
+    assert [kind(state[node]) for node in (first, second)] == ["Completed"] * 2
+    assert (state[first].result(), state[second].result()) == (2, 3)
+    assert kind(state[failed]) == "Failed"
+    assert kind(state[dying]) == "Crashed"
 
 
 def test_a_crash_on_a_temporary_cluster_is_a_state_too():
