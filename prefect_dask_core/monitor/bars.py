@@ -27,10 +27,10 @@ class Row(NamedTuple):
     thread : int
         Thread of the worker.
     task : int
-        Number of the task in its run; -1 of a wait.
+        Number of the task in its run; -1 if it is not known.
     position, of : int
-        Which of how many nodes that take turns in one block; 0 and 1 where one block
-        runs a node after the other.
+        Which of how many nodes that take turns in one block; 0 and 1 where a block
+        runs one node after the other, 0 and 0 of a wait.
     """
 
     worker: str
@@ -81,7 +81,7 @@ _FOLDS: Final[tuple[Callable[[Row], Row], ...]] = (
     lambda row: row,
     lambda row: row._replace(thread=0),
     lambda row: row._replace(worker="", thread=0),
-    lambda row: Row("", 0, min(row.task, 0), 0, 1),
+    lambda row: Row("", 0, 0, 0, min(row.of, 1)),
 )
 #: Marks a key of joined bars.
 _JOINED: Final = -1.0

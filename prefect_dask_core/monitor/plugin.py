@@ -9,19 +9,18 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from distributed import Scheduler
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from prefect_dask_core.config import kept_runs, most_bars
-from prefect_dask_core.monitor.dashboard import add_pages
 from prefect_dask_core.monitor.runs import NAMES, Run
 from prefect_dask_core.runners._private import TOPIC_PREFIX
 from prefect_dask_core.runners.digests import Digest, ReportDigest, read
+from prefect_dask_core.runners.outbox import PLAIN
 from prefect_dask_core.runners.telling import TOLD, Begin, Death, End, NodeInfo
-from prefect_dask_core.runners.worker import ADVANCED, BEGAN_WAITING, DONE, PLAIN
 
 _LOGGER: Final = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ Label = tuple[str, str, str]
 
 
 class MonitorPlugin(SchedulerPlugin):
-    """Collects flow runs, and adds the pages to the dashboard when it starts.
+    """Collects flow runs.
 
     Parameters
     ----------
@@ -58,10 +57,6 @@ class MonitorPlugin(SchedulerPlugin):
         self._forgotten: Counter[Label] = Counter()
         self._forgotten_runs: Counter[str] = Counter()
 
-    async def start(self, scheduler: Scheduler) -> None:
-        """Add the pages; called by the scheduler."""
-        add_pages(scheduler, self)
-
     # -- what is told --------------------------------------------------------------------
 
     def log_event(self, topic: str, msg: Any) -> None:
@@ -72,13 +67,15 @@ class MonitorPlugin(SchedulerPlugin):
             self._worker_left(msg)
 
     def _take(self, run_id: str, message: Any) -> None:
-        kind = message[0]
+        kind, worker, body, *digest = message
         if kind == TOLD:
-            self._take_told(run_id, message[1])
-        elif kind == DONE or kind == ADVANCED:
-            self._run(run_id).take(read(message[2]))
+            self._take_told(run_id, body)
         elif kind == PLAIN:
-            self._run(run_id).take(digest_of_plain(message[1], message[2]))
+            run = self._run(run_id)
+            for report in body:
+                run.take(worker, digest_of_plain(report))
+        elif digest:
+            self._run(run_id).take(worker, read(digest[0]))
         else:
             return
         self.version += 1
@@ -94,7 +91,7 @@ class MonitorPlugin(SchedulerPlugin):
         if "lengths" in told:
             run.set_lengths(told["lengths"])
         for message in told.get("given", ()):
-            run.take(read(message))
+            run.take("", read(message))
         for fields in told.get("lost", ()):
             run.lose(Death(*fields))
         if "end" in told:
@@ -115,9 +112,9 @@ class MonitorPlugin(SchedulerPlugin):
         for run in self.runs.values():
             if run.ended is not None:
                 continue
-            mine = sorted({str(k[0]) for k in keys if _is_of(k, run.id)})
+            mine = sorted({found for k in keys if (found := _tasks_of(k, run.id))})
             if mine:
-                tasks = ", ".join(name.removesuffix(f"-{run.id}") for name in mine[:5])
+                tasks = ", ".join(mine[:5])
                 worker = str(message.get("worker", ""))
                 run.lose(Death(time.time(), worker, tasks, "the worker died"))
                 self.version += 1
@@ -125,7 +122,11 @@ class MonitorPlugin(SchedulerPlugin):
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
         """End the runs that a client leaves behind: nobody drives them any more."""
         for run in list(self.runs.values()):
-            if run.ended is None and run.begun is not None and run.begun.client == client:
+            if (
+                run.ended is None
+                and run.begun is not None
+                and run.begun.client == client
+            ):
                 counts = run.final_counts()
                 message = "the client that drives it has gone"
                 run.end(End("Crashed", message, time.time(), *counts))
@@ -195,37 +196,30 @@ def _with_fewer_labels(counts: Counter[Label]) -> Counter[Label]:
     return found
 
 
-def _is_of(key: Any, run_id: str) -> bool:
-    return isinstance(key, tuple) and bool(key) and str(key[0]).endswith(run_id)
+def _tasks_of(key: Any, run_id: str) -> str:
+    """Names of the tasks of a block, by its key; empty if it is of another run."""
+    if not isinstance(key, tuple) or not key:
+        return ""
+    # Keys carry the begin of the id only.
+    name, _, suffix = str(key[0]).rpartition("-")
+    return name if suffix and run_id.startswith(suffix) else ""
 
 
-def digest_of_plain(report: Sequence[Any], place: Sequence[Any]) -> ReportDigest:
+def digest_of_plain(report: Sequence[Any]) -> ReportDigest:
     """Digest of a plain node that completed, from its short report.
 
     Parameters
     ----------
     report : sequence
-        The fields of a `home.PlainReport`.
-    place : sequence
-        Address and thread of the worker.
+        The fields of a `home.PlainReport`, and the thread of the worker.
     """
+    number, node, begin, end = report[:4]
     return ReportDigest(
-        place[0],
-        place[1],
-        report[0],
-        (),
-        (Digest.of_completed(report[1], report[2], report[3]),),
+        report[-1], number, (), (Digest.of_completed(node, begin, end),)
     )
 
 
-def register(scheduler: Scheduler) -> MonitorPlugin:
-    """The plugin of a scheduler, put there now if it has none yet."""
-    known = scheduler.plugins.get(NAME)
-    if isinstance(known, MonitorPlugin):
-        return known
-    plugin = MonitorPlugin()
-    scheduler.add_plugin(plugin, name=NAME, idempotent=True)
-    add_pages(scheduler, plugin)
-    return plugin
-
-
+def plugin_of(scheduler: Scheduler) -> MonitorPlugin | None:
+    """The plugin of a scheduler; `None` if it has none."""
+    found = scheduler.plugins.get(NAME)
+    return found if isinstance(found, MonitorPlugin) else None

@@ -22,9 +22,7 @@ from prefect_dask_core.states import Crashed, Failed
 
 NAMES: Final = tuple(cls.__name__ for cls in STATE_BY_CODE)
 UNSUCCESSFUL: Final = frozenset(
-    code
-    for code, cls in enumerate(STATE_BY_CODE)
-    if issubclass(cls, Failed | Crashed)
+    code for code, cls in enumerate(STATE_BY_CODE) if issubclass(cls, Failed | Crashed)
 )
 #: Nodes of which a run keeps what they read, and failures that it keeps of a task.
 MOST_NODES, MOST_FAILURES = 1_000, 20
@@ -162,7 +160,7 @@ class Run:
         self.codes = bytearray()
         self._failures: dict[int, list[Failure]] = {}
         # Digests of nodes that the client has not told of yet.
-        self._early: dict[int, list[tuple[ReportDigest, int]]] = {}
+        self._early: dict[int, list[tuple[str, ReportDigest, int]]] = {}
 
     # -- what the client tells ---------------------------------------------------------
 
@@ -181,8 +179,8 @@ class Run:
                 continue
             self._add(node)
             early += self._early.pop(node.index, ())
-        for report, position in early:
-            self._take(report, position)
+        for worker, report, position in early:
+            self._take(worker, report, position)
 
     def _make_room(self, index: int) -> None:
         more = index + 1 - len(self._task_of)
@@ -256,31 +254,41 @@ class Run:
 
     # -- what workers tell ---------------------------------------------------------------
 
-    def take(self, report: ReportDigest) -> None:
-        """Take in what became of a block."""
+    def take(self, worker: str, report: ReportDigest) -> None:
+        """Take in what became of a block.
+
+        Parameters
+        ----------
+        worker : str
+            Address of the worker; empty if the states were not made on one.
+        report : ReportDigest
+            What it told.
+        """
         if self.ended is not None:
             return
         self.version += 1
         for position in range(len(report.digests)):
-            self._take(report, position)
-        for begin, end in report.waits:
-            wait = Bar(begin, end, 1, 0, 0, 0, 0.0)
-            self.bars.add(Row(report.worker, report.thread, -1, 0, 1), wait)
+            self._take(worker, report, position)
+        if report.waits:
+            task = self._task(report.digests[0].node) if report.digests else None
+            row = Row(worker, report.thread, -1 if task is None else task, 0, 0)
+            for begin, end in report.waits:
+                self.bars.add(row, Bar(begin, end, 1, 0, 0, 0, 0.0))
 
-    def _take(self, report: ReportDigest, position: int) -> None:
+    def _take(self, worker: str, report: ReportDigest, position: int) -> None:
         digest = report.digests[position]
         task = self._task(digest.node)
         if task is None:
-            self._early.setdefault(digest.node, []).append((report, position))
+            self._early.setdefault(digest.node, []).append((worker, report, position))
             return
         if not self._is_new(digest, self.tasks[task]):
             return
         self.tasks[task].take(digest)
-        self._keep_failures(task, digest, report.worker)
-        if report.worker and digest.begin:
+        self._keep_failures(task, digest, worker)
+        if worker and digest.begin:
             turns = (position, len(report.digests)) if digest.mapped else (0, 1)
             self.bars.add(
-                Row(report.worker, report.thread, task, *turns),
+                Row(worker, report.thread, task, *turns),
                 Bar(
                     digest.begin,
                     max(digest.begin, digest.end),
@@ -316,7 +324,9 @@ class Run:
         if not digest.failures:
             return
         kept = self._failures.setdefault(task, [])
-        kept += [Failure(digest.node, digest.mapped, worker, f) for f in digest.failures]
+        kept += [
+            Failure(digest.node, digest.mapped, worker, f) for f in digest.failures
+        ]
         kept.sort(key=lambda failure: (failure.node, failure.text.index))
         del kept[MOST_FAILURES:]
 

@@ -78,6 +78,7 @@ from prefect_dask_core.runners.outbox import (
 )
 from prefect_dask_core.runners.preflight import check_workers
 from prefect_dask_core.runners.run_logger import Outlet
+from prefect_dask_core.runners.telling import TOLD, Silence, Teller, add_pages
 from prefect_dask_core.runners.worker import run_on_worker
 from prefect_dask_core.states import Failed, State
 from prefect_dask_core.tasks import Task
@@ -389,7 +390,11 @@ class _DaskRun:
             home_bytes(),
             self._outlet.process,
             self._outlet.level,
+            watched=add_pages(client),
         )
+        self._teller = Silence()
+        if record.watched:
+            self._teller = Teller(client, self._topic, variables, driver.plan.flow_name)
         self._builder = GraphBuilder(record, run_on_worker)
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._futures: dict[int, Future[Any]] = {}
@@ -408,6 +413,7 @@ class _DaskRun:
         self._preflight()
         self._client.subscribe_topic(self._topic, self._messages.put)
         try:
+            self._teller.began(self._driver)
             self._feed(Started(self._threads()))
             while not self._driver.finished:
                 self._step()
@@ -440,6 +446,7 @@ class _DaskRun:
             for event in events:
                 self._feed(event)
             self._looked = time.monotonic()
+        self._teller.rest()
 
     def _feed(self, event: Event) -> None:
         for command in self._driver.handle(event):
@@ -457,18 +464,20 @@ class _DaskRun:
                 if not isinstance(message, tuple):
                     yield message
                 else:
-                    yield from self._take(*message[1])
+                    yield from self._take(*message[1][:3])
                 message = self._messages.get_nowait()
         except queue.Empty:
             self._drained = time.monotonic()
 
     def _take(self, kind: str, worker: str, body: Any) -> Iterator[Event]:
         """What a worker's message stands for."""
+        if kind == TOLD:
+            return  # its own words
         self._is_quiet = False
         worker = sys.intern(worker)
         if kind == PLAIN:
             for fields in body:
-                yield BlockDone(PlainReport(*fields).full(worker))
+                yield BlockDone(PlainReport(*fields[:-1]).full(worker))
         elif kind == LOGS:
             self._take_logs(body)
         elif kind == DONE:
@@ -534,13 +543,15 @@ class _DaskRun:
             error = _error_of(lost[numbers[0]])
             if isinstance(error, InternalError):
                 raise error
-            yield BlockLost(
+            event = BlockLost(
                 culprit,
                 _reason(error),
                 divisible=isinstance(error, KilledWorker),
                 others=tuple(numbers),
                 stale=isinstance(error, StaleInput),
             )
+            self._teller.lost(event, self._builder.key(culprit), _last_worker(error))
+            yield event
 
     def _threads(self) -> int:
         """Worker threads there are; workers that are new are asked what they have."""
@@ -557,6 +568,7 @@ class _DaskRun:
                 for assignment in assignments:
                     number = assignment.block.number
                     self._number_of[self._builder.key(number)] = number
+                self._teller.submitted(command, self._driver)
                 numbers = sorted(hold)
                 keys = [self._builder.key(number) for number in numbers]
                 futures = self._client.get(graph, keys, sync=False)
@@ -635,7 +647,7 @@ class _DaskRun:
         if self._client.status != "running":
             return
         with contextlib.suppress(Exception):  # the scheduler may be gone by now
-            forget_topic(self._client, self._topic)
+            forget_topic(self._client, self._topic, self._teller.last(self._driver))
 
 
 class _DaskSession(_DaskRun):
@@ -673,6 +685,7 @@ class _DaskSession(_DaskRun):
     def drive(self, told: Callable[[], None]) -> None:
         """Feed events until the driver has finished."""
         self._client.subscribe_topic(self._topic, self._messages.put)
+        self._teller.began(self._driver)
         self._feed(Started(self._threads()))
         while not self._driver.finished:
             self._step()
@@ -693,6 +706,11 @@ class _DaskSession(_DaskRun):
             yield event
         if added:
             yield Added(tuple(added))
+
+    def _feed(self, event: Event) -> None:
+        super()._feed(event)
+        if isinstance(event, Added):
+            self._teller.added(event.nodes, self._driver)
 
     def _graph(self, assignments: Sequence[Assignment]) -> HighLevelGraph:
         try:
@@ -799,6 +817,11 @@ def _reason(error: BaseException | None) -> str:
             f"was {error.last_worker.address}."
         )
     return f"{type(error).__name__}: {error}"
+
+
+def _last_worker(error: BaseException | None) -> str:
+    """Address of the worker that a block died with; empty if none did."""
+    return error.last_worker.address if isinstance(error, KilledWorker) else ""
 
 
 def _check_cluster(cluster: Any) -> None:

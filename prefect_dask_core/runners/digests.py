@@ -126,8 +126,6 @@ class ReportDigest(NamedTuple):
 
     Parameters
     ----------
-    worker : str
-        Address of the worker; empty if the states were not made on one.
     thread : int
         Thread of the worker.
     block : int
@@ -138,7 +136,6 @@ class ReportDigest(NamedTuple):
         One per node.
     """
 
-    worker: str
     thread: int
     block: int
     waits: tuple[tuple[float, float], ...]
@@ -302,7 +299,7 @@ def _failures(
             return
 
 
-def digests_of_block(
+def digests_of(
     block: Block, segments: Mapping[int, Segment], arguments: Sequence[Any]
 ) -> tuple[Digest, ...]:
     """Digests of what a block reports, with the arguments of what failed.
@@ -351,5 +348,3 @@ def _arguments(
                 text = "<not there>"  # what is above failed, or was lost
         found.append(f"{item.key}={text}")
     return ", ".join(found)
-
-

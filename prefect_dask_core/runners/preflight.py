@@ -41,7 +41,7 @@ def check_workers(client: Client, addresses: Iterable[str]) -> None:
     fresh = sorted(set(addresses) - asked)
     if not fresh:
         return
-    answers = client.run(_by_value(_tell), workers=fresh, on_error="return")
+    answers = client.run(by_value(_tell), workers=fresh, on_error="return")
     for address, answer in sorted(answers.items()):
         problem = _problem(answer)
         if problem is not None:
@@ -83,7 +83,7 @@ def _problem(answer: Any) -> str | None:
     return None
 
 
-def _by_value(function: Callable[..., Any]) -> Callable[..., Any]:
+def by_value(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function as if it stood in a script, so that it travels as its code.
 
     By its name it would ask for the very package that may be missing.

@@ -8,24 +8,33 @@ topic of the run, in few messages of plain numbers and texts.
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 from distributed import Client
 
+from prefect_dask_core.config import monitor_enabled
+from prefect_dask_core.context import context
 from prefect_dask_core.engine.columns import Segment
 from prefect_dask_core.engine.driver import Driver
 from prefect_dask_core.engine.events import Assignment, BlockLost, Submit
 from prefect_dask_core.engine.plan import Node
+from prefect_dask_core.engine.summary import flow_state
 from prefect_dask_core.runners.digests import (
     ReportDigest,
     counts_of,
     digest_of,
     told,
 )
+from prefect_dask_core.runners.preflight import by_value
 from prefect_dask_core.runners.redaction import message_of
+from prefect_dask_core.states import Cancelled, State
+
+_LOGGER: Final = logging.getLogger(__name__)
 
 #: Kind of the client's messages on the topic of a run.
 TOLD: Final = "told"
@@ -124,8 +133,22 @@ class Death(NamedTuple):
     reason: str
 
 
-def end_of(driver: Driver, state: str, message: str, end: float) -> End:
-    """What is told of the end of a run, from what its driver knows."""
+def end_of(driver: Driver, end: float) -> End:
+    """What is told of the end of a run, from what its driver knows.
+
+    Parameters
+    ----------
+    driver : Driver
+        Of the run; one that has not finished was interrupted.
+    end : float
+        Seconds since the epoch.
+    """
+    plan = driver.plan
+    if not driver.finished:
+        state: State = Cancelled("the run was interrupted")
+    else:
+        states = [driver.state(node.index) for node in plan.nodes]
+        state = flow_state(plan, states)
     nodes = driver.plan.nodes
     codes = bytearray(bytes([OPEN]) * len(nodes))
     mapped = []
@@ -138,7 +161,8 @@ def end_of(driver: Driver, state: str, message: str, end: float) -> End:
             mapped.append((node.index, len(children), _counts(segments)))
         elif segments:
             codes[node.index] = segments[0].codes[0]
-    return End(state, message_of(message), end, bytes(codes), tuple(mapped))
+    message = message_of(state.message)
+    return End(type(state).__name__, message, end, bytes(codes), tuple(mapped))
 
 
 def _counts(segments: Sequence[Segment]) -> tuple[tuple[int, int], ...]:
@@ -160,13 +184,13 @@ class Silence:
     def submitted(self, command: Submit, driver: Driver) -> None:
         """Tell how many children there are, and which states stand without a run."""
 
-    def lost(self, event: BlockLost, block: str, worker: str) -> None:
+    def lost(self, event: BlockLost, key: Any, worker: str) -> None:
         """Tell of a block that was lost."""
 
     def rest(self) -> None:
         """Tell what has gathered, if the last message was long enough ago."""
 
-    def last(self, driver: Driver, state: str, message: str = "") -> Any:
+    def last(self, driver: Driver) -> Any:
         """The last message, for whoever closes the topic; `None` if there is none."""
 
 
@@ -183,22 +207,20 @@ class Teller(Silence):
         Context variables of the run.
     flow : str
         Name of the flow.
-    parent : str
-        Id of the run in which this one was started; empty if there is none.
     """
 
     def __init__(
-        self,
-        client: Client,
-        topic: str,
-        variables: Mapping[str, Any],
-        flow: str,
-        parent: str,
+        self, client: Client, topic: str, variables: Mapping[str, Any], flow: str
     ) -> None:
         self._client = client
         self._topic = topic
         name = str(variables.get("flow_run_name") or "")
-        self._begin = Begin(flow, name, time.time(), str(client.id), parent)
+        parent = variables.get("parent_flow_run_id")
+        if parent is None:
+            around = context.get("flow_run_id")  # of the body that runs a flow
+            parent = around if around != variables.get("flow_run_id") else None
+        begin = time.time()
+        self._begin = Begin(flow, name, begin, str(client.id), str(parent or ""))
         self._known: set[int] = set()
         self._gathered: dict[str, Any] = {}
         self._told = 0.0
@@ -229,10 +251,12 @@ class Teller(Silence):
             if assignment.given is not None:
                 self._gathered.setdefault("given", []).append(_given(assignment))
 
-    def lost(self, event: BlockLost, block: str, worker: str) -> None:
+    def lost(self, event: BlockLost, key: Any, worker: str) -> None:
         """Tell of a block that was lost."""
         if not event.stale:
-            death = Death(time.time(), worker, block, message_of(event.reason))
+            # A block's key begins with the names of its tasks and the id of the run.
+            tasks = str(key[0]).rpartition("-")[0]
+            death = Death(time.time(), worker, tasks, message_of(event.reason))
             self._gathered.setdefault("lost", []).append(tuple(death))
 
     def rest(self) -> None:
@@ -240,17 +264,16 @@ class Teller(Silence):
         if self._gathered and time.monotonic() - self._told > TELL_EVERY:
             self._tell()
 
-    def last(self, driver: Driver, state: str, message: str = "") -> Any:
+    def last(self, driver: Driver) -> Any:
         """The last message, for whoever closes the topic."""
-        end = end_of(driver, state, message, time.time())
-        self._gathered["end"] = tuple(end)
-        return TOLD, self._gathered
+        self._gathered["end"] = tuple(end_of(driver, time.time()))
+        return TOLD, "", self._gathered
 
     def _tell(self) -> None:
         gathered, self._gathered = self._gathered, {}
         # Nobody looks at pages of a scheduler that is gone; the run hears of it itself.
         with contextlib.suppress(Exception):
-            self._client.log_event(self._topic, (TOLD, gathered))
+            self._client.log_event(self._topic, (TOLD, "", gathered))
         self._told = time.monotonic()
 
 
@@ -262,4 +285,49 @@ def _given(assignment: Assignment) -> tuple[Any, ...]:
         digest_of(node, mapped[node], segment)
         for node, segment in assignment.given.items()
     )
-    return told(ReportDigest("", 0, assignment.block.number, (), digests))
+    return told(ReportDigest(0, assignment.block.number, (), digests))
+
+
+# -- pages -------------------------------------------------------------------------
+
+_watched: Final[WeakKeyDictionary[Client, bool]] = WeakKeyDictionary()
+
+
+def add_pages(client: Client) -> bool:
+    """Put the pages on the scheduler of a client, if they are wanted; once per client.
+
+    Returns
+    -------
+    bool
+        Whether somebody there wants to be told. Not where the setting
+        ``monitor.enabled`` is off, and not where the package cannot be imported.
+    """
+    if not monitor_enabled():
+        return False
+    known = _watched.get(client)
+    if known is None:
+        try:
+            problem = client.run_on_scheduler(by_value(_register))
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+        known = _watched[client] = not problem
+        if problem:
+            _LOGGER.info(
+                "flow runs are not shown in the dashboard of %s: %s",
+                client.scheduler_info().get("address"),
+                problem,
+            )
+    return known
+
+
+def _register(dask_scheduler: Any = None) -> str:
+    """Run on the scheduler: why there can be no pages; empty if there are."""
+    # It brings no names along, so what it needs is imported here.
+    import importlib
+
+    try:
+        dashboard = importlib.import_module("prefect_dask_core.monitor.dashboard")
+        dashboard.register(dask_scheduler)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
