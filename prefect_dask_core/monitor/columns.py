@@ -25,28 +25,29 @@ from prefect_dask_core.monitor.runs import (
 #: Columns of a table or plot: lists of one length, by name.
 Columns = dict[str, list[Any]]
 
+_NAMES_IN_ORDER: Final = (
+    "Completed",
+    "Cached",
+    "Finished",
+    "Looped",
+    "Skipped",
+    "Running",
+    "Pending",
+    "AwaitingRetry",
+    "Paused",
+    "Cancelled",
+    "TriggerFailed",
+    "TimedOut",
+    "Failed",
+    "Crashed",
+)
 #: Codes in the order in which they stand in a bar: what is fine first, the rest at the
 #: end of the bar, where it is seen.
 ORDER: Final = tuple(
     STATE_BY_CODE.index(cls)
     for cls in sorted(
         STATE_BY_CODE,
-        key=lambda cls: [
-            "Completed",
-            "Cached",
-            "Finished",
-            "Looped",
-            "Skipped",
-            "Running",
-            "Pending",
-            "AwaitingRetry",
-            "Paused",
-            "Cancelled",
-            "TriggerFailed",
-            "TimedOut",
-            "Failed",
-            "Crashed",
-        ].index(cls.__name__),
+        key=lambda cls: _NAMES_IN_ORDER.index(cls.__name__),
     )
 )
 COLORS: Final = {cls.__name__: cls.color for cls in STATE_BY_CODE}
@@ -67,10 +68,10 @@ def duration_text(seconds: float | None) -> str:
     >>> [duration_text(s) for s in (0.00042, 0.25, 7.04, 75, 4_000, 200_000)]
     ['0.4 ms', '250 ms', '7.0 s', '1:15 min', '1:06 h', '2 d 7 h']
     >>> duration_text(None)
-    '–'
+    '-'
     """
     if seconds is None:
-        return "–"
+        return "-"
     if seconds < 0.01:
         return f"{1_000 * seconds:.1f} ms"
     if seconds < 1:
@@ -93,10 +94,10 @@ def rate_text(rate: float | None) -> str:
     Examples
     --------
     >>> rate_text(12_345.6), rate_text(3.14159), rate_text(0.004), rate_text(None)
-    ('12,346 /s', '3.1 /s', '14 /h', '–')
+    ('12,346 /s', '3.1 /s', '14 /h', '-')
     """
     if rate is None:
-        return "–"
+        return "-"
     if rate >= 10:
         return f"{rate:,.0f} /s"
     if rate >= 0.1:
@@ -120,7 +121,7 @@ def progress_text(done: int, length: int, whole: bool) -> str:
     return f"{done:,} / {length:,}{'' if whole else ' …'}"
 
 
-# -- all runs ------------------------------------------------------------------------
+# -- all runs ----------------------------------------------------------------------
 
 
 def seconds_of(run: Run, now: float) -> float | None:
@@ -268,7 +269,7 @@ def headline(run: Run | None, now: float) -> str:
     return " · ".join(parts)
 
 
-# -- tasks of a run ------------------------------------------------------------------
+# -- tasks of a run ----------------------------------------------------------------
 
 
 def task_columns(run: Run | None, now: float) -> Columns:
@@ -317,7 +318,7 @@ def _task_row(
     )
 
 
-# -- failures ------------------------------------------------------------------------
+# -- failures ----------------------------------------------------------------------
 
 
 def label_of(run: Run, failure: Failure) -> str:
@@ -387,7 +388,7 @@ def _transposed(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> Columns:
     }
 
 
-# -- what has changed ----------------------------------------------------------------
+# -- what has changed --------------------------------------------------------------
 
 
 def changes(

@@ -11,8 +11,9 @@ from prefect_dask_core.monitor import _private
 from prefect_dask_core.monitor.metrics import register_metrics
 from prefect_dask_core.monitor.plugin import NAME, MonitorPlugin, plugin_of
 
-#: What the bar of the dashboard leads to: the first page. It has room for one more entry
-#: on a screen of 1,280 pixels; with four, its second line would hide what is below.
+#: What the bar of the dashboard leads to: the first page. It has room for one more
+#: entry on a screen of 1,280 pixels; with four, its second line would hide what is
+#: below. All pages are in its menu, and lead to one another.
 IN_BAR: Final = ("flow-runs",)
 
 

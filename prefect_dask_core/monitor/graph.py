@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from prefect_dask_core.monitor.columns import COLORS, OPEN_COLOR, ORDER, Columns
-from prefect_dask_core.monitor.runs import MOST_NODES, NAMES, OPEN, Run
+from prefect_dask_core.monitor.runs import MOST_NODES, NAMES, UNSUCCESSFUL, Run
+from prefect_dask_core.runners.telling import OPEN
 
 #: Boxes that are drawn; a run with more nodes is drawn with a box per task.
 MOST_BOXES: Final = 60
@@ -124,7 +125,7 @@ def _by_task(run: Run) -> dict[int, Box]:
     }
 
 
-# -- where boxes stand ---------------------------------------------------------------
+# -- where boxes stand -------------------------------------------------------------
 
 
 def layout(above: Mapping[int, frozenset[int]]) -> dict[int, tuple[int, int]]:
@@ -184,7 +185,7 @@ def _in_order(above: Mapping[int, frozenset[int]]) -> list[int]:
     return ordered
 
 
-# -- what is told of them ------------------------------------------------------------
+# -- what is told of them ----------------------------------------------------------
 
 
 def state_of_box(box: Box) -> tuple[str, str]:
@@ -223,7 +224,7 @@ _LIGHT: Final = frozenset(
 def _columns(
     boxes: Mapping[int, Box], places: Mapping[int, tuple[int, int]]
 ) -> Columns:
-    names = ("x", "y", "name", "count", "state", "color", "ink", "line", "what")
+    names = ("x", "y", "name", "count", "bad", "state", "color", "ink", "line", "what")
     found: Columns = {name: [] for name in names}
     for key, box in boxes.items():
         state, color = state_of_box(box)
@@ -241,6 +242,7 @@ def _columns(
             if len(box.name) <= NAME_LENGTH
             else f"{box.name[: NAME_LENGTH - 1]}…",
             f"{done:,} / {length}" if box.mapped else state,
+            _what_went_wrong(box),
             state,
             color,
             "#1a1a1a" if state in _LIGHT else "#ffffff",
@@ -250,6 +252,14 @@ def _columns(
         for name, value in zip(names, values, strict=True):
             found[name].append(value)
     return found
+
+
+def _what_went_wrong(box: Box) -> str:
+    """How many of several task runs did not succeed; empty if all did."""
+    if not box.mapped:
+        return ""
+    bad = sum(box.counts.get(code, 0) for code in UNSUCCESSFUL)
+    return f"{bad:,} failed" if bad else ""
 
 
 def _lines(boxes: Mapping[int, Box], places: Mapping[int, tuple[int, int]]) -> Columns:

@@ -65,7 +65,7 @@ _WIDE: Final[dict[str, Any]] = {"sizing_mode": "stretch_width"}
 _TEXT: Final = StringFormatter
 
 
-# -- sending what has changed ---------------------------------------------------------
+# -- sending what has changed ------------------------------------------------------
 
 
 @without_property_validation
@@ -92,7 +92,7 @@ def _say(widget: Div | PreText, text: str) -> None:
         widget.text = text
 
 
-# -- what the pages share ---------------------------------------------------------------
+# -- what the pages share ----------------------------------------------------------
 
 
 class Page:
@@ -113,12 +113,15 @@ class Page:
         asked = _asked_run(document)
         self.choice = Select(value=asked or NEWEST, options=[NEWEST], width=340)
         self.choice.js_on_change("value", _remember())
-        self.choice.on_change("value", lambda *_: self.update())
+        self.choice.on_change("value", self._chosen)
         self.headline = Div(
             text="", styles={"font-size": "15px", "padding-top": "6px"}, **_WIDE
         )
         self._shown: Any = None
         self._time: Callable[[], float] = time.time
+
+    def _chosen(self, attr: str, old: Any, new: Any) -> None:
+        self.update()
 
     @property
     def plugin(self) -> MonitorPlugin | None:
@@ -249,7 +252,7 @@ def _table(
         ],
         index_position=None,
         reorderable=False,
-        autosize_mode="fit_viewport",
+        autosize_mode="force_fit",
         **{**_WIDE, **options},
     )
 
@@ -258,8 +261,8 @@ def _legend(entries: Mapping[str, str]) -> Div:
     """A line that says what colours mean."""
     parts = [
         f'<span style="white-space:nowrap;margin-right:14px"><span style="display:'
-        f"inline-block;width:11px;height:11px;margin-right:5px;border:1px solid #8a929a;"
-        f'background:{color}"></span>{_escaped(name)}</span>'
+        "inline-block;width:11px;height:11px;margin-right:5px;"
+        f'border:1px solid #8a929a;background:{color}"></span>{_escaped(name)}</span>'
         for name, color in entries.items()
     ]
     return Div(text=" ".join(parts), styles={"line-height": "1.7"}, **_WIDE)
@@ -278,7 +281,7 @@ _STATES: Final = {
 }
 
 
-# -- the pages ----------------------------------------------------------------------------
+# -- the pages ---------------------------------------------------------------------
 
 
 class FlowRunsPage(Page):
@@ -323,9 +326,9 @@ class FlowRunsPage(Page):
         )
         self.runs.selected.on_change("indices", self._choose)
 
-    def _choose(self, _name: str, _old: Any, chosen: list[int]) -> None:
-        if chosen and chosen[0] < len(self.runs.data["id"]):
-            self.choice.value = self.runs.data["id"][chosen[0]]
+    def _choose(self, attr: str, old: Any, new: list[int]) -> None:
+        if new and new[0] < len(self.runs.data["id"]):
+            self.choice.value = self.runs.data["id"][new[0]]
 
     def draw(self, run: Run | None, now: float) -> None:
         """Show a run."""
@@ -342,6 +345,41 @@ class FlowRunsPage(Page):
             self.tasks_table,
             **_WIDE,
         )
+
+
+def _mark(shape: str, name: str) -> str:
+    """An entry of a legend, with a picture of 16 x 12 pixels."""
+    return (
+        '<span style="white-space:nowrap;margin-right:16px">'
+        '<svg width="16" height="12" '
+        f'style="vertical-align:-1px;margin-right:5px">{shape}</svg>{name}</span>'
+    )
+
+
+#: What the marks on the timeline mean, drawn as they are there.
+_MARKS: Final = " ".join(
+    (
+        _mark(
+            '<rect x="0.5" y="0.5" width="15" height="11" fill="#f4f4f4" '
+            'stroke="#8a929a"/><path d="M2 11L12 1M7 11L15 3M-1 8L7 0" '
+            'stroke="#8a929a"/>',
+            "waits for a retry",
+        ),
+        _mark(
+            '<path d="M8 1.5L13 10.5H3Z" fill="#fff" stroke="#1a1a1a"/>',
+            "more than one attempt",
+        ),
+        _mark(
+            f'<path d="M8 0.5L12 6L8 11.5L4 6Z" fill="{COLORS["Failed"]}" '
+            'stroke="#1a1a1a"/>',
+            "failed",
+        ),
+        _mark(
+            '<path d="M3 1L13 11M13 1L3 11" stroke="#000" stroke-width="3"/>',
+            "crashed, or its worker died",
+        ),
+    )
+)
 
 
 class TimelinePage(Page):
@@ -390,7 +428,6 @@ class TimelinePage(Page):
             hatch_pattern="right_diagonal_line",
             hatch_color="#8a929a",
             line_color="#8a929a",
-            legend_label="waits for a retry",
         )
         retries = plot.scatter(
             source=self.retries,
@@ -398,7 +435,6 @@ class TimelinePage(Page):
             size=8,
             fill_color="#ffffff",
             line_color="#1a1a1a",
-            legend_label="took more than one attempt",
         )
         failures = plot.scatter(
             source=self.failures,
@@ -406,7 +442,6 @@ class TimelinePage(Page):
             size=11,
             fill_color=COLORS["Failed"],
             line_color="#1a1a1a",
-            legend_label="failed",
         )
         deaths = plot.scatter(
             source=self.deaths,
@@ -414,13 +449,7 @@ class TimelinePage(Page):
             size=16,
             line_color=COLORS["Crashed"],
             line_width=4,
-            legend_label="crashed, or its worker died",
         )
-        plot.add_layout(plot.legend[0], "above")
-        plot.legend.orientation = "horizontal"
-        plot.legend.border_line_color = None
-        plot.legend.background_fill_alpha = 0
-        plot.legend.ncols = 4
         pan, zoom = PanTool(), WheelZoomTool(dimensions="width")
         told = [
             ("task", "@task"),
@@ -444,7 +473,7 @@ class TimelinePage(Page):
         plot.toolbar.active_scroll = None
         return plot
 
-    def _redraw(self, *_: Any) -> None:
+    def _redraw(self, attr: str, old: Any, new: Any) -> None:
         self._shown = None
         self.update()
 
@@ -459,7 +488,7 @@ class TimelinePage(Page):
             axis.ticker.ticks = sorted(labels)
             axis.major_label_overrides = labels
         self.figure.y_range.update(start=-found.rows + 0.4, end=0.6)
-        self.figure.height = 130 + max(120, min(2_400, 34 * found.rows))
+        self.figure.height = 70 + max(120, min(2_400, 40 * found.rows))
         tasks = dict(zip(found.bars["task"], found.bars["color"], strict=True))
         shown = dict(list(tasks.items())[:14])
         legend = _legend(shown).text
@@ -469,13 +498,18 @@ class TimelinePage(Page):
 
     def root(self) -> Any:
         """The layout."""
+        marks = Div(text=_MARKS, styles={"line-height": "1.7"}, **_WIDE)
         return column(
-            self.top(), row(self.by, self.colors, **_WIDE), self.figure, **_WIDE
+            self.top(),
+            row(self.by, self.colors, **_WIDE),
+            marks,
+            self.figure,
+            **_WIDE,
         )
 
 
 #: Pixels between two columns and rows of boxes, and the size of a box.
-_COLUMN, _ROW, _BOX_WIDTH, _BOX_HEIGHT = 210, 64, 160, 44
+_COLUMN, _ROW, _BOX_WIDTH, _BOX_HEIGHT = 210, 78, 164, 58
 
 
 class GraphPage(Page):
@@ -531,16 +565,11 @@ class GraphPage(Page):
             "x": "x",
             "y": "y",
             "text_align": "center",
+            "text_baseline": "alphabetic",
             "text_color": "ink",
         }
-        plot.text(text="name", text_font_size="13px", y_offset=-2, **texts)
-        plot.text(
-            text="count",
-            text_font_size="12px",
-            y_offset=2,
-            text_baseline="top",
-            **texts,
-        )
+        for name, size, below in (("name", 13, -11), ("count", 12, 6), ("bad", 12, 22)):
+            plot.text(text=name, text_font_size=f"{size}px", y_offset=below, **texts)
         plot.add_tools(HoverTool(renderers=[boxes], tooltips="@what"), PanTool())
         plot.toolbar_location = None
         return plot
@@ -623,7 +652,7 @@ class FailuresPage(Page):
         )
         self.failures.selected.on_change("indices", self._choose)
 
-    def _choose(self, _name: str, _old: Any, chosen: list[int]) -> None:
+    def _choose(self, attr: str, old: Any, new: list[int]) -> None:
         self._tell(self.run())
 
     def _tell(self, run: Run | None) -> None:

@@ -1,7 +1,7 @@
 """Plugin: collects on the scheduler what workers and clients tell of flow runs.
 
-It only counts (see `runs`). Nothing of the user's is unpickled here: reports come with a
-digest of plain numbers and texts.
+It only counts (see `runs`). Nothing of the user's is unpickled here: reports come with
+a digest of plain numbers and texts.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class MonitorPlugin(SchedulerPlugin):
         self._forgotten: Counter[Label] = Counter()
         self._forgotten_runs: Counter[str] = Counter()
 
-    # -- what is told --------------------------------------------------------------------
+    # -- what is told --------------------------------------------------------------
 
     def log_event(self, topic: str, msg: Any) -> None:
         """Take in a message; called by the scheduler for each one there is."""
@@ -144,7 +144,7 @@ class MonitorPlugin(SchedulerPlugin):
             self._forgotten_runs[run.ended.state] += 1
             del self.runs[run.id]
 
-    # -- what is known -------------------------------------------------------------------
+    # -- what is known -------------------------------------------------------------
 
     def newest(self) -> Run | None:
         """The run that began last; `None` if there is none."""

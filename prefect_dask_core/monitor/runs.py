@@ -162,7 +162,7 @@ class Run:
         # Digests of nodes that the client has not told of yet.
         self._early: dict[int, list[tuple[str, ReportDigest, int]]] = {}
 
-    # -- what the client tells ---------------------------------------------------------
+    # -- what the client tells -----------------------------------------------------
 
     def begin(self, begin: Begin) -> None:
         """Take in that it has begun."""
@@ -252,7 +252,7 @@ class Run:
                 tally_of_node.counts.update(fan_out.counts)
                 tally_of_node.length += length
 
-    # -- what workers tell ---------------------------------------------------------------
+    # -- what workers tell ---------------------------------------------------------
 
     def take(self, worker: str, report: ReportDigest) -> None:
         """Take in what became of a block.
@@ -330,7 +330,7 @@ class Run:
         kept.sort(key=lambda failure: (failure.node, failure.text.index))
         del kept[MOST_FAILURES:]
 
-    # -- what is known -------------------------------------------------------------------
+    # -- what is known -------------------------------------------------------------
 
     def _task(self, node: int) -> int | None:
         if node >= len(self._task_of) or self._task_of[node] < 0:

@@ -1,8 +1,8 @@
 """Digests: what became of some children in a few numbers, for the pages.
 
-Reports of blocks hold a state per child, and values and errors of the user's, which the
-scheduler must not unpickle. So each report goes with a digest of plain numbers and short
-texts, of a size that does not depend on the number of children.
+Reports of blocks hold a state per child, and values and errors of the user's, which
+the scheduler must not unpickle. So each report goes with a digest of plain numbers and
+short texts, of a size that does not depend on the number of children.
 """
 
 from __future__ import annotations

@@ -30,12 +30,12 @@ class Outbox:
 
     Notes
     -----
-    A message is a tuple of its kind, the worker's address and a body, and where pages
-    watch, and the body is pickled, a digest of it (`digests`). The body of a `PLAIN` one
-    is a list of reports, each followed by the thread it comes from. Such a report may come a moment after Dask's own
-    message that the task has finished, so it can be lost with its worker; the driver
-    asks for blocks that have ended without a word (`events.ReportLost`). All other
-    messages go out at once.
+    A message is a tuple of its kind, the worker's address and a body; where pages watch
+    and the body is pickled, a digest of it comes fourth (`digests`). The body of a
+    `PLAIN` one is a list of reports, each followed by the thread it comes from. Such a
+    report may come a moment after Dask's own message that the task has finished, so it
+    can be lost with its worker; the driver asks for blocks that have ended without a
+    word (`events.ReportLost`). All other messages go out at once.
     """
 
     def __init__(self, worker: Worker) -> None:

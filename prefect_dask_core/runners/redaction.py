@@ -7,12 +7,16 @@ slow, may fail, and may tell what nobody should read.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import sysconfig
 import traceback
 from collections.abc import Mapping
 from datetime import date, time, timedelta
 from enum import Enum
-from pathlib import PurePath
+from functools import lru_cache
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, Final
 
@@ -141,7 +145,7 @@ def _described(value: Any) -> str:
     try:
         shape = getattr(value, "shape", None)
         if isinstance(shape, tuple) and all(isinstance(n, int) for n in shape):
-            return f"<{name} {' × '.join(map(str, shape))}>"
+            return f"<{name} {' x '.join(map(str, shape))}>"
     except Exception:
         return f"<{name}>"  # an attribute of the user's that fails
     return f"<{name} of {len(value):,}>" if isinstance(value, Mapping) else f"<{name}>"
@@ -168,12 +172,38 @@ def traceback_of(error: BaseException) -> str:
         lines = traceback.format_exception(
             type(error), error, _of_the_user(error.__traceback__), limit=-12
         )
-        text = without_secrets("".join(lines).strip())
+        text = without_secrets(_with_short_paths("".join(lines).strip()))
     except Exception as broken:  # the error's own `__str__`
         return f"{type(error).__name__}: its text cannot be read ({broken!r})"
     if len(text) <= TRACEBACK_LENGTH:
         return text
     return "…" + text[1 - TRACEBACK_LENGTH :]
+
+
+def _with_short_paths(text: str) -> str:
+    """A traceback in which files are told by the part of their path that says most."""
+    for folder, name in _folders():
+        text = text.replace(f'File "{folder}{os.sep}', f'File "{name}')
+    return text
+
+
+@lru_cache
+def _folders() -> tuple[tuple[str, str], ...]:
+    """Folders that are told short: packages, the standard library, where we are, home.
+
+    The longer ones first, as they lie in one another.
+    """
+    paths = sysconfig.get_paths()
+    found = {
+        paths["purelib"]: "",
+        paths["platlib"]: "",
+        paths["stdlib"]: "",
+        str(Path.home()): f"~{os.sep}",
+    }
+    with contextlib.suppress(OSError):  # it may be gone by now
+        found[os.getcwd()] = ""
+    found.pop(os.sep, None)
+    return tuple(sorted(found.items(), key=lambda item: -len(item[0])))
 
 
 def _of_the_user(trace: TracebackType | None) -> TracebackType | None:

@@ -1,8 +1,8 @@
 """Telling: what the client of a run says of it, for the pages of the dashboard.
 
 Workers tell what became of blocks. Only the client knows what a run consists of, how
-many children a node has, which blocks were lost and how the run ended. It says so on the
-topic of the run, in few messages of plain numbers and texts.
+many children a node has, which blocks were lost and how the run ended. It says so on
+the topic of the run, in few messages of plain numbers and texts.
 """
 
 from __future__ import annotations

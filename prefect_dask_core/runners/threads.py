@@ -244,7 +244,7 @@ class _Pool:
             self._ready.clear()
             self._results.clear()
 
-    # -- with the lock held ------------------------------------------------------
+    # -- with the lock held --------------------------------------------------------
 
     def _start_ready(self) -> None:
         while self._free > self._due and self._ready and not self._closed:
