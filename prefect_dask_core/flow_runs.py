@@ -352,6 +352,7 @@ def _close(run: FunctionRun, body: dict[str, Any], state: State) -> Steps[State]
     """Wait for what was submitted, put its states into the state, call the hooks."""
     scope = run.scope
     assert scope is not None
+    scope.outcome = state
     states = yield Blocking(scope.close)
     run.returned = None
     if not state.is_final() and not state.is_paused():

@@ -114,6 +114,8 @@ class Scope:
         #: Runs that were called, with their states.
         self._called: dict[str, State] = {}
         self._ended: Sequence[State] | None = None
+        #: How the flow ended, for whoever watches it; set before `close`.
+        self.outcome: State | None = None
         self._cancelled: str | None = None
 
     # -- submitting -------------------------------------------------------------
@@ -242,6 +244,7 @@ class Scope:
     def close(self) -> dict[str, State]:
         """Wait for all that was submitted; states of all runs by name."""
         if self._session is not None and self._ended is None:
+            self._session.outcome = self.outcome
             self._ended = self._session.close()
             for node, name in self._names.items():
                 self.lineage.ended(name, self._ended[node])

@@ -54,6 +54,9 @@ class Session(Protocol):
     """One running function flow, or the scope of a task that submits, on one runner."""
 
     run_id: str
+    #: How the flow ended; set before `close`, for whoever watches the run. `None` if
+    #: that is not known: tasks that submit have a session, too.
+    outcome: State | None
 
     def add(self, request: Request) -> int:
         """Add a node and return its number; never blocks on a node above."""

@@ -81,7 +81,7 @@ def add_documents(
     known = {plot["url"] for plot in plots}
     plots += [dict(plot) for plot in in_menu if plot["url"] not in known]
     plots.sort(key=lambda plot: plot["name"])
-    application = BokehApplication(
+    application = BokehApplication(  # type: ignore[no-untyped-call]
         documents,
         scheduler,
         prefix=_prefix(scheduler),

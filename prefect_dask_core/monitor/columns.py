@@ -65,13 +65,15 @@ def duration_text(seconds: float | None) -> str:
 
     Examples
     --------
-    >>> [duration_text(s) for s in (0.00042, 0.25, 7.04, 75, 4_000, 200_000)]
-    ['0.4 ms', '250 ms', '7.0 s', '1:15 min', '1:06 h', '2 d 7 h']
+    >>> [duration_text(s) for s in (0.00000142, 0.0042, 0.25, 7.04, 75, 4_000, 200_000)]
+    ['1 µs', '4.2 ms', '250 ms', '7.0 s', '1:15 min', '1:06 h', '2 d 7 h']
     >>> duration_text(None)
     '-'
     """
     if seconds is None:
         return "-"
+    if seconds < 0.000_1:
+        return f"{1_000_000 * seconds:.0f} µs"
     if seconds < 0.01:
         return f"{1_000 * seconds:.1f} ms"
     if seconds < 1:
@@ -121,6 +123,16 @@ def progress_text(done: int, length: int, whole: bool) -> str:
     return f"{done:,} / {length:,}{'' if whole else ' …'}"
 
 
+def _rate(tallies: Sequence[TaskTally], now: float, over: bool) -> float | None:
+    """The present rate; of what is over the mean rate while it ran."""
+    if not over:
+        return rate_of(tallies, now)
+    done = sum(tally.done for tally in tallies)
+    begin = min((tally.begin for tally in tallies if tally.begin), default=0.0)
+    seconds = max((tally.end for tally in tallies), default=0.0) - begin
+    return done / seconds if done and begin and seconds > 0 else None
+
+
 # -- all runs ----------------------------------------------------------------------
 
 
@@ -151,15 +163,15 @@ def about_run(run: Run, now: float) -> dict[str, Any]:
         "failed": sum(tally.failed for tally in run.tasks),
         "retries": sum(tally.attempts for tally in run.tasks),
         "counts": run.counts(),
-        "rate": rate_of(run.tasks, run.ended.end if run.ended is not None else now),
+        "rate": _rate(run.tasks, now, over),
         "seconds_left": 0.0 if over else seconds_left(run.tasks, now),
-        "worker_deaths": len(run.deaths),
+        "worker_deaths": sum(not death.block for death in run.deaths),
     }
 
 
 def about_tasks(run: Run, now: float) -> list[dict[str, Any]]:
     """What there is to say of each task of a run, ready for JSON."""
-    at = now if run.ended is None else run.ended.end
+    over = run.ended is not None
     return [
         {
             "task": tally.name,
@@ -171,8 +183,8 @@ def about_tasks(run: Run, now: float) -> list[dict[str, Any]]:
             "counts": {
                 NAMES[code]: count for code, count in sorted(tally.counts.items())
             },
-            "rate": rate_of([tally], at),
-            "seconds_left": 0.0 if run.ended is not None else seconds_left([tally], at),
+            "rate": _rate([tally], now, over),
+            "seconds_left": 0.0 if over else seconds_left([tally], now),
             "typical_seconds": typical_seconds(tally),
             "busy_seconds": tally.busy,
         }
@@ -265,7 +277,8 @@ def headline(run: Run | None, now: float) -> str:
         if state != "Completed":
             parts.append(f"{count:,} {state}")
     if about["worker_deaths"]:
-        parts.append(f"{about['worker_deaths']} deaths of workers")
+        plural = "s" if about["worker_deaths"] > 1 else ""
+        parts.append(f"{about['worker_deaths']} worker{plural} died")
     return " · ".join(parts)
 
 
@@ -275,7 +288,6 @@ def headline(run: Run | None, now: float) -> str:
 def task_columns(run: Run | None, now: float) -> Columns:
     """A row per task of a run, in the order of the flow."""
     tallies = [tally for tally in run.tasks if tally.nodes] if run is not None else []
-    at = run.ended.end if run is not None and run.ended is not None else now
     over = run is not None and run.ended is not None
     groups: list[tuple[str, list[TaskTally]]] = [
         (tally.name, [tally]) for tally in tallies[:MOST_TASKS]
@@ -283,7 +295,7 @@ def task_columns(run: Run | None, now: float) -> Columns:
     if tallies[MOST_TASKS:]:
         rest = tallies[MOST_TASKS:]
         groups.append((f"{len(rest):,} more tasks", rest))
-    rows = [_task_row(name, group, at, over) for name, group in groups]
+    rows = [_task_row(name, group, now, over) for name, group in groups]
     return _transposed(rows, _TASK_COLUMNS)
 
 
@@ -300,7 +312,7 @@ _TASK_COLUMNS: Final = (
 
 
 def _task_row(
-    name: str, tallies: Sequence[TaskTally], at: float, over: bool
+    name: str, tallies: Sequence[TaskTally], now: float, over: bool
 ) -> tuple[Any, ...]:
     done = sum(tally.done for tally in tallies)
     length = sum(tally.length for tally in tallies)
@@ -310,8 +322,8 @@ def _task_row(
         name,
         parts_of(tallies),
         progress_text(done, length, not unknown),
-        rate_text(rate_of(tallies, at)),
-        "" if over or done == length else duration_text(seconds_left(tallies, at)),
+        rate_text(_rate(tallies, now, over)) if length > 1 else "",
+        "" if over or done == length else duration_text(seconds_left(tallies, now)),
         duration_text(typical),
         sum(tally.failed for tally in tallies),
         sum(tally.attempts for tally in tallies),
@@ -324,7 +336,7 @@ def _task_row(
 def label_of(run: Run, failure: Failure) -> str:
     """Name of what failed: its task, and its index if it is a child."""
     name = run.name_of(failure.node)
-    return f"{name}[{failure.text.index:,}]" if failure.mapped else name
+    return f"{name}[{failure.text.child:,}]" if failure.mapped else name
 
 
 def texts_of_failures(run: Run) -> list[dict[str, Any]]:
@@ -354,8 +366,8 @@ def failure_columns(run: Run | None) -> Columns:
             NAMES[failure.text.code],
             COLORS[NAMES[failure.text.code]],
             failure.text.message,
-            failure.worker,
-            failure.text.attempts,
+            failure.worker.rpartition("://")[2],
+            str(failure.text.attempts or ""),
             clock_text(failure.text.end) if failure.text.end else "",
             failure.text.arguments,
         )
@@ -370,9 +382,10 @@ def traceback_text(run: Run | None, label: str, state: str) -> str:
     for failure in run.failures() if run is not None else ():
         text = failure.text
         if label_of(run, failure) == label and NAMES[text.code] == state:  # type: ignore[arg-type]
-            attempts = f"{text.attempts} attempt{'s' if text.attempts != 1 else ''}"
+            plural = "s" if text.attempts != 1 else ""
+            attempts = f" · {text.attempts} attempt{plural}" if text.attempts else ""
             where = f" on {failure.worker}" if failure.worker else ""
-            lines = [f"{label} · {state} · {attempts}{where}"]
+            lines = [f"{label} · {state}{attempts}{where}"]
             if text.arguments:
                 lines.append(f"arguments: {text.arguments}")
             return "\n".join([*lines, "", text.trace or text.message])

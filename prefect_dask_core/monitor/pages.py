@@ -17,23 +17,23 @@ from bokeh.models import (
     BoxZoomTool,
     ColumnDataSource,
     CustomJS,
-    DataTable,
-    Div,
     FixedTicker,
     HoverTool,
-    HTMLTemplateFormatter,
-    NumberFormatter,
     PanTool,
-    PreText,
-    RadioButtonGroup,
     Range1d,
     ResetTool,
-    Select,
-    StringFormatter,
-    TableColumn,
     WheelZoomTool,
 )
-from bokeh.models.widgets.tables import CellFormatter
+from bokeh.models.widgets.groups import RadioButtonGroup
+from bokeh.models.widgets.inputs import Select
+from bokeh.models.widgets.markups import Div, PreText
+from bokeh.models.widgets.tables import (
+    CellFormatter,
+    DataTable,
+    HTMLTemplateFormatter,
+    StringFormatter,
+    TableColumn,
+)
 from bokeh.plotting import figure
 from distributed import Scheduler
 
@@ -68,15 +68,16 @@ _TEXT: Final = StringFormatter
 # -- sending what has changed ------------------------------------------------------
 
 
-@without_property_validation
+@without_property_validation  # type: ignore[untyped-decorator]
 def show(source: ColumnDataSource, columns: Columns) -> None:
     """Let a source have these columns; sends what has changed and nothing else."""
-    known = source.data
+    known: Any = source.data
     found = changes(known, columns)
     if found is None:
         source.data = columns
         return
-    patches, added = found
+    patches: Any = found[0]
+    added: Any = found[1]
     count = len(next(iter(columns.values()), ()))
     if sum(map(len, patches.values())) > count * len(columns) / 2:
         source.data = columns
@@ -111,7 +112,7 @@ class Page:
     def __init__(self, scheduler: Scheduler, document: Document) -> None:
         self._scheduler = scheduler
         asked = _asked_run(document)
-        self.choice = Select(value=asked or NEWEST, options=[NEWEST], width=340)
+        self.choice: Any = Select(value=asked or NEWEST, options=[], width=340)
         self.choice.js_on_change("value", _remember())
         self.choice.on_change("value", self._chosen)
         self.headline = Div(
@@ -181,7 +182,8 @@ def _option(run: Run) -> tuple[str, str]:
 
 
 def _asked_run(document: Document) -> str:
-    request = document.session_context.request if document.session_context else None
+    # What Bokeh's server puts there has a request, which its base class does not know.
+    request = getattr(document.session_context, "request", None)
     found = request.arguments.get("run", [b""]) if request is not None else [b""]
     return bytes(found[0]).decode("ascii", "ignore")[:64]
 
@@ -218,13 +220,20 @@ border-radius:2px;overflow:hidden">
 """
 #: A state with its colour beside it.
 _STATE_TEMPLATE: Final = """
-<span style="display:inline-block;width:10px;height:10px;border-radius:5px;
-margin-right:6px;background:<%- color %>"></span><%- value %>
+<div><span style="display:inline-block;width:10px;height:10px;border-radius:5px;
+margin-right:6px;background:<%- color %>"></span><%- value %></div>
 """
 #: A count that stands out if it is not 0.
 _COUNT_TEMPLATE: Final = """
 <span style="<%- value ? 'font-weight:bold;color:#a34700' : 'color:#9aa5b1' %>">
 <%- value.toLocaleString("en-US") %></span>
+"""
+
+
+#: Says that a text goes on, and keeps Bokeh's tables below the menu of the dashboard.
+_CELLS: Final = """
+.bk-data-table { z-index: 0; }
+.slick-cell > * { display: block; overflow: hidden; text-overflow: ellipsis; }
 """
 
 
@@ -234,7 +243,7 @@ def _html(template: str) -> HTMLTemplateFormatter:
 
 def _table(
     source: ColumnDataSource,
-    columns: Mapping[str, tuple[str, int, CellFormatter | None]],
+    columns: Mapping[str, tuple[str, int, CellFormatter]],
     **options: Any,
 ) -> DataTable:
     """A table; per column its field, its title, its share of the width, its format."""
@@ -246,15 +255,23 @@ def _table(
                 title=title,
                 width=width,
                 sortable=False,
-                **({} if formatter is None else {"formatter": formatter}),
+                formatter=formatter,
             )
             for field, (title, width, formatter) in columns.items()
         ],
         index_position=None,
         reorderable=False,
+        stylesheets=[_CELLS],
         autosize_mode="force_fit",
         **{**_WIDE, **options},
     )
+
+
+def _fit(table: DataTable, rows: int, most: int) -> None:
+    """Let a table be as high as its rows; it scrolls where there are more than most."""
+    height = 32 + 25 * max(1, min(rows, most))
+    if table.height != height:
+        table.height = height
 
 
 def _legend(entries: Mapping[str, str]) -> Div:
@@ -297,18 +314,17 @@ class FlowRunsPage(Page):
             self.runs,
             {
                 "flow": ("Flow", 130, _TEXT()),
-                "run": ("Run", 130, _TEXT()),
-                "state": ("State", 110, _html(_STATE_TEMPLATE)),
-                "begin": ("Begun (UTC)", 90, _TEXT()),
+                "run": ("Run", 110, _TEXT()),
+                "state": ("State", 120, _html(_STATE_TEMPLATE)),
+                "begin": ("Begun", 85, _TEXT()),
                 "duration": ("Duration", 80, _TEXT()),
-                "parts": ("Progress", 180, _html(_BAR_TEMPLATE)),
+                "parts": ("Progress", 160, _html(_BAR_TEMPLATE)),
                 "progress": ("Task runs", 130, _TEXT()),
                 "failed": ("Failed", 60, _html(_COUNT_TEMPLATE)),
                 "retries": ("Retries", 60, _html(_COUNT_TEMPLATE)),
                 "rate": ("Rate", 80, _TEXT()),
                 "left": ("Time left", 80, _TEXT()),
             },
-            height=190,
         )
         self.tasks_table = _table(
             self.tasks,
@@ -318,11 +334,10 @@ class FlowRunsPage(Page):
                 "progress": ("Task runs", 130, _TEXT()),
                 "rate": ("Rate", 80, _TEXT()),
                 "left": ("Time left", 80, _TEXT()),
-                "typical": ("Typical duration", 100, _TEXT()),
+                "typical": ("Typical", 90, _TEXT()),
                 "failed": ("Failed", 60, _html(_COUNT_TEMPLATE)),
                 "retries": ("Retries", 60, _html(_COUNT_TEMPLATE)),
             },
-            height=420,
         )
         self.runs.selected.on_change("indices", self._choose)
 
@@ -333,8 +348,14 @@ class FlowRunsPage(Page):
     def draw(self, run: Run | None, now: float) -> None:
         """Show a run."""
         assert self.plugin is not None
-        show(self.runs, run_columns(self.plugin.runs.values(), now))
-        show(self.tasks, task_columns(run, now))
+        runs, tasks = (
+            run_columns(self.plugin.runs.values(), now),
+            task_columns(run, now),
+        )
+        show(self.runs, runs)
+        show(self.tasks, tasks)
+        _fit(self.runs_table, len(runs["id"]), 8)
+        _fit(self.tasks_table, len(tasks["task"]), 40)
 
     def root(self) -> Any:
         """The layout."""
@@ -404,14 +425,14 @@ class TimelinePage(Page):
         plot = figure(
             height=400,
             x_axis_label="seconds since the run began",
-            y_range=Range1d(-1, 1),
+            y_range=Range1d(start=-1, end=1),
             tools="",
             **_WIDE,
         )
         plot.ygrid.grid_line_color = None
         plot.yaxis.ticker = FixedTicker(ticks=[])
         plot.yaxis.minor_tick_line_color = None
-        edges = {"left": "left", "right": "right", "bottom": "bottom", "top": "top"}
+        edges: dict[str, Any] = {n: n for n in ("left", "right", "bottom", "top")}
         bars = plot.quad(
             source=self.bars,
             **edges,
@@ -489,11 +510,10 @@ class TimelinePage(Page):
             axis.major_label_overrides = labels
         self.figure.y_range.update(start=-found.rows + 0.4, end=0.6)
         self.figure.height = 70 + max(120, min(2_400, 40 * found.rows))
-        tasks = dict(zip(found.bars["task"], found.bars["color"], strict=True))
-        shown = dict(list(tasks.items())[:14])
+        shown = dict(list(found.colors.items())[:14])
         legend = _legend(shown).text
-        if len(tasks) > len(shown):
-            legend += f" and {len(tasks) - len(shown):,} more"
+        if len(found.colors) > len(shown):
+            legend += f" and {len(found.colors) - len(shown):,} more"
         _say(self.colors, legend)
 
     def root(self) -> Any:
@@ -529,8 +549,8 @@ class GraphPage(Page):
         plot = figure(
             width=_COLUMN,
             height=_ROW,
-            x_range=Range1d(0, _COLUMN),
-            y_range=Range1d(-_ROW, 0),
+            x_range=Range1d(start=0, end=_COLUMN),
+            y_range=Range1d(start=-_ROW, end=0),
             tools="",
             outline_line_color=None,
             min_border=0,
@@ -563,13 +583,17 @@ class GraphPage(Page):
         texts: dict[str, Any] = {
             "source": self.boxes,
             "x": "x",
-            "y": "y",
             "text_align": "center",
             "text_baseline": "alphabetic",
             "text_color": "ink",
         }
-        for name, size, below in (("name", 13, -11), ("count", 12, 6), ("bad", 12, 22)):
-            plot.text(text=name, text_font_size=f"{size}px", y_offset=below, **texts)
+        for name, size in (("name", 13), ("count", 12), ("bad", 12)):
+            place: dict[str, Any] = {
+                "text": name,
+                "y": f"y_{name}",
+                "text_font_size": f"{size}px",
+            }
+            plot.text(**place, **texts)
         plot.add_tools(HoverTool(renderers=[boxes], tooltips="@what"), PanTool())
         plot.toolbar_location = None
         return plot
@@ -578,7 +602,14 @@ class GraphPage(Page):
     def _placed(boxes: Columns) -> Columns:
         """Boxes in pixels."""
         x = [_COLUMN * (at + 0.5) for at in boxes["x"]]
-        return {**boxes, "x": x, "y": [-_ROW * (at + 0.5) for at in boxes["y"]]}
+        y = [-_ROW * (at + 0.5) for at in boxes["y"]]
+        # Base lines of two or three lines of text, in the middle of the box.
+        top = [
+            at + (18 if bad else 10) for at, bad in zip(y, boxes["bad"], strict=True)
+        ]
+        lines = {"name": top, "count": [at - 16 for at in top]}
+        lines["bad"] = [at - 32 for at in top]
+        return {**boxes, "x": x, "y": y, **{f"y_{n}": at for n, at in lines.items()}}
 
     @staticmethod
     def _curved(lines: Columns) -> Columns:
@@ -633,10 +664,9 @@ class FailuresPage(Page):
                 "message": ("Message", 330, _TEXT()),
                 "arguments": ("Arguments", 230, _TEXT()),
                 "worker": ("Worker", 150, _TEXT()),
-                "attempts": ("Attempts", 60, NumberFormatter()),
-                "end": ("Ended (UTC)", 80, _TEXT()),
+                "attempts": ("Attempts", 60, _TEXT()),
+                "end": ("Ended", 80, _TEXT()),
             },
-            height=300,
         )
         self.note = Div(text="", **_WIDE)
         self.traceback = PreText(
@@ -670,6 +700,7 @@ class FailuresPage(Page):
         columns = failure_columns(run)
         show(self.failures, columns)
         shown = len(columns["run"])
+        _fit(self.table, shown, 12)
         count = sum(tally.failed for tally in run.tasks) if run is not None else 0
         note = ""
         if count > shown:

@@ -116,7 +116,7 @@ class MonitorPlugin(SchedulerPlugin):
             if mine:
                 tasks = ", ".join(mine[:5])
                 worker = str(message.get("worker", ""))
-                run.lose(Death(time.time(), worker, tasks, "the worker died"))
+                run.lose(Death(time.time(), worker, False, tasks, "the worker died"))
                 self.version += 1
 
     def remove_client(self, scheduler: Scheduler, client: str) -> None:

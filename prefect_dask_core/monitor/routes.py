@@ -15,7 +15,7 @@ from prefect_dask_core.monitor.columns import about_run, about_tasks, texts_of_f
 from prefect_dask_core.monitor.plugin import plugin_of
 
 
-class _JSON(RequestHandler):  # type: ignore[misc]
+class _JSON(RequestHandler):
     def answer(self, found: Any) -> None:
         """Send an object; the pages of other places may read it as well."""
         self.set_header("Content-Type", "application/json; charset=utf-8")
@@ -55,7 +55,7 @@ class FlowRunOfId(_JSON):
         )
 
 
-routes: Final = [
+routes: Final[list[tuple[str, type[_JSON], dict[str, Any]]]] = [
     (r"json/flow-runs\.json", FlowRuns, {}),
     (r"json/flow-runs/([0-9a-f-]+)\.json", FlowRunOfId, {}),
 ]

@@ -172,13 +172,13 @@ class Run:
     def add_nodes(self, nodes: Iterable[NodeInfo]) -> None:
         """Take in nodes that were added."""
         self.version += 1
-        early = []
+        early: list[tuple[str, ReportDigest, int]] = []
         for node in nodes:
-            self._make_room(node.index)
-            if self._task_of[node.index] != -1:
+            self._make_room(node.number)
+            if self._task_of[node.number] != -1:
                 continue
             self._add(node)
-            early += self._early.pop(node.index, ())
+            early += self._early.pop(node.number, ())
         for worker, report, position in early:
             self._take(worker, report, position)
 
@@ -195,15 +195,15 @@ class Run:
             number = self._number_of[node.name] = len(self.tasks)
             self.tasks.append(TaskTally(node.name))
         tally = self.tasks[number]
-        self._task_of[node.index] = -2 - number if node.constant else number
+        self._task_of[node.number] = -2 - number if node.constant else number
         if len(self.upstream) < MOST_NODES:
-            self.upstream[node.index] = tuple(node.upstream)
+            self.upstream[node.number] = tuple(node.upstream)
         if node.constant:
             return
         tally.nodes += 1
         if node.mapped:
-            self._mapped[node.index] = 1
-            known = self.fan_outs.setdefault(node.index, FanOut())
+            self._mapped[node.number] = 1
+            known = self.fan_outs.setdefault(node.number, FanOut())
             if known.length is None:
                 tally.unknown += 1
             else:
@@ -327,7 +327,7 @@ class Run:
         kept += [
             Failure(digest.node, digest.mapped, worker, f) for f in digest.failures
         ]
-        kept.sort(key=lambda failure: (failure.node, failure.text.index))
+        kept.sort(key=lambda failure: (failure.node, failure.text.child))
         del kept[MOST_FAILURES:]
 
     # -- what is known -------------------------------------------------------------
@@ -394,7 +394,7 @@ class Run:
     def failures(self) -> Iterator[Failure]:
         """Failures that were kept, by node and index."""
         found = (failure for kept in self._failures.values() for failure in kept)
-        ordered = sorted(found, key=lambda failure: (failure.node, failure.text.index))
+        ordered = sorted(found, key=lambda failure: (failure.node, failure.text.child))
         yield from ordered[:MOST_KEPT]
 
 

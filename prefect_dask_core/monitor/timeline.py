@@ -39,6 +39,8 @@ class Timeline(NamedTuple):
         Label by the place of its row.
     rows : int
         Number of rows.
+    colors : dict of str to str
+        Colour by the name of its task, in the order of the flow.
     """
 
     bars: Columns
@@ -48,6 +50,7 @@ class Timeline(NamedTuple):
     deaths: Columns
     labels: dict[float, str]
     rows: int
+    colors: dict[str, str]
 
 
 _BAR: Final = (
@@ -98,6 +101,7 @@ def timeline(run: Run | None, by_task: bool) -> Timeline:
             deaths.columns,
             {},
             0,
+            {},
         )
     start = run.begun.begin
     found = list(run.bars)
@@ -136,6 +140,11 @@ def timeline(run: Run | None, by_task: bool) -> Timeline:
         deaths.columns,
         ticks,
         max(len(labels), 1),
+        {
+            run.tasks[task].name: TASK_COLORS[task % len(TASK_COLORS)]
+            for task in sorted({row.task for row, _ in found if row.of})
+            if task >= 0
+        },
     )
 
 

@@ -641,13 +641,14 @@ class _DaskRun:
                 if isinstance(message, tuple) and message[1][0] == LOGS:
                     self._take_logs(message[1][2])
 
-    def _clean_up(self) -> None:
+    def _clean_up(self, outcome: State | None = None) -> None:
         self._futures.clear()
         self._drain_logs()
         if self._client.status != "running":
             return
         with contextlib.suppress(Exception):  # the scheduler may be gone by now
-            forget_topic(self._client, self._topic, self._teller.last(self._driver))
+            last = self._teller.last(self._driver, outcome)
+            forget_topic(self._client, self._topic, last)
 
 
 class _DaskSession(_DaskRun):
@@ -759,9 +760,9 @@ class _DaskSession(_DaskRun):
                 return picked.result()
         return segment.state(index - segment.start).result()
 
-    def close(self) -> None:
+    def close(self, outcome: State | None = None) -> None:
         """Forget the run; on a client of the user's what is kept stays readable."""
-        self._clean_up()
+        self._clean_up(outcome)
         self._stack.close()
 
 

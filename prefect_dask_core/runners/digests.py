@@ -40,8 +40,8 @@ class FailureText(NamedTuple):
 
     Parameters
     ----------
-    index : int
-        Of the child; 0 of a plain node.
+    child : int
+        Its index; 0 of a plain node.
     code : int
         Of its state.
     attempts : int
@@ -52,7 +52,7 @@ class FailureText(NamedTuple):
         Short, without secrets. May be empty.
     """
 
-    index: int
+    child: int
     code: int
     attempts: int
     end: float
@@ -144,12 +144,11 @@ class ReportDigest(NamedTuple):
 
 def told(report: ReportDigest) -> tuple[Any, ...]:
     """A digest as plain tuples, which travel without pickling."""
-    return report._replace(
-        digests=tuple(
-            tuple(d._replace(failures=tuple(map(tuple, d.failures))))
-            for d in report.digests
-        )
-    )[:]
+    digests = [
+        (*digest[:-1], [tuple(failure) for failure in digest.failures])
+        for digest in report.digests
+    ]
+    return (*report[:-1], digests)
 
 
 def read(message: Sequence[Any]) -> ReportDigest:
@@ -207,8 +206,8 @@ def digest_of(
         segment.start,
         segment.stop,
         counts,
-        len(segment.attempts),
-        sum(segment.attempts.values()) - len(segment.attempts),
+        sum(n > 1 for n in segment.attempts.values()),
+        sum(n - 1 for n in segment.attempts.values() if n > 1),
         begin,
         end,
         durations,
@@ -329,7 +328,7 @@ def _arguments(
     step: Step, index: int, segments: Mapping[int, Segment], arguments: Sequence[Any]
 ) -> str:
     """Arguments of a run that failed, in a few words."""
-    found = []
+    found: list[str] = []
     for item in step.inputs:
         if item.key is None:
             continue

@@ -116,7 +116,7 @@ def _shown(value: Any, levels: int) -> str:
             "{}",
         )
     if kind in (list, tuple, set, frozenset):
-        ends = {list: "[]", tuple: "()"}.get(kind, "{}")
+        ends = "[]" if kind is list else "()" if kind is tuple else "{}"
         found = [_shown(item, levels - 1) for item in _first(value)] if levels else []
         return _collected(found, len(value), ends)
     return _described(value)

@@ -22,7 +22,7 @@ from prefect_dask_core.context import context
 from prefect_dask_core.engine.columns import Segment
 from prefect_dask_core.engine.driver import Driver
 from prefect_dask_core.engine.events import Assignment, BlockLost, Submit
-from prefect_dask_core.engine.plan import Node
+from prefect_dask_core.engine.plan import Node, Plan
 from prefect_dask_core.engine.summary import flow_state
 from prefect_dask_core.runners.digests import (
     ReportDigest,
@@ -32,7 +32,7 @@ from prefect_dask_core.runners.digests import (
 )
 from prefect_dask_core.runners.preflight import by_value
 from prefect_dask_core.runners.redaction import message_of
-from prefect_dask_core.states import Cancelled, State
+from prefect_dask_core.states import Cancelled, Completed, Failed, State
 
 _LOGGER: Final = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class NodeInfo(NamedTuple):
 
     Parameters
     ----------
-    index : int
+    number : int
         Its number in the plan.
     name : str
         Name of its task.
@@ -59,7 +59,7 @@ class NodeInfo(NamedTuple):
         Nodes it reads.
     """
 
-    index: int
+    number: int
     name: str
     mapped: bool
     constant: bool
@@ -121,6 +121,8 @@ class Death(NamedTuple):
         Seconds since the epoch.
     worker : str
         Address of the worker; empty if it is not known.
+    block : bool
+        Whether it was a block that was lost, by however many deaths.
     tasks : str
         What ran on it, in words.
     reason : str
@@ -129,30 +131,26 @@ class Death(NamedTuple):
 
     time: float
     worker: str
+    block: bool
     tasks: str
     reason: str
 
 
-def end_of(driver: Driver, end: float) -> End:
+def end_of(driver: Driver, outcome: State | None, end: float) -> End:
     """What is told of the end of a run, from what its driver knows.
 
     Parameters
     ----------
     driver : Driver
         Of the run; one that has not finished was interrupted.
+    outcome : State or None
+        State of the flow; worked out from those of its nodes unless given.
     end : float
         Seconds since the epoch.
     """
-    plan = driver.plan
-    if not driver.finished:
-        state: State = Cancelled("the run was interrupted")
-    else:
-        states = [driver.state(node.index) for node in plan.nodes]
-        state = flow_state(plan, states)
-    nodes = driver.plan.nodes
-    codes = bytearray(bytes([OPEN]) * len(nodes))
+    codes = bytearray(bytes([OPEN]) * len(driver.plan.nodes))
     mapped = []
-    for node in nodes:
+    for node in driver.plan.nodes:
         if node.constant:
             continue
         segments = driver.segments(node.index)
@@ -161,8 +159,22 @@ def end_of(driver: Driver, end: float) -> End:
             mapped.append((node.index, len(children), _counts(segments)))
         elif segments:
             codes[node.index] = segments[0].codes[0]
+    state = _outcome(driver) if outcome is None else outcome
     message = message_of(state.message)
     return End(type(state).__name__, message, end, bytes(codes), tuple(mapped))
+
+
+def _outcome(driver: Driver) -> State:
+    """State of a run, from those of its nodes."""
+    plan = driver.plan
+    if not driver.finished:
+        return Cancelled("the run was interrupted")
+    states = [driver.state(node.index) for node in plan.nodes]
+    if isinstance(plan, Plan):
+        return flow_state(plan, states)
+    # What a task has submitted: nothing of it decides how the task ends.
+    bad = sum(not state.is_successful() for state in states)
+    return Failed(f"{bad} of its runs did not succeed") if bad else Completed()
 
 
 def _counts(segments: Sequence[Segment]) -> tuple[tuple[int, int], ...]:
@@ -190,7 +202,7 @@ class Silence:
     def rest(self) -> None:
         """Tell what has gathered, if the last message was long enough ago."""
 
-    def last(self, driver: Driver) -> Any:
+    def last(self, driver: Driver, outcome: State | None) -> Any:
         """The last message, for whoever closes the topic; `None` if there is none."""
 
 
@@ -256,7 +268,7 @@ class Teller(Silence):
         if not event.stale:
             # A block's key begins with the names of its tasks and the id of the run.
             tasks = str(key[0]).rpartition("-")[0]
-            death = Death(time.time(), worker, tasks, message_of(event.reason))
+            death = Death(time.time(), worker, True, tasks, message_of(event.reason))
             self._gathered.setdefault("lost", []).append(tuple(death))
 
     def rest(self) -> None:
@@ -264,9 +276,9 @@ class Teller(Silence):
         if self._gathered and time.monotonic() - self._told > TELL_EVERY:
             self._tell()
 
-    def last(self, driver: Driver) -> Any:
+    def last(self, driver: Driver, outcome: State | None) -> Any:
         """The last message, for whoever closes the topic."""
-        self._gathered["end"] = tuple(end_of(driver, time.time()))
+        self._gathered["end"] = tuple(end_of(driver, outcome, time.time()))
         return TOLD, "", self._gathered
 
     def _tell(self) -> None:

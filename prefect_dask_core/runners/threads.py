@@ -157,7 +157,7 @@ class _PoolSession:
         assert children is not None
         return children[index].result()
 
-    def close(self) -> None:
+    def close(self, outcome: State | None = None) -> None:
         """Start nothing more."""
         self._pool.close()
 

@@ -118,11 +118,11 @@ def test_the_end_of_a_run_sets_right_what_was_missed(told, seed):
     plain = bytearray([OPEN] * len(nodes))
     mapped = []
     for node in nodes:
-        counts = tuple(sorted(Counter(truth[node.index]).items()))
+        counts = tuple(sorted(Counter(truth[node.number]).items()))
         if node.mapped:
-            mapped.append((node.index, len(truth[node.index]), counts))
+            mapped.append((node.number, len(truth[node.number]), counts))
         else:
-            plain[node.index] = truth[node.index][0]
+            plain[node.number] = truth[node.number][0]
 
     run = take_all(
         [
@@ -183,7 +183,7 @@ def test_constants_are_no_task_runs():
 
 def test_deaths_of_workers_are_kept_and_told_once():
     run = Run("0123")
-    death = Death(5.0, WORKERS[0], "load", "the worker died")
+    death = Death(5.0, WORKERS[0], False, "load", "the worker died")
     run.lose(death)
     run.lose(death)
     assert run.deaths == {death}
@@ -229,5 +229,5 @@ def test_a_state_that_is_unsuccessful_is_among_the_failures():
     segment.put(1, Failed("no", data=ValueError("no")), 1.0, 2.0)
     run.take(WORKERS[1], ReportDigest(1, 0, (), (digest_of(0, True, segment),)))
     (failure,) = run.failures()
-    assert (failure.text.index, failure.text.message) == (1, "no")
+    assert (failure.text.child, failure.text.message) == (1, "no")
     assert failure.worker == WORKERS[1]
