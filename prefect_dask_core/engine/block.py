@@ -110,6 +110,9 @@ class Block(NamedTuple):
         Nodes whose values later blocks read.
     careful : bool
         Whether it tells how far it has come, because a child of it may kill its worker.
+    awaited : bool
+        Whether the run goes on when it ends. If not, all that reads it is submitted
+        already, and its report may come a little later, together with others.
     """
 
     number: int
@@ -119,6 +122,7 @@ class Block(NamedTuple):
     aim: float
     keep: frozenset[int]
     careful: bool = False
+    awaited: bool = True
 
 
 def careful_piece(start: int, stop: int) -> int:

@@ -834,15 +834,18 @@ class Driver:
         """Submit blocks; hold those that something outside this graph will read."""
         read_here = {n for a in assignments for n in a.reads}
         hold = set()
-        for assignment in assignments:
-            number = assignment.block.number
-            self._assigned[number] = assignment
+        submitted = []
         for assignment in assignments:
             number = assignment.block.number
             if number not in read_here or self._is_read_later(assignment):
                 hold.add(number)
+            else:
+                block = assignment.block._replace(awaited=False)
+                assignment = replace(assignment, block=block)
+            self._assigned[number] = assignment
+            submitted.append(assignment)
         self._held |= hold
-        self._told.append(Submit(tuple(assignments), frozenset(hold)))
+        self._told.append(Submit(tuple(submitted), frozenset(hold)))
 
     def _is_read_later(self, assignment: Assignment) -> bool:
         for step in assignment.block.steps:

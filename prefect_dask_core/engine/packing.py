@@ -288,6 +288,7 @@ def _short_form(block: Block) -> tuple[Any, ...] | None:
         step.measured,
         step.flattened,
         bool(block.keep),
+        block.awaited,
         dict(step.variables) if step.variables else None,
     )
 
@@ -304,7 +305,7 @@ def _is_short_dict(variables: Mapping[str, Any]) -> bool:
 
 def _long_form(short: tuple[Any, ...], task: Task) -> Block:
     """The block that was written in its short form."""
-    number, node, slug, inputs, measured, flattened, kept, variables = short
+    number, node, slug, inputs, measured, flattened, kept, awaited, variables = short
     step = Step(
         node,
         task,
@@ -325,7 +326,8 @@ def _long_form(short: tuple[Any, ...], task: Task) -> Block:
         flattened,
         variables=variables or NO_VARIABLES,
     )
-    return Block(number, (step,), 0, 1, 0.0, frozenset((node,)) if kept else _NOTHING)
+    keep = frozenset((node,)) if kept else _NOTHING
+    return Block(number, (step,), 0, 1, 0.0, keep, awaited=awaited)
 
 
 @lru_cache(maxsize=512)

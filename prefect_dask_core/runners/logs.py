@@ -18,6 +18,8 @@ from typing import Any, Final
 
 from distributed import Worker
 
+from prefect_dask_core.runners.outbox import call_later
+
 #: Kind of message on the topic of a run.
 LOGS: Final = "logs"
 #: Seconds that a record waits for others at most.
@@ -144,7 +146,7 @@ def _made(worker: Worker, topic: str, name: str, level: int) -> Collector:
         if found is None:
             return
         if delay:
-            found.loop.add_callback(found.loop.call_later, delay, function)
+            call_later(found, delay, function)
         else:
             found.loop.add_callback(function)
 

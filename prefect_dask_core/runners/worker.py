@@ -163,7 +163,7 @@ def run_on_worker(
         if plain is not None:
             if collector is not None:
                 collector.flush()
-            outbox.add(run.topic, (*plain, thread))
+            outbox.add(run.topic, (*plain, thread), block.awaited)
             return leanest(result, plain.node) if block.keep else None
         for step in block.steps:
             if step.node in block.keep:

@@ -209,7 +209,7 @@ def test_a_result_whose_worker_dies_is_computed_again(process_client, tmp_path):
 
 
 def gather_reports(seconds):
-    outbox.GATHER = seconds
+    outbox.UNHURRIED = seconds
 
 
 def test_a_report_that_a_dying_worker_takes_along_is_asked_for(tmp_path):
