@@ -308,8 +308,8 @@ class FlowRunsPage(Page):
 
     def __init__(self, scheduler: Scheduler, document: Document) -> None:
         super().__init__(scheduler, document)
-        self.runs = ColumnDataSource(data=run_columns([], 0.0))
-        self.tasks = ColumnDataSource(data=task_columns(None, 0.0))
+        self.runs = ColumnDataSource(name="runs", data=run_columns([], 0.0))
+        self.tasks = ColumnDataSource(name="tasks", data=task_columns(None, 0.0))
         self.runs_table = _table(
             self.runs,
             {
@@ -413,11 +413,11 @@ class TimelinePage(Page):
         self.by = RadioButtonGroup(labels=["by worker", "by task"], active=0, width=190)
         self.by.on_change("active", self._redraw)
         empty = timeline(None, False)
-        self.bars = ColumnDataSource(data=empty.bars)
-        self.waits = ColumnDataSource(data=empty.waits)
-        self.retries = ColumnDataSource(data=empty.retries)
-        self.failures = ColumnDataSource(data=empty.failures)
-        self.deaths = ColumnDataSource(data=empty.deaths)
+        self.bars = ColumnDataSource(name="bars", data=empty.bars)
+        self.waits = ColumnDataSource(name="waits", data=empty.waits)
+        self.retries = ColumnDataSource(name="retries", data=empty.retries)
+        self.failures = ColumnDataSource(name="failures", data=empty.failures)
+        self.deaths = ColumnDataSource(name="deaths", data=empty.deaths)
         self.colors = _legend({})
         self.figure = self._figure()
 
@@ -540,8 +540,8 @@ class GraphPage(Page):
     def __init__(self, scheduler: Scheduler, document: Document) -> None:
         super().__init__(scheduler, document)
         empty = picture(None)
-        self.boxes = ColumnDataSource(data=self._placed(empty.boxes))
-        self.lines = ColumnDataSource(data=self._curved(empty.lines))
+        self.boxes = ColumnDataSource(name="boxes", data=self._placed(empty.boxes))
+        self.lines = ColumnDataSource(name="lines", data=self._curved(empty.lines))
         self.note = Div(text="", **_WIDE)
         self.figure = self._figure()
 
@@ -655,7 +655,7 @@ class FailuresPage(Page):
 
     def __init__(self, scheduler: Scheduler, document: Document) -> None:
         super().__init__(scheduler, document)
-        self.failures = ColumnDataSource(data=failure_columns(None))
+        self.failures = ColumnDataSource(name="failures", data=failure_columns(None))
         self.table = _table(
             self.failures,
             {
