@@ -70,7 +70,7 @@ _TEXT: Final = StringFormatter
 
 @without_property_validation  # type: ignore[untyped-decorator]
 def show(source: ColumnDataSource, columns: Columns) -> None:
-    """Let a source have these columns; sends what has changed and nothing else."""
+    """Let the source of a plot have these columns; sends what has changed only."""
     known: Any = source.data
     found = changes(known, columns)
     if found is None:
@@ -86,6 +86,17 @@ def show(source: ColumnDataSource, columns: Columns) -> None:
         source.patch(patches)
     if any(map(len, added.values())):
         source.stream(added)
+
+
+@without_property_validation  # type: ignore[untyped-decorator]
+def show_table(source: ColumnDataSource, columns: Columns) -> None:
+    """Let the source of a table have these columns; sends those that have changed."""
+    known: Any = source.data
+    changed: Any = {n: found for n, found in columns.items() if known.get(n) != found}
+    if changed:
+        rows = {len(found) for found in (*known.values(), *columns.values())}
+        # Columns of another length cannot come one after the other.
+        source.data.update(changed if len(rows) == 1 else columns)
 
 
 def _say(widget: Div | PreText, text: str) -> None:
@@ -247,7 +258,7 @@ def _table(
     **options: Any,
 ) -> DataTable:
     """A table; per column its field, its title, its share of the width, its format."""
-    return DataTable(
+    table = DataTable(
         source=source,
         columns=[
             TableColumn(
@@ -265,6 +276,10 @@ def _table(
         autosize_mode="force_fit",
         **{**_WIDE, **options},
     )
+    # Bokeh 3.9 draws a table anew only if the number of its rows has changed.
+    redraw = CustomJS(args={"view": table.view}, code="view.change.emit()")
+    source.js_on_change("data", redraw)
+    return table
 
 
 def _fit(table: DataTable, rows: int, most: int) -> None:
@@ -352,8 +367,8 @@ class FlowRunsPage(Page):
             run_columns(self.plugin.runs.values(), now),
             task_columns(run, now),
         )
-        show(self.runs, runs)
-        show(self.tasks, tasks)
+        show_table(self.runs, runs)
+        show_table(self.tasks, tasks)
         _fit(self.runs_table, len(runs["id"]), 8)
         _fit(self.tasks_table, len(tasks["task"]), 40)
 
@@ -698,7 +713,7 @@ class FailuresPage(Page):
     def draw(self, run: Run | None, now: float) -> None:
         """Show a run."""
         columns = failure_columns(run)
-        show(self.failures, columns)
+        show_table(self.failures, columns)
         shown = len(columns["run"])
         _fit(self.table, shown, 12)
         count = sum(tally.failed for tally in run.tasks) if run is not None else 0

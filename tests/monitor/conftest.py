@@ -82,6 +82,10 @@ class Reader:
         """A column of a plot or table, as the browser has it."""
         return self.driver.execute_script(_COLUMN, source, name)
 
+    def labels(self):
+        """Labels of the rows of a plot, from the top."""
+        return self.driver.execute_script(_LABELS)
+
     def errors(self):
         """Errors on the console, but for those of other people's pages."""
         return chromium.console_errors(self.driver)
@@ -108,7 +112,8 @@ _TEXTS = (
     _WALK
     + """
 return all.filter(e => !["STYLE", "SCRIPT"].includes(e.tagName))
-  .map(e => e.childElementCount ? "" : e.textContent).filter(t => t).join("\\n");
+  .flatMap(e => Array.from(e.childNodes).filter(n => n.nodeType === Node.TEXT_NODE))
+  .map(n => n.textContent).join("\\n");
 """
 )
 _ROWS = (
@@ -120,10 +125,12 @@ const table = tables[arguments[0]];
 if (!table) return [];
 return Array.from(table.querySelectorAll(".slick-row"))
   .sort((a, b) => a.offsetTop - b.offsetTop)
-  .map(r => Array.from(r.querySelectorAll(".slick-cell")).map(c => c.textContent.trim()));
+  .map(r => Array.from(r.querySelectorAll(".slick-cell")))
+  .map(cells => cells.map(c => c.textContent.trim()));
 """
 )
 _COLUMN = """
+if (!window.Bokeh || !Bokeh.documents.length) return null;
 const sources = Bokeh.documents[0]._all_models;
 for (const model of sources.values()) {
   if (model.type === "ColumnDataSource" && model.name === arguments[0])
@@ -131,4 +138,13 @@ for (const model of sources.values()) {
       : model.data[arguments[1]]);
 }
 return null;
+"""
+
+_LABELS = """
+if (!window.Bokeh || !Bokeh.documents.length) return [];
+for (const model of Bokeh.documents[0]._all_models.values())
+  if (model.type === "LinearAxis" && model.major_label_overrides.size)
+    return Array.from(model.major_label_overrides.entries())
+      .sort((a, b) => b[0] - a[0]).map(entry => entry[1]);
+return [];
 """

@@ -129,9 +129,7 @@ def test_of_many_failures_the_first_are_kept(run_watched):
     assert [one["run"] for one in found] == [f"load[{n}]" for n in range(MOST_FAILURES)]
 
 
-def test_a_function_flow_is_shown_with_the_state_it_gave_itself(
-    plugin, watched_client
-):
+def test_a_function_flow_is_shown_with_the_state_it_gave_itself(plugin, watched_client):
     @flow(name="careless", task_runner=DaskTaskRunner(cluster=watched_client))
     def careless():
         futures = [load.submit(n) for n in range(20)]
