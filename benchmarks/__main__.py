@@ -13,7 +13,15 @@ from typing import Any, Final
 
 import click
 
-from benchmarks import mapped, overhead, retries, scale, static_graphs, submits
+from benchmarks import (
+    mapped,
+    overhead,
+    retries,
+    scale,
+    static_graphs,
+    submits,
+    watching,
+)
 from benchmarks.bench import Bench, open_bench
 from benchmarks.comparison import Measurement
 from benchmarks.peers import measure as peers
@@ -28,6 +36,7 @@ TOPICS: Final[dict[str, Topic]] = {
     "scale": scale.measure,
     "retries": retries.measure,
     "overhead": overhead.measure,
+    "watching": watching.measure,
 }
 #: Measured only if named: they install other packages first.
 ON_REQUEST: Final[dict[str, Topic]] = {"peers": peers.measure}
@@ -49,8 +58,9 @@ def main(
 ) -> None:
     """Measure what flows cost on two worker processes, beside the same in raw Dask.
 
-    NAME is static_graphs, mapped, submits, scale, retries or overhead; all of them
-    unless given. With NAME peers, Prefect 1.4.1 and Prefect 3 are installed below the
+    NAME is static_graphs, mapped, submits, scale, retries, overhead or watching; all
+    of them unless given. With NAME peers, Prefect 1.4.1 and Prefect 3 are installed
+    below the
     folder .peers and measured. The exit code is 1 if a bar is missed.
     """
     click.echo(text_row(HEADINGS))

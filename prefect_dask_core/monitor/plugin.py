@@ -68,22 +68,21 @@ class MonitorPlugin(SchedulerPlugin):
 
     def _take(self, run_id: str, message: Any) -> None:
         kind, worker, body, *digest = message
+        run = self.runs.get(run_id)
+        if kind == TOLD and "begin" in body:
+            run = self.runs.setdefault(run_id, Run(run_id, self._most_bars))
+        if run is None:
+            return  # nobody watches it, or it was forgotten
         if kind == TOLD:
-            self._take_told(run_id, body)
+            self._take_told(run, body)
         elif kind == PLAIN:
-            run = self._run(run_id)
             for report in body:
                 run.take(worker, digest_of_plain(report))
         elif digest:
-            self._run(run_id).take(worker, read(digest[0]))
-        else:
-            return
+            run.take(worker, read(digest[0]))
         self.version += 1
 
-    def _take_told(self, run_id: str, told: Mapping[str, Any]) -> None:
-        if "begin" not in told and run_id not in self.runs:
-            return  # it was forgotten, or began before there was a plugin
-        run = self._run(run_id)
+    def _take_told(self, run: Run, told: Mapping[str, Any]) -> None:
         if "begin" in told:
             run.begin(Begin(*told["begin"]))
         if "nodes" in told:
@@ -97,12 +96,6 @@ class MonitorPlugin(SchedulerPlugin):
         if "end" in told:
             run.end(End(*told["end"]))
             self._forget_old()
-
-    def _run(self, run_id: str) -> Run:
-        run = self.runs.get(run_id)
-        if run is None:
-            run = self.runs[run_id] = Run(run_id, self._most_bars)
-        return run
 
     def _worker_left(self, message: Mapping[str, Any]) -> None:
         """Note the death of a worker in the runs that it worked for."""
