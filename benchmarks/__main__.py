@@ -60,8 +60,7 @@ def main(
 
     NAME is static_graphs, mapped, submits, scale, retries, overhead or watching; all
     of them unless given. With NAME peers, Prefect 1.4.1 and Prefect 3 are installed
-    below the
-    folder .peers and measured. The exit code is 1 if a bar is missed.
+    below the folder .peers and measured. The exit code is 1 if a bar is missed.
     """
     click.echo(text_row(HEADINGS))
     lines = []

@@ -619,9 +619,7 @@ class GraphPage(Page):
         x = [_COLUMN * (at + 0.5) for at in boxes["x"]]
         y = [-_ROW * (at + 0.5) for at in boxes["y"]]
         # Base lines of two or three lines of text, in the middle of the box.
-        top = [
-            at + (18 if bad else 10) for at, bad in zip(y, boxes["bad"], strict=True)
-        ]
+        top = [at + (16 if bad else 9) for at, bad in zip(y, boxes["bad"], strict=True)]
         lines = {"name": top, "count": [at - 16 for at in top]}
         lines["bad"] = [at - 32 for at in top]
         return {**boxes, "x": x, "y": y, **{f"y_{n}": at for n, at in lines.items()}}

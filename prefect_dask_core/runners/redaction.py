@@ -32,15 +32,16 @@ HIDDEN: Final = "<hidden>"
 _PACKAGE: Final = "prefect_dask_core"
 #: The password in ``scheme://user:password@host``.
 _IN_ADDRESS: Final = re.compile(r"(?<=://)([^\s/:@]*):[^\s/@]+@")
-#: What follows the name of a secret, as in ``password=...`` or ``"token": "..."``.
+#: What follows the name of a secret, as in ``password=...`` or ``"token": "..."``. No
+#: part of it may match a long word from each of its letters: texts may be long.
 _AFTER_NAME: Final = re.compile(
     r"""(?ix)
-    ((?: \w*(?:secret|token|password|passphrase|credential|passwd)\w* | \w*api_?key\w* )
-     ["']? \s* [=:] \s*)
-    ( "[^"\n]*" | '[^'\n]*' | (?:bearer\s+)? [^\s,;&)}\]"']+ )
+    ( (?: secret | token | password | passwd | passphrase | credential | api_?key )
+      \w{0,40} ["']? \s{0,4} [=:] \s{0,4} )
+    ( "[^"\n]*"? | '[^'\n]*'? | (?:bearer\s+)? [^\s,;&)}\]"']+ )
     """
 )
-_BEARER: Final = re.compile(r"(?i)\b(authorization\s*[=:]\s*\w+\s+)\S+")
+_BEARER: Final = re.compile(r"(?i)\b(authorization\s{0,4}[=:]\s{0,4}\w{1,40}\s+)\S+")
 _PLAIN: Final = (bool, int, float, complex, type(None), date, time, timedelta, PurePath)
 
 
@@ -172,7 +173,9 @@ def traceback_of(error: BaseException) -> str:
         lines = traceback.format_exception(
             type(error), error, _of_the_user(error.__traceback__), limit=-12
         )
-        text = without_secrets(_with_short_paths("".join(lines).strip()))
+        # Twice what is kept: what a secret was cut from its name by is left out, too.
+        text = "".join(lines).strip()[-2 * TRACEBACK_LENGTH :]
+        text = without_secrets(_with_short_paths(text))
     except Exception as broken:  # the error's own `__str__`
         return f"{type(error).__name__}: its text cannot be read ({broken!r})"
     if len(text) <= TRACEBACK_LENGTH:
