@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import weakref
+from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final, Protocol
 
-if TYPE_CHECKING:
-    from prefect_dask_core.monitor.plugin import MonitorPlugin
 
-#: The collector that is registered with the library, once per process.
-_collectors: list[Collector] = []
+class Source(Protocol):
+    """Knows how many runs ended in which state."""
+
+    def task_runs(self) -> Counter[tuple[str, str, str]]:
+        """Task runs that have ended, by flow, task and state."""
+
+    def flow_runs(self) -> Counter[str]:
+        """Flow runs by their state."""
 
 
 class Collector:
-    """Gives the counts of a plugin, whenever Prometheus asks.
+    """Gives the counts of all schedulers of this process, when Prometheus asks."""
 
-    Parameters
-    ----------
-    plugin : MonitorPlugin
-        Of the scheduler; not kept alive.
-    """
-
-    def __init__(self, plugin: MonitorPlugin) -> None:
-        self.watch(plugin)
-
-    def watch(self, plugin: MonitorPlugin) -> None:
-        """Give the counts of another plugin from now on."""
-        self._plugin = weakref.ref(plugin)
+    def __init__(self) -> None:
+        self.sources: weakref.WeakSet[Source] = weakref.WeakSet()
+        self.is_registered = False
 
     def describe(self) -> Iterator[Any]:
         """Nothing: there is nothing to compare at registration."""
@@ -38,15 +33,17 @@ class Collector:
         """The counts."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        plugin = self._plugin()
-        if plugin is None:
-            return
+        task_runs: Counter[tuple[str, str, str]] = Counter()
+        flow_runs: Counter[str] = Counter()
+        for source in list(self.sources):
+            task_runs.update(source.task_runs())
+            flow_runs.update(source.flow_runs())
         tasks = CounterMetricFamily(
             "prefect_dask_core_task_runs",
             "Task runs that have ended; each child of a mapped task is one",
             labels=["flow", "task", "state"],
         )
-        for labels, count in sorted(plugin.task_runs().items()):
+        for labels, count in sorted(task_runs.items()):
             tasks.add_metric(list(labels), count)
         yield tasks
         flows = GaugeMetricFamily(
@@ -54,25 +51,27 @@ class Collector:
             "Flow runs that the scheduler has seen, by their present state",
             labels=["state"],
         )
-        for state, count in sorted(plugin.flow_runs().items()):
+        for state, count in sorted(flow_runs.items()):
             flows.add_metric([state], count)
         yield flows
 
 
-def register_metrics(plugin: MonitorPlugin) -> None:
-    """Add the counts to the metrics of this process, where Prometheus is installed.
+#: Registered with the library once per process: its route gives all of a process.
+_COLLECTOR: Final = Collector()
 
-    The route of the scheduler gives all metrics of its process. As Dask's own do, ours
-    tell of the newest scheduler if there are several in one process.
-    """
+
+def register_metrics(source: Source) -> None:
+    """Add counts to the metrics of this process, where Prometheus is installed."""
     try:
         from prometheus_client import REGISTRY
     except ImportError:
         return
-    if _collectors:
-        _collectors[0].watch(plugin)
-        return
-    collector = Collector(plugin)
-    with contextlib.suppress(ValueError):  # registered by another import of this module
-        REGISTRY.register(collector)
-        _collectors.append(collector)
+    _COLLECTOR.sources.add(source)
+    if not _COLLECTOR.is_registered:
+        _COLLECTOR.is_registered = True
+        REGISTRY.register(_COLLECTOR)
+
+
+def forget_metrics(source: Source) -> None:
+    """Tell the counts of a scheduler that has closed no more."""
+    _COLLECTOR.sources.discard(source)

@@ -16,6 +16,7 @@ from distributed import Scheduler
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from prefect_dask_core.config import kept_runs, most_bars
+from prefect_dask_core.monitor.metrics import forget_metrics
 from prefect_dask_core.monitor.runs import NAMES, Run
 from prefect_dask_core.runners._private import TOPIC_PREFIX
 from prefect_dask_core.runners.digests import Digest, ReportDigest, read
@@ -125,6 +126,10 @@ class MonitorPlugin(SchedulerPlugin):
                 run.end(End("Crashed", message, time.time(), *counts))
                 self.version += 1
         self._forget_old()
+
+    async def close(self) -> None:
+        """Tell no metrics any more; called when the scheduler closes."""
+        forget_metrics(self)
 
     def _forget_old(self) -> None:
         """Keep so many ended runs; what the others counted stays counted."""
