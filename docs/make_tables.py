@@ -38,9 +38,10 @@ that proves it here; "later" is what only later generations had. Written by
     "functional": """\
 # The API of the function generations
 
-What the reference pages of tasks of 3.0 and 3.8 document, and the test that proves it
-here. What is *to come* is refused with a clear error until then. Written by
-`make_tables.py` from `functional_rows.csv`.
+What the reference pages of tasks of 3.0 and 3.8 document, parameter by parameter and
+example by example, and the test that proves it here. What is *to come* (storage,
+caching by policy, transactions, deferred runs) is refused with a clear error until
+then. Written by `make_tables.py` from `functional_rows.csv`.
 
 """,
 }

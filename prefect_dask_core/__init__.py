@@ -25,17 +25,12 @@ from prefect_dask_core.control_flow import (
 from prefect_dask_core.edges import Edge, flatten, mapped, unmapped
 from prefect_dask_core.flows import Flow
 from prefect_dask_core.function_flows import FunctionFlow, flow
-from prefect_dask_core.futures import (
-    FutureList,
-    PrefectFuture,
-    PrefectFutureList,
-    as_completed,
-    resolve_futures_to_results,
-    resolve_futures_to_states,
-    wait,
-)
+from prefect_dask_core.function_options import FlowOptions
+from prefect_dask_core.future_lists import FutureList, PrefectFutureList
+from prefect_dask_core.futures import PrefectFuture
 from prefect_dask_core.mapping import apply_map
 from prefect_dask_core.materializing import MaterializingTask, materialize
+from prefect_dask_core.naming import TaskRunNameCallbackWithParameters
 from prefect_dask_core.options import TaskOptions
 from prefect_dask_core.parameters import DateTimeParameter, Parameter
 from prefect_dask_core.records import FlowRun, TaskRun
@@ -50,19 +45,31 @@ from prefect_dask_core.run_contexts import (
 from prefect_dask_core.runners.clients import get_async_dask_client, get_dask_client
 from prefect_dask_core.runners.dask import DaskTaskRunner
 from prefect_dask_core.runners.sequential import SequentialTaskRunner
-from prefect_dask_core.runners.threads import ThreadPoolTaskRunner
+from prefect_dask_core.runners.threads import (
+    ConcurrentTaskRunner,
+    ThreadPoolTaskRunner,
+)
 from prefect_dask_core.states import State, StateType
 from prefect_dask_core.tasks import Task, task
 from prefect_dask_core.utilities import callback_factory
+from prefect_dask_core.waiting import (
+    as_completed,
+    opaque,
+    resolve_futures_to_results,
+    resolve_futures_to_states,
+    wait,
+)
 
 __all__ = [
     "Asset",
     "AssetProperties",
+    "ConcurrentTaskRunner",
     "DaskTaskRunner",
     "DateTimeParameter",
     "Edge",
     "FilterTask",
     "Flow",
+    "FlowOptions",
     "FlowRun",
     "FlowRunContext",
     "FunctionFlow",
@@ -78,6 +85,7 @@ __all__ = [
     "TaskOptions",
     "TaskRun",
     "TaskRunContext",
+    "TaskRunNameCallbackWithParameters",
     "ThreadPoolTaskRunner",
     "__version__",
     "add_asset_metadata",
@@ -101,6 +109,7 @@ __all__ = [
     "mapped",
     "materialize",
     "merge",
+    "opaque",
     "pause_task",
     "quote",
     "resolve_futures_to_results",

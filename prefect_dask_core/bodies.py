@@ -12,16 +12,35 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from types import FunctionType
-from typing import Any, ClassVar, Final, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, TypeVar, cast
 
 import cloudpickle
 
 from prefect_dask_core.errors import OptionTypeError
 from prefect_dask_core.signatures import BodySignature, inputs_of, output_of
 
+if TYPE_CHECKING:
+    import typing_extensions
+
+    # With defaults, so that a bare `Task` is one of any arguments and value.
+    P = typing_extensions.ParamSpec("P", default=...)
+    R = typing_extensions.TypeVar("R", default=Any)
+else:
+    #: Parameters and value of a body, which tasks and flows keep.
+    P = ParamSpec("P")
+    R = TypeVar("R")
+
 #: What is worked out again after pickling instead of being taken along.
 NOT_PICKLED: Final = frozenset(
-    {"_method", "_signature", "_labelled", "_quick", "_within", "__wrapped__"}
+    {
+        "_method",
+        "_signature",
+        "_validator",
+        "_labelled",
+        "_quick",
+        "_within",
+        "__wrapped__",
+    }
 )
 
 

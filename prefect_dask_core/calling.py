@@ -7,11 +7,12 @@ In a running flow function or in the body of a task a call runs now, and `submit
 from __future__ import annotations
 
 import inspect
+import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from prefect_dask_core.calls import SCOPE, BodyScope, set_caller
 from prefect_dask_core.context import context, current_tags
@@ -23,7 +24,7 @@ from prefect_dask_core.errors import (
     OptionValueError,
 )
 from prefect_dask_core.execution import default_runner
-from prefect_dask_core.futures import FutureList
+from prefect_dask_core.future_lists import FutureList
 from prefect_dask_core.records import TaskRun, task_run_of
 from prefect_dask_core.requests import inputs_of_call
 from prefect_dask_core.run_ids import current_id
@@ -37,6 +38,8 @@ from prefect_dask_core.runners.drive import (
 from prefect_dask_core.scopes import OF_ONE_RUN, Scope
 from prefect_dask_core.states import NO_DATA, Pending, Scheduled, State
 from prefect_dask_core.tasks import Task
+
+_opening: Final = threading.Lock()
 
 
 class Place(Protocol):
@@ -93,7 +96,7 @@ class _Caller:
             return _iterate(task, scope, bound, options)
         steps = scope.call_steps(task, bound, options.wait_for)
         if task.isasync:
-            return _end_async(steps, options.return_state)
+            return called_after(task.name, _end_async(steps, options.return_state))
         state = drive(steps)
         return state if options.return_state else value_of(state)
 
@@ -158,7 +161,8 @@ class _Caller:
             raise MissingContextError(
                 f"task {task.name!r} was {done} outside of a flow; do it inside a "
                 "function with @flow, in the body of a task, or call .map inside "
-                "`with Flow(...)`. A plain call runs it at once."
+                "`with Flow(...)`. A plain call runs it at once. A thread that a flow "
+                "starts itself is in it if it runs contextvars.copy_context().run."
             )
         if not isinstance(place, Scope):
             return place.draw(task, bound, done)
@@ -182,6 +186,15 @@ def _iterate(
     if inspect.isasyncgenfunction(task.fn):
         return drive_async_generator(steps, call_body, value_of)
     return drive_generator(steps, call_body, value_of)
+
+
+def called_after(
+    name: str, coroutine: Coroutine[Any, Any, Any]
+) -> Coroutine[Any, Any, Any]:
+    """Name a coroutine after its task or flow, for the warning if nobody awaits it."""
+    named: Any = coroutine  # typeshed does not know that it has one
+    named.__qualname__ = name
+    return coroutine
 
 
 async def _end_async(steps: Any, return_state: bool) -> Any:
@@ -209,9 +222,10 @@ def _place() -> Scope | Place | None:
     if not isinstance(found, BodyScope):
         place: Scope | Place | None = found
         return place
-    if not isinstance(found.opened, Scope):
-        found.opened = _scope_of_body()
-    return found.opened
+    with _opening:  # threads and coroutines of one body submit to one scope
+        if not isinstance(found.opened, Scope):
+            found.opened = _scope_of_body()
+        return found.opened
 
 
 def _scope_of_body() -> Scope:

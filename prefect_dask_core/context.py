@@ -12,6 +12,8 @@ from contextvars import ContextVar, Token
 from types import MappingProxyType
 from typing import Any, NoReturn, Protocol
 
+from prefect_dask_core.run_ids import run_name
+
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _variables: ContextVar[Mapping[str, Any]] = ContextVar(
     "prefect_dask_core.context", default=_NOTHING
@@ -199,9 +201,8 @@ class RunVariables(Mapping[str, Any]):
 
     @property
     def name(self) -> str:
-        """Name of the run, a child as ``"load[3]"``."""
-        name: str = self.task.name
-        return name if self.index is None else f"{name}[{self.index}]"
+        """Name of the run; see `run_ids.run_name`."""
+        return run_name(self._step, self.task.name, self.index)
 
     def __getitem__(self, key: str) -> Any:
         if key == "map_index":

@@ -160,7 +160,7 @@ def _with_contexts(plan: Plan, given: Mapping[Task, Mapping[str, Any]] | None) -
     """The plan, with context variables of single tasks."""
     if not given:
         return plan
-    number = {node.declared: node.index for node in plan.nodes}
+    number = {node.task: node.index for node in plan.nodes}
     nodes = list(plan.nodes)
     for task, variables in given.items():
         if task not in number:
@@ -291,9 +291,7 @@ def _earlier(
                 f"flow {plan.flow_name!r} was given resume= and task_states=, which "
                 "both say what does not run; give one of them."
             )
-        states = {
-            n.index: before[n.declared] for n in plan.nodes if n.declared in before
-        }
+        states = {n.index: before[n.task] for n in plan.nodes if n.task in before}
         changed = frozenset(
             node.index
             for node in plan.nodes
@@ -302,7 +300,7 @@ def _earlier(
         )
         return resume_after(plan, states, changed)
     given = {} if options.task_states is None else options.task_states
-    number = {node.declared: node.index for node in plan.nodes}
+    number = {node.task: node.index for node in plan.nodes}
     for task, state in given.items():
         if not isinstance(state, State):
             raise OptionTypeError(
@@ -353,7 +351,7 @@ def _require_inputs(plan: Plan, given: Mapping[Task, State]) -> None:
         if node.constant or bound >= node.task.body_signature.names:
             continue
         missing = sorted(node.task.body_signature.required - bound)
-        if not missing or node.declared in given:
+        if not missing or node.task in given:
             continue
         advice = f"bind it, for example {node.name}({missing[0]}=...)"
         if not bound:
@@ -488,7 +486,7 @@ def _wanted(
 ) -> frozenset[int]:
     """Nodes whose values come home: the last ones, the reference ones, the named."""
     wanted = set(plan.terminal | plan.reference)
-    number = {node.declared: node.index for node in plan.nodes}
+    number = {node.task: node.index for node in plan.nodes}
     # What is cached is kept by this process for its later runs.
     wanted |= {n.index for n in plan.nodes if n.task.options.cache_for is not None}
     # A task is iterable: its outputs are.

@@ -7,11 +7,13 @@ says. An argument that is a marker, or that very value, is an arrow.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import itertools
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
@@ -45,8 +47,17 @@ class Marker:
             "runs; give the task viz_return_value=, which then stands for it."
         )
 
-    __bool__ = __len__ = __iter__ = __getitem__ = __call__ = __refuse
-    __add__ = __radd__ = __sub__ = __mul__ = __truediv__ = __lt__ = __gt__ = __refuse
+    __bool__ = __len__ = __iter__ = __aiter__ = __contains__ = __call__ = __refuse
+    __getitem__ = __setitem__ = __delitem__ = __enter__ = __exit__ = __refuse
+    __int__ = __float__ = __complex__ = __index__ = __round__ = __refuse
+    __neg__ = __pos__ = __abs__ = __invert__ = __lt__ = __le__ = __gt__ = __ge__ = (
+        __refuse
+    )
+    __add__ = __sub__ = __mul__ = __matmul__ = __truediv__ = __floordiv__ = __refuse
+    __mod__ = __divmod__ = __pow__ = __and__ = __or__ = __xor__ = __refuse
+    __lshift__ = __rshift__ = __radd__ = __rsub__ = __rmul__ = __rmatmul__ = __refuse
+    __rtruediv__ = __rfloordiv__ = __rmod__ = __rdivmod__ = __rpow__ = __refuse
+    __rand__ = __ror__ = __rxor__ = __rlshift__ = __rrshift__ = __refuse
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):
@@ -108,8 +119,11 @@ def picture_of_flow(flow: Any, bound: Mapping[str, Any]) -> Picture:
     warnings.warn(_WARNING.format(name=flow.name), UserWarning, stacklevel=4)
     with context({SCOPE: drawing, "flow": None}):
         found = flow.call_body(bound)
-        if inspect.iscoroutine(found):
-            asyncio.run(_awaited(found))
+        if inspect.iscoroutine(found) or inspect.isasyncgen(found):
+            # In a thread of its own, because a notebook has an event loop in this one.
+            around = contextvars.copy_context()
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(around.run, asyncio.run, _awaited(found)).result()
         elif inspect.isgenerator(found):
             list(found)
     return Picture(
@@ -120,4 +134,8 @@ def picture_of_flow(flow: Any, bound: Mapping[str, Any]) -> Picture:
 
 
 async def _awaited(found: Any) -> None:
-    await found
+    if inspect.isasyncgen(found):
+        async for _ in found:
+            pass
+    else:
+        await found

@@ -15,11 +15,12 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import partial
+from itertools import islice
 from typing import Any, Final, Protocol
 
 from prefect_dask_core.calling import inherited_variables, open_session, session_of
 from prefect_dask_core.calls import SCOPE
-from prefect_dask_core.context import current_tags
+from prefect_dask_core.context import context, current_tags
 from prefect_dask_core.dates import date_variables
 from prefect_dask_core.engine.effects import Call, Overran, Raised, Returned, Wait
 from prefect_dask_core.engine.session import Session
@@ -29,11 +30,13 @@ from prefect_dask_core.futures import has_ended
 from prefect_dask_core.hooks import Hook, call_hook
 from prefect_dask_core.naming import format_run_name, template_variables
 from prefect_dask_core.records import FlowRun, at
+from prefect_dask_core.resolving import Above, holds_future, resolve
 from prefect_dask_core.retries import delay_before_retry
 from prefect_dask_core.returns import RunStates, returned_state
 from prefect_dask_core.runners.drive import Blocking, Steps
-from prefect_dask_core.scopes import Above, Scope, holds_future, resolve
+from prefect_dask_core.scopes import Scope, is_bad
 from prefect_dask_core.signals import PrefectStateSignal
+from prefect_dask_core.signatures import BodySignature
 from prefect_dask_core.states import (
     AwaitingRetry,
     Cancelled,
@@ -47,10 +50,11 @@ from prefect_dask_core.states import (
     TimedOut,
     TriggerFailed,
 )
-from prefect_dask_core.validation import validate, wants_validation
 
 _LOGGER: Final = logging.getLogger("prefect_dask_core.flow_runs")
 
+#: Runs that failed unseen are warned of one by one, up to this number.
+UNSEEN_TOLD: Final = 10
 #: Context variables of the task around a flow, which its function does not see.
 _HIDDEN: Final = (
     "task_name",
@@ -75,6 +79,14 @@ class RunnableFlow(Protocol):
     def fn(self) -> Callable[..., Any]:
         """Its function."""
 
+    @property
+    def body_signature(self) -> BodySignature:
+        """Signature of the function."""
+
+    @property
+    def validator(self) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+        """What checks and converts arguments."""
+
     def call_body(self, inputs: Mapping[str, Any]) -> Any:
         """Call the function with arguments by name."""
 
@@ -88,7 +100,7 @@ class FunctionRun:
     flow : FunctionFlow
         The definition.
     bound : mapping of str to object
-        Arguments as given, by name, defaults included.
+        Arguments as given, by name.
     wait_for : object
         What comes first.
     """
@@ -166,20 +178,35 @@ def run_function(run: FunctionRun) -> Steps[State]:
     State
         With the states of its runs as ``state.states``, by name.
     """
+    around = context.get(SCOPE)
+    if not isinstance(around, Scope):
+        return (yield from _run(run))
+    # A flow in a flow is one of its runs.
+    name = around.begin_flow(run.options.name)
+    try:
+        return (yield from _run(run))
+    finally:
+        around.flow_ended(name, run.state)
+
+
+def _run(run: FunctionRun) -> Steps[State]:
     run.begin = time.time()
     run.parent = inherited_variables()
     run.enter(Pending())
     refused = yield from _prepare(run)
     if refused is not None:
         return run.enter(refused)
-    scope, body = _open(run)
-    run.scope = scope
+    run.scope, body = _open(run)
     try:
         state = yield from _attempts(run, body)
+        yield Blocking(run.scope.close)  # it may be that of a further attempt
+    except GeneratorExit:  # nobody is left who would carry out a step
+        run.scope.cancel("the flow was left before its end.")
+        raise
     except BaseException as error:  # a person at the keyboard
-        scope.cancel(_told(error))
+        run.scope.cancel(_told(error))
         state = run.enter(_state_of_error(error))
-        state = yield from _close(run, body, state)
+        yield from _close(run, body, state)
         raise
     return (yield from _close(run, body, state))
 
@@ -189,17 +216,18 @@ def run_function(run: FunctionRun) -> Steps[State]:
 
 def _prepare(run: FunctionRun) -> Generator[Any, Any, State | None]:
     """Resolve, validate and name; a state if the function cannot run."""
-    run.parameters = dict(run.bound)
+    defaults = run.flow.body_signature.defaults
+    run.parameters = {**defaults, **run.bound}
     run.name = run.options.name
+    found = run.bound
     if holds_future([*run.bound.values(), run.wait_for]):
         found, above = yield Blocking(partial(resolve, run.bound, run.wait_for))
-        run.parameters = found
+        run.parameters = {**defaults, **found}
         refused = _refused(run, above)
         if refused is not None:
             return refused
     try:
-        if wants_validation(run.options.name, run.options.validate_parameters):
-            run.parameters = validate(run.options.name, run.flow.fn, run.parameters)
+        run.parameters = {**defaults, **run.flow.validator(found)}
         run.name = _run_name(run)
     except Exception as error:
         return Failed(_told(error), data=error)
@@ -230,7 +258,8 @@ def _run_name(run: FunctionRun) -> str:
         "parameters": run.parameters,
         "date": now,
     }
-    return format_run_name(option, template_variables(variables, run.parameters))
+    known = template_variables(variables, run.parameters)
+    return format_run_name(option, known, "flow_run_name")
 
 
 def _open(run: FunctionRun) -> tuple[Scope, dict[str, Any]]:
@@ -281,6 +310,7 @@ def _attempts(run: FunctionRun, body: dict[str, Any]) -> Steps[State]:
         state = run.enter(state)
         body["flow_run_count"] = run.attempts
         yield from _hooks(run, body, run.options.on_running)
+        begin = time.monotonic()
         answer = yield Call(
             call_function,
             (run.flow, run.parameters),
@@ -288,12 +318,13 @@ def _attempts(run: FunctionRun, body: dict[str, Any]) -> Steps[State]:
             variables=body,
             log_prints=bool(body["log_prints"]),
         )
-        state = run.enter((yield from _outcome(run, answer)))
+        state = run.enter((yield from _outcome(run, answer, begin)))
         if not isinstance(state, Failed):
             return state
         delay = delay_before_retry(run.options, run.attempts)
         if delay is None:
             return state
+        yield from _end_attempt(run, body)
         due = time.time() + delay
         run.enter(AwaitingRetry(state.message, start_time=due, run_count=run.attempts))
         _LOGGER.warning(
@@ -313,9 +344,34 @@ def _wait(due: float) -> Generator[Any, Any, None]:
         yield Wait(due)
 
 
-def _outcome(run: FunctionRun, answer: Any) -> Steps[State]:
-    """State that the answer of the function means."""
+def _end_attempt(run: FunctionRun, body: dict[str, Any]) -> Steps[None]:
+    """End an attempt that another one follows.
+
+    What it has submitted is waited for, as at the end of the flow (decision F11): the
+    next attempt submits the same, and would run beside it on the same files and rows.
+    """
     assert run.scope is not None
+    yield Blocking(run.scope.settle)
+    run.scope = body[SCOPE] = yield Blocking(run.scope.successor)
+
+
+def _outcome(run: FunctionRun, answer: Any, begin: float) -> Steps[State]:
+    """State that the answer of the function means.
+
+    The limit holds for what the function has submitted too, which is a part of the run.
+    """
+    assert run.scope is not None
+    limit = run.options.timeout_seconds
+    if limit is not None and isinstance(answer, Returned | Raised):
+        remaining = max(0.0, begin + limit - time.monotonic())
+        if not (yield Blocking(partial(run.scope.settle, remaining))):
+            late = (
+                f"flow {run.options.name!r} ran longer than {limit:g} s, waiting for "
+                "what it had submitted."
+            )
+            run.scope.cancel(late)
+            if isinstance(answer, Returned):
+                return TimedOut(late, data=FlowTimeoutError(late))
     if isinstance(answer, Returned):
         run.returned = answer.value
         try:
@@ -358,13 +414,7 @@ def _close(run: FunctionRun, body: dict[str, Any], state: State) -> Steps[State]
     if not state.is_final() and not state.is_paused():
         # Made by hand, and not by a run; it says so.
         _LOGGER.warning("flow run %r returned the state %r", run.name, state)
-    for name, bad in scope.unseen().items():
-        _LOGGER.warning(
-            "flow run %r: %s ended as %r, and nobody has asked about it",
-            run.name,
-            name,
-            bad,
-        )
+    _tell_of_unseen(run, scope.unseen())
     state = run.enter(_with_states(state, states, scope))
     options = run.options
     hooks: tuple[Hook, ...] = ()
@@ -378,6 +428,29 @@ def _close(run: FunctionRun, body: dict[str, Any], state: State) -> Steps[State]
         hooks = options.on_crashed
     yield from _hooks(run, body, hooks)
     return state
+
+
+def _tell_of_unseen(run: FunctionRun, unseen: Mapping[str, State]) -> None:
+    """Warn of runs that did not succeed, and that nobody has asked about (F1)."""
+    for name, bad in islice(unseen.items(), UNSEEN_TOLD):
+        told = f"{name} ended as {bad!r}"
+        if bad.is_mapped():
+            children = list(enumerate(bad.states or ()))
+            failed = [pair for pair in children if is_bad(pair[1])]
+            index, first = failed[0]
+            told = (
+                f"{len(failed)} of {len(children)} children did not succeed, "
+                f"{name}[{index}] ended as {first!r}"
+            )
+        _LOGGER.warning(
+            "flow run %r: %s, and nobody has asked about it", run.name, told
+        )
+    if len(unseen) > UNSEEN_TOLD:
+        _LOGGER.warning(
+            "flow run %r: %d more did not succeed, and nobody has asked about them",
+            run.name,
+            len(unseen) - UNSEEN_TOLD,
+        )
 
 
 def _with_states(state: State, states: Mapping[str, State], scope: Scope) -> State:

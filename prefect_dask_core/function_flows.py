@@ -6,11 +6,11 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Generic, Literal, TypeVar, overload
 
 from prefect_dask_core.attributes import OptionAttribute
-from prefect_dask_core.bodies import TaskBody
-from prefect_dask_core.calling import value_of
+from prefect_dask_core.bodies import P, R, TaskBody
+from prefect_dask_core.calling import called_after, value_of
 from prefect_dask_core.drawing import Picture, digraph, mermaid
 from prefect_dask_core.errors import (
     DeclarationError,
@@ -32,17 +32,8 @@ from prefect_dask_core.runners.drive import (
     drive_generator,
 )
 from prefect_dask_core.states import State
-from prefect_dask_core.validation import validate, wants_validation
+from prefect_dask_core.validation import Validator
 
-if TYPE_CHECKING:
-    import typing_extensions
-
-    # With defaults, so that a bare `FunctionFlow` is one of any arguments and value.
-    P = typing_extensions.ParamSpec("P", default=...)
-    R = typing_extensions.TypeVar("R", default=Any)
-else:
-    P = ParamSpec("P")
-    R = TypeVar("R")
 HookT = TypeVar("HookT", bound=Callable[..., Any])
 
 
@@ -56,7 +47,7 @@ class FunctionFlow(TaskBody, Generic[P, R]):
     name : str, optional
         Name of the flow; that of the function, with dashes, unless given.
     **options
-        See `FlowOptions`.
+        Options by name; ``help(FlowOptions)`` tells of each.
 
     Notes
     -----
@@ -111,7 +102,20 @@ class FunctionFlow(TaskBody, Generic[P, R]):
         own["options"] = make_flow_options(own["_fn"], {"name": name, **options})
         # Read now, so that a reserved name is refused where it is written.
         _ = self.body_signature
-        wants_validation(self.name, self.options.validate_parameters)
+        if self.options.validate_parameters:
+            _ = self.validator  # read now, too: it may refuse an annotation
+
+    @property
+    def validator(self) -> Validator:
+        """What checks and converts arguments, made once."""
+        own = self.__dict__
+        found: Validator | None = own.get("_validator")
+        if found is None:
+            option = self.options.validate_parameters
+            found = own["_validator"] = Validator(
+                self.name, self.fn, self.body_signature, option
+            )
+        return found
 
     @property
     def options(self) -> FlowOptions:
@@ -124,14 +128,19 @@ class FunctionFlow(TaskBody, Generic[P, R]):
     # -- calls ------------------------------------------------------------------
 
     @overload
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     @overload
     def __call__(
-        self, *args: Any, return_state: Literal[True], wait_for: Any = None, **kw: Any
+        self,
+        /,
+        *args: Any,
+        return_state: Literal[True],
+        wait_for: Any = None,
+        **kw: Any,
     ) -> State: ...
     @overload
-    def __call__(self, *args: Any, wait_for: Any, **kwargs: Any) -> R: ...
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, wait_for: Any, **kwargs: Any) -> R: ...
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run the flow.
 
         Parameters
@@ -158,18 +167,14 @@ class FunctionFlow(TaskBody, Generic[P, R]):
         """
         return_state = bool(kwargs.pop("return_state", False))
         wait_for = kwargs.pop("wait_for", None)
-        bound = self._bind(args, kwargs)
+        bound = self.body_signature.bind(args, kwargs, self.name, "flow")
         run = FunctionRun(self, bound, wait_for)
         if self.isgenerator:
             return self._iterate(run, return_state)
         if self.isasync:
-            return _end_async(run, return_state)
+            return called_after(self.name, _end_async(run, return_state))
         state = drive(run_function(run))
         return state if return_state else value_of(state)
-
-    def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        bound = self.body_signature.bind(args, kwargs, self.name, "flow")
-        return {**self.body_signature.defaults, **bound}
 
     def _iterate(self, run: FunctionRun, return_state: bool) -> Any:
         if return_state:
@@ -194,11 +199,14 @@ class FunctionFlow(TaskBody, Generic[P, R]):
         """
         twin = self._twin()
         twin.__dict__["options"] = change_flow_options(self.options, options)
+        if twin.options.validate_parameters:
+            _ = twin.validator
         return twin
 
     def _twin(self) -> FunctionFlow[P, R]:
         twin = object.__new__(type(self))
         twin.__dict__.update(self.__dict__)
+        twin.__dict__.pop("_validator", None)
         return twin
 
     def __get__(self, instance: Any, owner: type | None = None) -> FunctionFlow[..., R]:
@@ -221,10 +229,9 @@ class FunctionFlow(TaskBody, Generic[P, R]):
         ParameterTypeError
             If one cannot be converted.
         """
-        bound = self.body_signature.bind((), parameters, self.name, "flow")
-        if wants_validation(self.name, self.options.validate_parameters):
-            return validate(self.name, self.fn, bound)
-        return bound
+        return self.validator(
+            self.body_signature.bind((), parameters, self.name, "flow")
+        )
 
     def serialize_parameters(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Parameters as plain data that JSON can hold; what has none, by its `repr`."""
@@ -281,7 +288,8 @@ class FunctionFlow(TaskBody, Generic[P, R]):
         return mermaid(self._picture(args, kwargs))
 
     def _picture(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Picture:
-        return picture_of_flow(self, self._bind(args, kwargs))
+        bound = self.body_signature.bind(args, kwargs, self.name, "flow")
+        return picture_of_flow(self, bound)
 
     # -- hooks ------------------------------------------------------------------
 
@@ -343,7 +351,7 @@ def flow(fn: Callable[..., Any] | None = None, **options: Any) -> Any:
     fn : callable, optional
         The function.
     **options
-        See `FlowOptions`.
+        Options by name; ``help(FlowOptions)`` tells of each.
 
     Examples
     --------

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Final
 
 from prefect_dask_core.errors import (
@@ -31,11 +34,13 @@ class FlowOptions:
     name : str
         Name of the flow.
     version : str, optional
-        Version, for people.
+        Version, for people; a hash of the file of the function unless given, `None`
+        where there is no file.
     flow_run_name : str or callable, optional
         Template of, or callable that gives, the name of a run.
     retries : int
-        Attempts after the first; each runs the whole function again.
+        Attempts after the first; each runs the whole function again, once all that the
+        last one submitted has ended.
     retry_delay_seconds : number, sequence of numbers, timedelta or callable
         Seconds before each further attempt.
     task_runner : task runner or class of one, optional
@@ -44,10 +49,12 @@ class FlowOptions:
     description : str, optional
         What the flow does; the docstring unless given.
     timeout_seconds : number or timedelta, optional
-        Longest time of one attempt.
+        Longest time of one attempt, what it submits included: that is cancelled then.
     validate_parameters : bool, optional
         Whether arguments are validated and converted as their annotations say, by
-        pydantic. Unless given, if pydantic is installed.
+        pydantic. `True` needs pydantic, and annotations that it understands; unless
+        given, what it can validate is, and nothing where it is not installed: there
+        arguments are only bound. Defaults are never validated.
     log_prints : bool, optional
         Whether prints of the function, and of tasks that do not say, are logged.
     on_running, on_completion, on_failure, on_cancellation, on_crashed : iterable
@@ -157,7 +164,11 @@ def make_flow_options(fn: Callable[..., Any], given: Mapping[str, Any]) -> FlowO
                 f"{nearest(name, FLOW_OPTION_NAMES)!r}?"
             )
     changes = {key: value for key, value in given.items() if value is not None}
-    derived = {"name": _derived_name(fn), "description": inspect.getdoc(fn)}
+    derived = {
+        "name": _derived_name(fn),
+        "description": inspect.getdoc(fn),
+        "version": _derived_version(fn),
+    }
     return FlowOptions(**{**derived, **changes})
 
 
@@ -187,6 +198,23 @@ _CLEARED_BY_NONE: Final = frozenset(
 def _derived_name(fn: Callable[..., Any]) -> str:
     name = getattr(fn, "__name__", type(fn).__name__)
     return "unknown-lambda" if name == "<lambda>" else name.replace("_", "-")
+
+
+def _derived_version(fn: Callable[..., Any]) -> str | None:
+    """Hash of the file in which a function stands."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    try:
+        path = Path(inspect.getsourcefile(inspect.unwrap(fn)) or "")
+        return _hash_of(path, path.stat().st_mtime_ns) if path.is_file() else None
+    except (OSError, TypeError, ValueError):  # of a builtin, or of an object
+        return None
+
+
+@functools.lru_cache(maxsize=256)
+def _hash_of(path: Path, changed: int) -> str:
+    """Hash of a file; read once for all flows in it, until it changes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
 
 
 def _check_name(name: Any) -> None:

@@ -11,13 +11,35 @@ import inspect
 import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from prefect_dask_core.errors import OptionTypeError, TemplateError
 from prefect_dask_core.run_ids import current_id
 
 #: A text with fields in braces, or a callable that gives the text.
 Template = str | Callable[..., str]
+
+
+class TaskRunNameCallbackWithParameters(Protocol):
+    """What names a run after its arguments; see `TaskOptions`, ``task_run_name``."""
+
+    def __call__(self, parameters: dict[str, Any]) -> str:
+        """Name of a run."""
+
+    @classmethod
+    def is_callback_with_parameters(cls, callable: Callable[..., str]) -> bool:
+        """Whether a callable asks for the arguments, by a parameter ``parameters``.
+
+        Examples
+        --------
+        >>> asks = TaskRunNameCallbackWithParameters.is_callback_with_parameters
+        >>> asks(lambda parameters: parameters["x"]), asks(lambda: "always")
+        (True, False)
+        """
+        try:
+            return "parameters" in inspect.signature(callable).parameters
+        except (TypeError, ValueError):  # some builtins have none to read
+            return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +156,9 @@ def template_variables(
     }
 
 
-def format_run_name(option: Template, variables: Mapping[str, Any]) -> str:
+def format_run_name(
+    option: Template, variables: Mapping[str, Any], label: str = "task_run_name"
+) -> str:
     """Name of a run.
 
     Parameters
@@ -144,6 +168,8 @@ def format_run_name(option: Template, variables: Mapping[str, Any]) -> str:
         names, or all where it takes ``**kwargs``.
     variables : mapping of str to object
         See `template_variables`.
+    label : str
+        Name of the option, for messages.
 
     Raises
     ------
@@ -165,7 +191,7 @@ def format_run_name(option: Template, variables: Mapping[str, Any]) -> str:
     prefect_dask_core.errors.TemplateError: task_run_name '{pth}' names 'pth', which \
 is unknown; known are: day, flow_run, map_index, parameters, path, task_run.
     """
-    return _formatted("task_run_name", option, variables)
+    return _formatted(label, option, variables)
 
 
 def format_location(option: Template, variables: Mapping[str, Any]) -> str:
@@ -250,7 +276,9 @@ class _Formatter(string.Formatter):
 
 
 def _raise_unknown(shown: str, name: str, variables: Mapping[str, Any]) -> NoReturn:
-    known = ", ".join(sorted(variables)) or "none"
+    # Those with an underscore are this package's own.
+    shown_names = (known for known in variables if not known.startswith("_"))
+    known = ", ".join(sorted(shown_names)) or "none"
     raise TemplateError(
         f"{shown} names {name!r}, which is unknown; known are: {known}."
     )

@@ -521,7 +521,44 @@ def _annotations(options: TaskOptions, option: str, value: Any) -> Mapping[str, 
             f"task {options.name!r}: {option} has {unknown[0]!r}, which is none of "
             f"{', '.join(ANNOTATIONS)}."
         )
+    for name, given in value.items():
+        is_right, expected = _ANNOTATION_RULES[name]
+        if not (callable(given) or is_right(given)):  # of keys, as in `dask.annotate`
+            raise wrong_type(options.name, f"{option}[{name!r}]", given, expected)
     return dict(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _are_resources(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and _is_number(amount) and amount >= 0
+        for name, amount in value.items()
+    )
+
+
+def _are_workers(value: Any) -> bool:
+    return isinstance(value, str) or (
+        isinstance(value, list | tuple | set | frozenset)
+        and all(isinstance(name, str) for name in value)
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+#: Whether the value of an annotation is right, and what it should be. Dask's scheduler
+#: finds a wrong one when the graph is there, and loses the graph.
+_ANNOTATION_RULES: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
+    "resources": (_are_resources, "amounts by name such as {'GPU': 1}"),
+    "priority": (_is_number, "a number"),
+    "workers": (_are_workers, "the address or name of a worker, or a list of them"),
+    "retries": (_is_count, "a number of retries, an int that is not negative"),
+    "allow_other_workers": (lambda value: isinstance(value, bool), "True or False"),
+}
 
 
 def _assets(options: TaskOptions, option: str, value: Any) -> tuple[Asset, ...]:

@@ -21,7 +21,8 @@ class TaskRun:
     id : uuid.UUID or None
         Its id.
     name : str
-        Its name, such as ``"load-3"`` or ``"load[3]"``.
+        Its name, such as ``"load-3"``, a child's as ``"load-3[7]"``; in a graph flow
+        ``"load"`` and ``"load[7]"``.
     task_key : str
         Names the task's code.
     flow_run_id : uuid.UUID or None

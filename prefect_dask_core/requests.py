@@ -25,7 +25,8 @@ from prefect_dask_core.engine.templates import (
     rebuild,
 )
 from prefect_dask_core.errors import FutureOfAnotherRun, UpstreamTaskError
-from prefect_dask_core.futures import FutureList, PrefectFuture, child_of, node_of
+from prefect_dask_core.future_lists import FutureList, node_of
+from prefect_dask_core.futures import PrefectFuture, child_of
 from prefect_dask_core.run_ids import task_run_id
 from prefect_dask_core.states import State
 from prefect_dask_core.tasks import Task
@@ -245,7 +246,7 @@ def check_lengths(task: Task, name: str, inputs: tuple[Input, ...]) -> None:
     """
     if any(item.mapped and item.node is not None for item in inputs):
         return
-    node = Node(0, name, task, task, "", inputs, mapped=True, constant=False)
+    node = Node(0, name, task, "", inputs, mapped=True, constant=False)
     found = mapped_length(node, _never, _not_skipped)
     if isinstance(found, Exception):
         raise found

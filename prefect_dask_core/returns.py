@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from prefect_dask_core.annotations import Quote
-from prefect_dask_core.futures import FutureList, PrefectFuture
+from prefect_dask_core.engine.summary import counts_of, failures_of
+from prefect_dask_core.future_lists import FutureList, node_of
+from prefect_dask_core.futures import Handle, PrefectFuture, child_of
 from prefect_dask_core.lineage import AssetRecord
-from prefect_dask_core.scopes import with_results
+from prefect_dask_core.resolving import with_results
 from prefect_dask_core.states import Cancelled, Completed, Failed, Paused, State
+
+#: So many names of runs stand in a message.
+NAMES_TOLD: Final = 20
 
 
 class RunStates(Mapping[str, State]):
@@ -21,6 +26,12 @@ class RunStates(Mapping[str, State]):
         The states.
     assets : tuple of AssetRecord
         What was done to assets, in the order in which the runs ended.
+
+    Examples
+    --------
+    >>> states = RunStates({"load-0": Completed(), "load-1": Failed("no")})
+    >>> states.counts(), states.failures()
+    ({'Completed': 1, 'Failed': 1}, [('load-1', Failed('no'))])
     """
 
     __slots__ = ("_states", "assets")
@@ -35,7 +46,9 @@ class RunStates(Mapping[str, State]):
         try:
             return self._states[name]
         except KeyError:
-            known = ", ".join(self._states) or "none"
+            known = ", ".join(list(self._states)[:NAMES_TOLD]) or "none"
+            if len(self._states) > NAMES_TOLD:
+                known += f" and {len(self._states) - NAMES_TOLD} more"
             raise KeyError(
                 f"no run of this flow is called {name!r}, but: {known}."
             ) from None
@@ -46,6 +59,18 @@ class RunStates(Mapping[str, State]):
     def __len__(self) -> int:
         return len(self._states)
 
+    def counts(self) -> dict[str, int]:
+        """Number of task runs by the class of their state; each child is one."""
+        return counts_of(self._states.values())
+
+    def failures(self) -> list[tuple[str, State]]:
+        """Name and state of each task run that failed or crashed, a child's too.
+
+        Those whose trigger refused them are among them.
+        """
+        named = self._states.items()
+        return [pair for name, state in named for pair in failures_of(name, state)]
+
     def __reduce__(self) -> tuple[Any, ...]:
         return RunStates, (self._states, self.assets)
 
@@ -55,10 +80,10 @@ def returned_state(value: Any) -> State:
 
     Notes
     -----
-    Source of the rules: Prefect 3 and decisions F1 and F2. A state is taken as it is.
-    Futures and states only, alone or in a list, tuple or set, decide together. In
-    anything else they are replaced: by their results, or by the state of what did not
-    succeed.
+    Source of the rules: Prefect 3 and decisions F1 and F2. A state is taken as it is,
+    but for that of a mapped run, whose children decide. Futures and states only, alone
+    or in a list, tuple or set, decide together. In anything else futures are replaced:
+    by their results, or by the state of what did not succeed.
 
     Examples
     --------
@@ -67,7 +92,7 @@ def returned_state(value: Any) -> State:
     >>> returned_state([Completed(data=1), Failed("no")])
     Failed('1 of 2 runs did not succeed: 1 failed.')
     """
-    if isinstance(value, State):
+    if isinstance(value, State) and not value.is_mapped():
         return value
     if isinstance(value, Quote):
         return Completed(data=value.value)
@@ -77,7 +102,7 @@ def returned_state(value: Any) -> State:
 
 
 def _decides(value: Any) -> bool:
-    if isinstance(value, PrefectFuture | FutureList):
+    if isinstance(value, PrefectFuture | FutureList | State):
         return True
     return (
         isinstance(value, list | tuple | set)
@@ -86,49 +111,83 @@ def _decides(value: Any) -> bool:
     )
 
 
-def _states_of(value: Any) -> list[State]:
+class _Ended(NamedTuple):
+    """A run that decides how the flow ended: a state, and of which node or child."""
+
+    state: State
+    handle: Handle | None = None
+    number: int | None = None
+
+    @property
+    def future(self) -> PrefectFuture[Any] | None:
+        """The future of the run; `None` of a state that was returned."""
+        return None if self.handle is None else PrefectFuture(self.handle, self.number)
+
+    def told(self) -> str:
+        """The run and why it did not succeed, as the end of a message."""
+        future = self.future
+        return "" if future is None else f" {future.name}: {self.state.message}"
+
+    def error(self) -> Any:
+        """What made it fail."""
+        return (self.future or self.state).result(raise_on_failure=False)
+
+
+def _ended(value: Any) -> Iterator[_Ended]:
     if isinstance(value, State):
-        return [value]
-    if isinstance(value, FutureList):
+        states = list(value.states or ()) if value.is_mapped() else [value]
+        yield from map(_Ended, states)
+    elif isinstance(value, PrefectFuture | FutureList):
         value.wait()
-        if value.is_single() and not value.state.is_mapped():
-            return [value.state]
-        return list(value.states)
-    if isinstance(value, PrefectFuture):
-        value.wait()
+        if isinstance(value, FutureList) and not value.is_single():
+            yield from (run for future in value for run in _ended(future))
+            return
         state = value.state
-        return list(state.states or ()) if state.is_mapped() else [state]
-    return [state for item in value for state in _states_of(item)]
+        if isinstance(value, FutureList):
+            handle, index = node_of(value), None
+        else:
+            handle, index = child_of(value)
+        if state.is_mapped():
+            children = enumerate(state.states or ())
+            yield from (_Ended(child, handle, number) for number, child in children)
+        else:
+            yield _Ended(state, handle, index)
+    else:
+        yield from (run for item in value for run in _ended(item))
 
 
 def _aggregate(value: Any) -> State:
-    states = _states_of(value)
-    bad = [state for state in states if not state.is_successful()]
+    runs = list(_ended(value))
+    states = [run.state for run in runs]
+    bad = [run for run in runs if not run.state.is_successful()]
     if not bad:
         return Completed(data=_results(value), states=states)
     counts = {
-        "failed": sum(s.is_failed() or s.is_crashed() for s in bad),
-        "cancelled": sum(s.is_cancelled() for s in bad),
-        "paused": sum(s.is_paused() for s in bad),
+        "failed": sum(s.state.is_failed() or s.state.is_crashed() for s in bad),
+        "cancelled": sum(s.state.is_cancelled() for s in bad),
+        "paused": sum(s.state.is_paused() for s in bad),
     }
     counts["unfinished"] = len(bad) - sum(counts.values())
     told = ", ".join(f"{n} {name}" for name, n in counts.items() if n)
-    runs = "run" if len(states) == 1 else "runs"
-    message = f"{len(bad)} of {len(states)} {runs} did not succeed: {told}."
-    ended = [state for state in bad if state.is_final()]
-    first = ended[0].result(raise_on_failure=False) if ended else None
+    noun = "run" if len(states) == 1 else "runs"
+    message = f"{len(bad)} of {len(states)} {noun} did not succeed: {told}."
+    first = next((run for run in bad if run.state.is_final()), None)
+    error = None
+    if first is not None:
+        message += first.told()
+        error = first.error()
     if counts["cancelled"]:
-        return Cancelled(message, data=first, states=states)
+        return Cancelled(message, data=error, states=states)
     if counts["paused"]:
         return Paused(message, states=states)
-    if first is None:
+    if error is None:
         return Failed(message, states=states)
-    return Failed(message, data=first, states=states)
+    return Failed(message, data=error, states=states)
 
 
 def _results(value: Any) -> Any:
     """Values in the place of futures and states that have all succeeded."""
-    if isinstance(value, PrefectFuture | FutureList):
+    if isinstance(value, PrefectFuture | FutureList | State):
         return value.result()
     found = [
         item.result() if isinstance(item, PrefectFuture | FutureList | State) else item

@@ -34,6 +34,37 @@ def task_run_id(flow_run_id: str, slug: str, map_index: int | None = None) -> uu
     return uuid.uuid5(uuid.UUID(flow_run_id), name)
 
 
+def run_name(
+    variables: Mapping[str, Any], task_name: str, index: int | None = None
+) -> str:
+    """Name of a run in messages and logs, a child as ``"load-1[3]"``.
+
+    Parameters
+    ----------
+    variables : mapping of str to object
+        Context variables of the runs of its node.
+    task_name : str
+        Name of its task.
+    index : int, optional
+        Index of a child.
+
+    Notes
+    -----
+    In a function flow one task runs often, so its runs are told apart by what names the
+    node (decision F10). In a graph flow they have the name of the task, as
+    ``task_full_name`` of Prefect 1.
+
+    Examples
+    --------
+    >>> of_a_graph_flow = {"task_slug": "load-1"}
+    >>> of_a_function_flow = {**of_a_graph_flow, "_id_base": "0" * 32}
+    >>> run_name(of_a_function_flow, "load", 3), run_name(of_a_graph_flow, "load", 3)
+    ('load-1[3]', 'load[3]')
+    """
+    name: str = variables["task_slug"] if "_id_base" in variables else task_name
+    return name if index is None else f"{name}[{index}]"
+
+
 def current_id(variables: Mapping[str, Any]) -> uuid.UUID | None:
     """Id of the task run that some context variables are of; `None` without one."""
     given: uuid.UUID | None = variables.get("task_run_id")

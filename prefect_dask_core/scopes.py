@@ -18,28 +18,37 @@ from typing import Any, Final
 
 from dask.base import get_annotations
 
-from prefect_dask_core.annotations import AllowFailure, Quote
 from prefect_dask_core.cached_values import known_to, remember
-from prefect_dask_core.edges import Annotation
+from prefect_dask_core.context import current_tags
 from prefect_dask_core.engine.columns import tally_of_state
 from prefect_dask_core.engine.feeds import sum_tallies, tolerate
 from prefect_dask_core.engine.pipeline import TaskRun, run_task
 from prefect_dask_core.engine.session import Request, Session
-from prefect_dask_core.engine.templates import rebuild
-from prefect_dask_core.errors import UpstreamTaskError
-from prefect_dask_core.futures import (
-    FutureList,
-    Handle,
-    PrefectFuture,
-    has_ended,
-    node_of,
-)
-from prefect_dask_core.lineage import Lineage
+from prefect_dask_core.future_lists import FutureList, node_of
+from prefect_dask_core.futures import Handle, PrefectFuture
+from prefect_dask_core.lineage import Lineage, is_shared
 from prefect_dask_core.options import ANNOTATIONS, TaskOptions
 from prefect_dask_core.requests import Inputs, check_lengths, inputs_of_call
+from prefect_dask_core.resolving import (
+    Above,
+    bare,
+    by_name,
+    holds_future,
+    resolve,
+    upstream_error,
+    with_results,
+)
+from prefect_dask_core.run_ids import task_run_id
 from prefect_dask_core.runners.drive import Blocking, Steps
-from prefect_dask_core.states import State, TriggerFailed
+from prefect_dask_core.states import (
+    NO_DATA,
+    Cancelled,
+    Running,
+    State,
+    TriggerFailed,
+)
 from prefect_dask_core.tasks import Task
+from prefect_dask_core.triggers import Tally
 
 #: Context variables that are of one task run, and not of what runs inside of it.
 OF_ONE_RUN: Final = frozenset(
@@ -65,10 +74,6 @@ OF_ONE_RUN: Final = frozenset(
         "_flow_context",
     }
 )
-
-
-#: Name and state of a run above, and whether it may have failed.
-Above = tuple[str, State, bool]
 
 
 class Scope:
@@ -100,19 +105,26 @@ class Scope:
         self.variables = {**variables, "_id_base": id_base}
         self.id_base = id_base
         self.lineage = Lineage()
+        self._session_id = id_base
         self._open = open_session
         self._loose = loose
         self._lock = threading.RLock()
+        self._closing = threading.Lock()
         self._counts: defaultdict[str, itertools.count[int]] = defaultdict(
             itertools.count
         )
         self._session: Session | None = None
         self._names: dict[int, str] = {}
         self._looked: set[int] = set()
+        self._parents: dict[int, tuple[int, ...]] = {}
         #: Held, so that their values are there at the end.
         self._cached: list[tuple[TaskOptions, Handle]] = []
         #: Runs that were called, with their states.
         self._called: dict[str, State] = {}
+        #: What they returned, by its identity, with the run's name.
+        self._made: dict[int, tuple[Any, str]] = {}
+        #: States of the runs of attempts that were stopped.
+        self._earlier: dict[str, State] = {}
         self._ended: Sequence[State] | None = None
         #: How the flow ended, for whoever watches it; set before `close`.
         self.outcome: State | None = None
@@ -144,18 +156,64 @@ class Scope:
                 name,
                 given,
                 mapped,
-                _variables_of(task, name, mapped, inputs),
+                self._variables_of(task, name, mapped, inputs, bound),
                 inputs.tolerated,
                 {**_dask_annotations(), **task.annotations},
             )
-            node = session.add(request)
+            self._called[name] = Running()  # now and here, if the session is sequential
+            try:
+                node = session.add(request)
+            except Exception:
+                del self._called[name]  # refused, so there is no run
+                raise
+            del self._called[name]
             self._names[node] = name
+            above = dict.fromkeys(i.node for i in given if i.node is not None)
+            if above:
+                self._parents[node] = tuple(above)
             self._looked |= inputs.tolerated
             self.lineage.add(task, name, inputs.names)
-        handle = Handle(session, node, name, task.name, self.id_base, self._looked)
+        handle = Handle(session, node, name, self.id_base, self._looked, self._parents)
         if task.options.cache_for is not None:
             self._cached.append((task.options, handle))
         return FutureList(handle=handle) if mapped else PrefectFuture(handle)
+
+    def _variables_of(
+        self,
+        task: Task,
+        name: str,
+        mapped: bool,
+        inputs: Inputs,
+        bound: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Context variables of a run that is submitted."""
+        found: dict[str, Any] = {}
+        if task.options.cache_for is not None:
+            found["caches"] = known_to([task.options])
+        if not mapped:
+            found["task_run_name"] = name
+        listed = self._with_called(inputs.listed(), bound)
+        if listed:
+            found["task_inputs"] = listed
+        tags = current_tags()
+        # Those of the block around the call, for what the task runs in its turn.
+        if tags != self.variables.get("tags"):
+            found["tags"] = tags
+        return found
+
+    def _with_called(
+        self,
+        listed: Mapping[str, frozenset[uuid.UUID]],
+        given: Mapping[str, Any],
+    ) -> dict[str, frozenset[uuid.UUID]]:
+        """Runs by parameter, also those that were called and returned an argument."""
+        found = dict(listed)
+        for key, value in given.items() if self._made else ():
+            kept = self._made.get(id(value))
+            if kept is not None and kept[0] is value:
+                above = task_run_id(self.id_base, kept[1])
+                found[key] = found.get(key, frozenset()) | {above}
+        return found
 
     def _whole(self, value: Any) -> Any:
         """A future of one child, as one of a node, which can be mapped over."""
@@ -166,7 +224,7 @@ class Scope:
     def session(self) -> Session:
         """The session; opened now if nothing was submitted before."""
         if self._session is None:
-            self._session = self._open(self.name, self.variables, self.id_base)
+            self._session = self._open(self.name, self.variables, self._session_id)
             if self._cancelled is not None:
                 self._session.cancel(self._cancelled)
         return self._session
@@ -177,6 +235,15 @@ class Scope:
             return task.name
         with self._lock:
             return f"{task.name}-{next(self._counts[task.name])}"
+
+    def begin_flow(self, flow_name: str) -> str:
+        """Name of a flow that is called in this one, among its runs."""
+        with self._lock:
+            return f"{flow_name}-{next(self._counts[flow_name])}"
+
+    def flow_ended(self, name: str, state: State) -> None:
+        """Take in how a flow ended that was called in this one."""
+        self._called[name] = state
 
     # -- calling ----------------------------------------------------------------
 
@@ -195,43 +262,52 @@ class Scope:
             listed, names = inputs.listed(), inputs.names
             found, above = yield Blocking(partial(resolve, bound, wait_for))
         else:
-            found = {key: _bare(value) for key, value in bound.items()}
-        tally = sum_tallies(
-            tolerate(tally_of_state(state, label))
-            if tolerant
-            else tally_of_state(state, label)
-            for label, state, tolerant in above
-        )
+            found = {key: bare(value) for key, value in bound.items()}
+        listed = self._with_called(listed, found)
         run = TaskRun(
             task=task,
             name=name,
-            tally=tally,
-            upstream=partial(_by_name, above),
+            tally=sum_tallies(_tally_of(*one) for one in above),
+            upstream=partial(by_name, above),
             inputs=lambda: found,
-            variables={
-                **self.variables,
-                "task_name": task.name,
-                "task_slug": name,
-                "task_tags": task.tags,
-                "task_full_name": name,
-                "task_run_name": name,
-                "map_index": None,
-                "task_run_id": uuid.uuid4() if self._loose else None,
-                "task_inputs": listed,
-                "caches": known_to([task.options]),
-            },
+            variables=self._variables_of_call(task, name, listed),
             now=time.time,
         )
         self.lineage.add(task, name, names, list(found.values()))
+        if not self._loose:
+            self._called[name] = Running()
         state: State = yield from run_task(run)
         if isinstance(state, TriggerFailed) and above:
-            state = state.replace(data=_upstream_error(name, state, above))
+            state = state.replace(data=upstream_error(name, state, above))
         self.lineage.ended(name, state)
+        value = state.data
+        if state.is_successful() and not (
+            self._loose or is_shared(value) or value is NO_DATA
+        ):
+            self._made[id(value)] = (value, name)
         if task.options.cache_for is not None:
             remember([(task.options, state)])
         if not self._loose:
             self._called[name] = state
         return state
+
+    def _variables_of_call(
+        self, task: Task, name: str, listed: Mapping[str, frozenset[uuid.UUID]]
+    ) -> dict[str, Any]:
+        """Context variables of a run that is called."""
+        return {
+            **self.variables,
+            "task_name": task.name,
+            "task_slug": name,
+            "tags": current_tags(),
+            "task_tags": task.tags,
+            "task_full_name": name,
+            "task_run_name": name,
+            "map_index": None,
+            "task_run_id": uuid.uuid4() if self._loose else None,
+            "task_inputs": listed,
+            "caches": known_to([task.options]),
+        }
 
     # -- the end ----------------------------------------------------------------
 
@@ -243,24 +319,75 @@ class Scope:
 
     def close(self) -> dict[str, State]:
         """Wait for all that was submitted; states of all runs by name."""
-        if self._session is not None and self._ended is None:
-            self._session.outcome = self.outcome
-            self._ended = self._session.close()
-            for node, name in self._names.items():
-                self.lineage.ended(name, self._ended[node])
-            remember((o, self._ended[handle.node]) for o, handle in self._cached)
-            self._cached.clear()
+        # One after the other: whoever was interrupted while it waited asks again.
+        with self._closing:
+            if self._session is not None and self._ended is None:
+                self._session.outcome = self.outcome
+                self._ended = self._session.close()
+                self._take_ends()
+            called = list(self._called.items())
+            told = {name: self._stopped(state) for name, state in called}
+            return {**self._earlier, **self._submitted(), **told}
+
+    def _take_ends(self) -> None:
         ended = self._ended or ()
-        submitted = {name: ended[node] for node, name in self._names.items()}
-        return {**submitted, **self._called}
+        for name, state in self._submitted().items():
+            self.lineage.ended(name, state)
+        remember((options, ended[handle.node]) for options, handle in self._cached)
+        self._cached.clear()
+
+    def _submitted(self) -> dict[str, State]:
+        """States of all that was submitted before the end, by name."""
+        ended = self._ended or ()
+        with self._lock:  # code that was left behind may still add some
+            names = list(self._names.items())
+        return {name: ended[node] for node, name in names if node < len(ended)}
+
+    def settle(self, timeout: float | None = None) -> bool:
+        """Wait for all that was submitted so far; whether it has ended in time."""
+        session, known = self._session, -1
+        end = None if timeout is None else time.monotonic() + timeout
+        while session is not None and len(self._names) > known:
+            known = len(self._names)
+            left = None if end is None else max(0.0, end - time.monotonic())
+            if not session.wait(list(self._names), left):
+                return False
+        return True
+
+    def successor(self) -> Scope:
+        """What a further attempt runs in: this scope, or a fresh one if it was stopped.
+
+        Code of a stopped attempt that was left behind keeps the old one.
+        """
+        if self._cancelled is None:
+            return self
+        fresh = Scope(
+            self.name, self.variables, self.id_base, self._open, loose=self._loose
+        )
+        fresh._earlier = self.close()
+        fresh._counts, fresh.lineage = self._counts, self.lineage
+        # Two sessions of one id would make the same keys.
+        fresh._session_id = uuid.uuid4().hex
+        return fresh
+
+    def _stopped(self, state: State) -> State:
+        """State of a run that was called, of one that was interrupted as well."""
+        if state.is_running() and self._cancelled is not None:
+            return Cancelled(self._cancelled, timestamp=time.time())
+        return state
 
     def unseen(self) -> dict[str, State]:
-        """Submitted runs that did not succeed, and that nobody has asked about."""
-        ended = self._ended or ()
+        """Submitted runs that did not succeed, and that nobody has asked about.
+
+        What was cancelled with the whole flow run is not among them: that is told.
+        """
+        stopped = self._cancelled is not None
+        submitted = self._submitted()
+        seen = {name for node, name in self._names.items() if node in self._looked}
         return {
-            name: ended[node]
-            for node, name in self._names.items()
-            if node not in self._looked and _is_bad(ended[node])
+            name: state
+            for name, state in submitted.items()
+            if name not in seen and is_bad(state, stopped)
         }
 
     def finish(self, value: Any) -> Any:
@@ -274,163 +401,26 @@ class Scope:
         self.close()
 
 
-def _is_bad(state: State) -> bool:
-    """Whether a run, or a child of it, failed by itself."""
+def is_bad(state: State, stopped: bool = False) -> bool:
+    """Whether a run, or a child of it, failed by itself.
+
+    Parameters
+    ----------
+    state : State
+        How it ended.
+    stopped : bool
+        Whether all of the flow run was stopped: being cancelled is no failure then.
+    """
     if state.is_mapped():
-        return any(map(_is_bad, state.states or ()))
-    return not state.is_successful() and not isinstance(state, TriggerFailed)
+        return any(is_bad(child, stopped) for child in state.states or ())
+    if state.is_successful() or isinstance(state, TriggerFailed):
+        return False
+    return not (stopped and state.is_cancelled())
 
 
-def _variables_of(
-    task: Task, name: str, mapped: bool, inputs: Inputs
-) -> dict[str, Any]:
-    """Context variables of a run that is submitted."""
-    found: dict[str, Any] = {}
-    if task.options.cache_for is not None:
-        found["caches"] = known_to([task.options])
-    if not mapped:
-        found["task_run_name"] = name
-    listed = inputs.listed()
-    if listed:
-        found["task_inputs"] = listed
-    return found
-
-
-def with_results(value: Any) -> Any:
-    """A value with results in the place of futures; see decision F2.
-
-    Raises
-    ------
-    Exception
-        If the value is a future, or holds nothing but futures: what made the first
-        run fail that did not succeed.
-    """
-    strict = isinstance(value, PrefectFuture | FutureList) or (
-        isinstance(value, list | tuple | set)
-        and bool(value)
-        and all(isinstance(item, PrefectFuture | FutureList) for item in value)
-    )
-
-    def result_of(leaf: Any) -> Any:
-        if isinstance(leaf, FutureList):
-            if strict or node_of(leaf) is not None:
-                return leaf.result(raise_on_failure=strict)
-            return [result_of(future) for future in leaf]
-        if isinstance(leaf, PrefectFuture):
-            if strict:
-                return leaf.result()
-            leaf.wait()
-            state = leaf.state
-            return leaf.result() if state.is_successful() else state
-        return leaf
-
-    return rebuild(value, result_of)
-
-
-def resolve(
-    bound: Mapping[str, Any], wait_for: Any
-) -> tuple[dict[str, Any], list[Above]]:
-    """Arguments with values in the place of futures and states, waited for.
-
-    Returns
-    -------
-    dict of str to object
-        The arguments; a run that did not succeed gives its exception.
-    list of (str, State, bool)
-        Name and state of each run above, and whether it may have failed.
-    """
-    above: list[Above] = []
-    found = {key: _resolved(value, above, False) for key, value in bound.items()}
-    if wait_for is not None:
-        given = wait_for
-        if not isinstance(given, PrefectFuture | FutureList | AllowFailure | State):
-            given = list(given)
-        _resolved(given, above, False)
-    return found, above
-
-
-def _resolved(value: Any, above: list[Above], tolerant: bool) -> Any:
-    def looked_up(leaf: Any) -> Any:
-        if isinstance(leaf, Annotation):
-            return _resolved(leaf.value, above, tolerant)
-        if isinstance(leaf, Quote):
-            return leaf.value
-        if isinstance(leaf, AllowFailure):
-            return _resolved(leaf.value, above, True)
-        if isinstance(leaf, PrefectFuture | FutureList):
-            leaf.wait()
-            return _value_of(leaf, above, tolerant)
-        if isinstance(leaf, State):
-            above.append((leaf.name, leaf, tolerant))
-            return leaf.result(raise_on_failure=False) if has_ended(leaf) else None
-        return leaf
-
-    return rebuild(value, looked_up)
-
-
-def _value_of(
-    future: PrefectFuture[Any] | FutureList[Any],
-    above: list[Above],
-    tolerant: bool,
-) -> Any:
-    if isinstance(future, FutureList):
-        handle = node_of(future)
-        if handle is None:
-            return [_value_of(one, above, tolerant) for one in future]
-        state = future.state
-        children = state.states if state.is_mapped() else None
-        if children is None:
-            above.append((handle.name, state, tolerant))
-            return state.result(raise_on_failure=False)
-        above.extend(
-            (f"{handle.task_name}[{n}]", child, tolerant)
-            for n, child in enumerate(children)
-        )
-        return future.result(raise_on_failure=False)
-    state = future.state
-    above.append((future.name, state, tolerant))
-    if state.is_paused() or not state.is_final():
-        return None
-    return future.result(raise_on_failure=False)
-
-
-def holds_future(value: Any) -> bool:
-    """Whether there is a future or a state anywhere in a value."""
-    found = False
-
-    def look(leaf: Any) -> Any:
-        nonlocal found
-        if isinstance(leaf, State | PrefectFuture | FutureList):
-            found = True
-        if isinstance(leaf, AllowFailure | Annotation):
-            rebuild(leaf.value, look)
-        return leaf
-
-    rebuild(value, look)
-    return found
-
-
-def _bare(value: Any) -> Any:
-    """An argument without its annotations."""
-    while isinstance(value, Annotation | AllowFailure | Quote):
-        value = value.value
-    return value
-
-
-def _by_name(above: list[Above]) -> dict[Any, State]:
-    return {name: state for name, state, _ in above}
-
-
-def _upstream_error(name: str, state: State, above: list[Above]) -> UpstreamTaskError:
-    """Why a run did not start, with the first failure above as its cause."""
-    error = UpstreamTaskError(f"{name} did not run: {state.message}")
-    for _, found, tolerant in above:
-        if not tolerant and has_ended(found) and not found.is_paused():
-            cause = found.result(raise_on_failure=False)
-            if not found.is_successful() and isinstance(cause, BaseException):
-                error.__cause__ = cause
-                break
-    return error
+def _tally_of(label: str, state: State, tolerant: bool) -> Tally:
+    found = tally_of_state(state, label)
+    return tolerate(found) if tolerant else found
 
 
 def _dask_annotations() -> dict[str, Any]:

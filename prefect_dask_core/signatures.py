@@ -6,8 +6,10 @@ parameters, ``*args`` and ``**kwargs``: `BodySignature.arrange` restores the cal
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
+import sys
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -44,6 +46,8 @@ class BodySignature:
         Names of ``*args`` and ``**kwargs``.
     by_keyword : bool
         Whether a plain ``fn(**inputs)`` does.
+    fields : tuple of str
+        Parameters whose default is a field of pydantic, which stands for its default.
 
     Examples
     --------
@@ -61,6 +65,7 @@ class BodySignature:
     var_positional: str | None
     var_keyword: str | None
     by_keyword: bool
+    fields: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -105,12 +110,15 @@ class BodySignature:
                 )
         kinds = {parameter.kind: parameter.name for parameter in parameters}
         variadic = (_Kind.VAR_POSITIONAL, _Kind.VAR_KEYWORD)
+        fields = tuple(p.name for p in parameters if is_field(p.default))
+        by_place = {_Kind.POSITIONAL_ONLY, _Kind.VAR_POSITIONAL} & kinds.keys()
         return cls(
             signature,
             frozenset(p.name for p in parameters if p.kind not in variadic),
             kinds.get(_Kind.VAR_POSITIONAL),
             kinds.get(_Kind.VAR_KEYWORD),
-            _Kind.POSITIONAL_ONLY not in kinds and _Kind.VAR_POSITIONAL not in kinds,
+            not (by_place or fields),
+            fields,
         )
 
     def bind(
@@ -129,6 +137,9 @@ class BodySignature:
         """
         try:
             inputs: dict[str, Any] = self.signature.bind(*args, **kwargs).arguments
+            for name in self.fields:
+                if name not in inputs and self.default_of(name) is _Kind.empty:
+                    raise TypeError(f"missing a required argument: {name!r}")
         except TypeError as error:
             # Python tells first what is missing, and that may be misspelt.
             unknown = [name for name in kwargs if not self.accepts(name)]
@@ -154,10 +165,19 @@ class BodySignature:
     def defaults(self) -> dict[str, Any]:
         """Default values by parameter, of those that have one."""
         return {
-            name: parameter.default
-            for name, parameter in self.signature.parameters.items()
-            if parameter.default is not inspect.Parameter.empty
+            name: default
+            for name in self.signature.parameters
+            if (default := self.default_of(name)) is not _Kind.empty
         }
+
+    def default_of(self, name: str) -> Any:
+        """Default of a parameter; of a field, the one that it stands for."""
+        found: Any = self.signature.parameters[name].default
+        if name not in self.fields:
+            return found
+        if found.is_required():
+            return _Kind.empty
+        return found.get_default(call_default_factory=True)
 
     @property
     def required(self) -> frozenset[str]:
@@ -171,6 +191,8 @@ class BodySignature:
     def arrange(self, inputs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Positional and keyword arguments that give the body its inputs."""
         left = dict(inputs)
+        for name in self.fields:
+            left.setdefault(name, self.default_of(name))
         args: list[Any] = []
         rest = left.pop(self.var_positional, ()) if self.var_positional else ()
         for name, parameter in self.signature.parameters.items():
@@ -225,11 +247,12 @@ def inputs_of(fn: Callable[..., Any], signature: BodySignature) -> dict[str, Any
     for name, parameter in signature.signature.parameters.items():
         if name not in signature.names:
             continue
-        required = parameter.default is _Kind.empty
+        default = signature.default_of(name)
+        required = default is _Kind.empty
         described[name] = {
             "type": _annotation(hints.get(name, parameter.annotation)),
             "required": required,
-            "default": None if required else parameter.default,
+            "default": None if required else default,
         }
     return described
 
@@ -301,6 +324,41 @@ def _is_within(annotation: Any, kind: type) -> bool:
     if any(isinstance(part, type) and issubclass(part, kind) for part in parts):
         return True
     return any(_is_within(part, kind) for part in typing.get_args(annotation))
+
+
+def is_field(default: Any) -> bool:
+    """Whether a default is a field of pydantic, which is not loaded for the question.
+
+    Examples
+    --------
+    >>> is_field(3)
+    False
+    """
+    kind = type(default)
+    return kind.__name__ == "FieldInfo" and kind.__module__ == "pydantic.fields"
+
+
+def annotation_of(fn: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    """Annotation of one parameter; the names in a string are looked up.
+
+    Raises
+    ------
+    NameError
+        If one is not known where the function was defined.
+
+    Examples
+    --------
+    >>> def body(x: "list[int]"): ...
+    >>> annotation_of(body, inspect.signature(body).parameters["x"])
+    list[int]
+    """
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    fn = inspect.unwrap(getattr(fn, "__func__", fn))
+    # Of this one only: another that cannot be looked up is no reason to fail here.
+    holder = type("Annotated", (), {"__annotations__": {"it": parameter.annotation}})
+    names = getattr(fn, "__globals__", None) or vars(sys.modules[fn.__module__])
+    return typing.get_type_hints(holder, names, include_extras=True)["it"]
 
 
 def _annotation(found: Any) -> Any:

@@ -6,6 +6,7 @@ No other module knows an older name. To support one more, add a row to `OLDER`.
 from __future__ import annotations
 
 import difflib
+import inspect
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -302,11 +303,33 @@ def canonical(given: Mapping[str, Any], task: str) -> dict[str, Any]:
         written[key] = name
     callback = given.get(_CALLBACK)
     if callable(callback):
+        _check_callback(task, callback)
         before = found.get("state_handlers") or ()
         # What is not a list of handlers is left as it is, for its own check to refuse.
         if isinstance(before, list | tuple):
             found["state_handlers"] = (*before, OnFailure(callback))
     return found
+
+
+def _check_callback(task: str, callback: Callable[..., object]) -> None:
+    """Refuse a hook where the callback of the graph generations stands (decision C6).
+
+    It would fail at the first failure, and hide that.
+    """
+    try:
+        signature = inspect.signature(callback)
+    except (TypeError, ValueError):  # of a callable written in C
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        raise wrong_type(
+            task,
+            _CALLBACK,
+            callback,
+            "a callable (task, state), called at every failed attempt; a hook "
+            "(task, task_run, state) stands in a list",
+        ) from None
 
 
 def read_older(options: TaskOptions, name: str) -> Any:

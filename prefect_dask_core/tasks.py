@@ -13,20 +13,26 @@ import warnings
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta
 from typing import (
-    TYPE_CHECKING,
     Any,
     ClassVar,
     Final,
     Generic,
     Literal,
-    ParamSpec,
+    NoReturn,
     TypeVar,
     overload,
 )
 
 from prefect_dask_core.assets import Asset
 from prefect_dask_core.attributes import OptionAttribute, add_older_attributes
-from prefect_dask_core.bodies import NOT_PICKLED, TaskBody, do_nothing, key_of
+from prefect_dask_core.bodies import (
+    NOT_PICKLED,
+    P,
+    R,
+    TaskBody,
+    do_nothing,
+    key_of,
+)
 from prefect_dask_core.calls import Future, Futures, caller
 from prefect_dask_core.context import GraphBuilder, context, current_group, current_tags
 from prefect_dask_core.edges import Annotation
@@ -51,16 +57,6 @@ from prefect_dask_core.spellings import (
     nearest,
 )
 from prefect_dask_core.states import State
-
-if TYPE_CHECKING:
-    import typing_extensions
-
-    # With defaults, so that a bare `Task` is one of any arguments and value.
-    P = typing_extensions.ParamSpec("P", default=...)
-    R = typing_extensions.TypeVar("R", default=Any)
-else:
-    P = ParamSpec("P")
-    R = TypeVar("R")
 
 T = TypeVar("T")
 TaskT = TypeVar("TaskT", bound="Task")
@@ -268,19 +264,20 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
     @overload
     def __call__(
         self: Task[P, Coroutine[Any, Any, T]],
+        /,
         *args: Any,
         return_state: Literal[True],
         **kwargs: Any,
     ) -> Coroutine[Any, Any, State]: ...
     @overload
     def __call__(
-        self, *args: Any, return_state: Literal[True], **kwargs: Any
+        self, /, *args: Any, return_state: Literal[True], **kwargs: Any
     ) -> State: ...
     @overload
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     @overload
-    def __call__(self, *args: Any, wait_for: Any, **kwargs: Any) -> R: ...
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, wait_for: Any, **kwargs: Any) -> R: ...
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Bind a copy into the active flow, or run the task now.
 
         Parameters
@@ -337,15 +334,15 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
 
     @overload
     def submit(
-        self, *args: Any, return_state: Literal[True], **kwargs: Any
+        self, /, *args: Any, return_state: Literal[True], **kwargs: Any
     ) -> State: ...
     @overload
     def submit(
-        self: Task[P, Coroutine[Any, Any, T]], *args: Any, **kwargs: Any
+        self: Task[P, Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any
     ) -> Future[T]: ...
     @overload
-    def submit(self, *args: Any, **kwargs: Any) -> Future[R]: ...
-    def submit(self, *args: Any, **kwargs: Any) -> Any:
+    def submit(self, /, *args: Any, **kwargs: Any) -> Future[R]: ...
+    def submit(self, /, *args: Any, **kwargs: Any) -> Any:
         """Hand a run of the task to the runner of the running flow; do not wait.
 
         Parameters
@@ -374,15 +371,15 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
 
     @overload
     def map(
-        self, *args: Any, return_state: Literal[True], **kwargs: Any
+        self, /, *args: Any, return_state: Literal[True], **kwargs: Any
     ) -> list[State]: ...
     @overload
     def map(
-        self: Task[P, Coroutine[Any, Any, T]], *args: Any, **kwargs: Any
+        self: Task[P, Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any
     ) -> Futures[T]: ...
     @overload
-    def map(self, *args: Any, **kwargs: Any) -> Futures[R]: ...
-    def map(self, *args: Any, **kwargs: Any) -> Any:
+    def map(self, /, *args: Any, **kwargs: Any) -> Futures[R]: ...
+    def map(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run the task once per item of its arguments.
 
         Parameters
@@ -445,6 +442,35 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
     def _mark_used(self) -> None:
         for made in context.get("_unused_tasks", ()):
             made.pop(id(self), None)
+
+    def apply_async(
+        self,
+        /,
+        args: tuple[Any, ...] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        wait_for: Any = None,
+        dependencies: Mapping[str, Any] | None = None,
+    ) -> NoReturn:
+        """Leave a run to a task server; refused, as there is none yet."""
+        self._refuse_to_defer("apply_async")
+
+    def delay(self, /, *args: Any, **kwargs: Any) -> NoReturn:
+        """Leave a run to a task server; refused, as there is none yet."""
+        self._refuse_to_defer("delay")
+
+    def serve(self, task_runner: Any = None) -> NoReturn:
+        """Run what was left to a task server; refused, as there is none yet."""
+        self._refuse_to_defer("serve")
+
+    async def aserve(self, task_runner: Any = None) -> NoReturn:
+        """Run what was left to a task server; refused, as there is none yet."""
+        self._refuse_to_defer("aserve")
+
+    def _refuse_to_defer(self, method: str) -> NoReturn:
+        raise MissingContextError(
+            f"task {self.name!r}: .{method}() needs a task server, which is not "
+            "supported yet; use .submit() or .map() inside a flow, or a plain call."
+        )
 
     async def create_run(
         self,

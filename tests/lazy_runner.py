@@ -40,7 +40,7 @@ class LazySession(SequentialSession):
         return super().state(node) if self._is_there(node) else Pending()
 
     def wait(self, nodes, timeout=None):
-        if timeout is not None:
+        if timeout is not None and timeout <= 0:
             return all(map(self._is_there, nodes))
         for node in nodes:
             self._run_until(node)

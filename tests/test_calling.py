@@ -9,8 +9,10 @@ import uuid
 from collections import namedtuple
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import dask
+import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +28,7 @@ from prefect_dask_core import (
     flatten,
     flow,
     mapped,
+    opaque,
     quote,
     runtime,
     tags,
@@ -49,16 +52,7 @@ from prefect_dask_core.errors import (
 from prefect_dask_core.signals import PAUSE, SKIP
 from prefect_dask_core.states import Completed, Crashed, Failed, Skipped, TriggerFailed
 from prefect_dask_core.testing import fails
-
-
-@task
-def double(x):
-    return 2 * x
-
-
-@task
-def fail(x=None):
-    raise ValueError(f"no {x}")
+from tests.small_tasks import double, fail
 
 
 @task
@@ -122,6 +116,17 @@ def test_there_is_nothing_to_submit_to_elsewhere(method):
 def test_a_graph_that_is_built_takes_no_submissions():
     with Flow("graph"), pytest.raises(MissingContextError, match="call it there"):
         double.submit(1)
+
+
+@pytest.mark.parametrize("method", ["delay", "apply_async", "serve", "aserve"])
+def test_task_servers_are_refused_with_what_to_do_instead(method, flow_runner):
+    def ask():
+        asked = getattr(double, method)()
+        return asyncio.run(asked) if method == "aserve" else asked
+
+    for call in (ask, lambda: run(ask, flow_runner)):
+        with pytest.raises(MissingContextError, match=r"use \.submit\(\) or \.map\(\)"):
+            call()
 
 
 def test_deferred_runs_are_refused(flow_runner):
@@ -198,6 +203,23 @@ def test_a_paused_run_has_ended_for_now(flow_runner):
     assert run(body, flow_runner) == (True, "WaitingForUpstream")
 
 
+def test_a_call_below_a_paused_child_waits_too(flow_runner):
+    @task
+    def ask(x):
+        if x == 2:
+            raise PAUSE("ask")
+        return x
+
+    def body():
+        futures = ask.map([1, 2])
+        return [
+            double(future, return_state=True).name
+            for future in (futures, futures[1], [futures[1]])
+        ]
+
+    assert run(body, flow_runner) == ["WaitingForUpstream"] * 3
+
+
 # -- arguments ---------------------------------------------------------------------
 
 Point = namedtuple("Point", "x y")
@@ -207,6 +229,12 @@ Point = namedtuple("Point", "x y")
 class Row:
     name: str
     cells: list
+
+
+class Model(pydantic.BaseModel):
+    name: str
+    cell: Any
+    cells: dict = {}
 
 
 def test_futures_are_found_wherever_they_are(flow_runner):
@@ -221,6 +249,7 @@ def test_futures_are_found_wherever_they_are(flow_runner):
             {one, two},
             Row("r", [one, two]),
             [allow_failure(one)],
+            Model(name="m", cell=one, cells={"b": [two]}),
         ]
         return [same.submit(value).result() for value in given]
 
@@ -233,6 +262,7 @@ def test_futures_are_found_wherever_they_are(flow_runner):
         {2, 4},
         Row("r", [2, 4]),
         [2],
+        Model(name="m", cell=2, cells={"b": [4]}),
     ]
 
 
@@ -251,6 +281,22 @@ def test_what_is_quoted_is_not_looked_into(flow_runner):
         return kept[0] == one, isinstance(kept[0], PrefectFuture)
 
     assert run(body, flow_runner) == (True, True)
+
+
+def test_what_is_opaque_is_a_value_or_not_looked_into(flow_runner):
+    def body():
+        one = double.submit(1)
+        kept = same(opaque([one]))
+        state = double(2, return_state=True)
+        return (
+            same.submit(opaque(one)).result(),
+            same(opaque(one)),
+            same(opaque(state)),
+            same.map([1, 2], wait_for=[opaque(one)]).result(),
+            isinstance(kept[0], PrefectFuture),
+        )
+
+    assert run(body, flow_runner) == (2, 2, 4, [1, 2], True)
 
 
 def test_completed_states_are_replaced_by_their_values(flow_runner):
@@ -757,6 +803,25 @@ def test_tags_of_the_block_are_those_of_the_run(flow_runner):
     with tags("around"):
         submitted, called, _ = run(body, flow_runner)
     assert submitted == called == ["around", "block", "own"]
+
+
+def test_tags_of_the_block_are_those_of_what_the_run_runs(flow_runner):
+    @task
+    def found():
+        return sorted(context.task_tags)
+
+    @task
+    def outer():
+        with tags("within"):
+            first = found.submit().result()
+        return first, found(), found.submit().result()
+
+    def body():
+        with tags("block"):
+            return outer(), outer.submit().result(), outer.map.__name__
+
+    expected = (["block", "within"], ["block"], ["block"])
+    assert run(body, flow_runner)[:2] == (expected, expected)
 
 
 def test_submissions_from_threads_have_distinct_names(flow_runner):

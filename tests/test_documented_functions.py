@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 
 import pytest
 
@@ -15,6 +16,7 @@ from prefect_dask_core import (
     Asset,
     MaterializingTask,
     Task,
+    TaskRunNameCallbackWithParameters,
     exponential_backoff,
     flow,
     materialize,
@@ -32,7 +34,7 @@ from prefect_dask_core.testing import FakeShell, fails
 def waits_of(made):
     """Seconds that a task waits between its attempts."""
     shell = FakeShell()
-    node = Node(0, "x", made, made, made.identity, (), mapped=False, constant=False)
+    node = Node(0, "x", made, made.identity, (), mapped=False, constant=False)
     run_node(node, {}, {}, shell, measured=False)
     return shell.waits
 
@@ -172,6 +174,33 @@ def test_a_run_has_a_name_in_three_ways(name, local_flow_runner):
     assert seen == ["1 of 2"]
 
 
+def test_a_callable_that_names_runs_says_whether_it_wants_arguments():
+    asks = TaskRunNameCallbackWithParameters.is_callback_with_parameters
+    assert asks(lambda parameters: "")
+    assert not asks(lambda: "")
+    assert not asks(str)
+
+
+def test_a_task_is_called_with_options_of_the_call(local_flow_runner):
+    seen = []
+
+    @task
+    def first():
+        time.sleep(0.1)  # for whoever would not wait
+        seen.append(1)
+
+    @task
+    def second():
+        seen.append(2)
+
+    @flow(task_runner=local_flow_runner)
+    def body():
+        state = second(wait_for=[first.submit()], return_state=True)
+        return isinstance(state, Completed), seen
+
+    assert body() == (True, [1, 2])
+
+
 def test_a_run_name_is_a_template_or_a_callable():
     with pytest.raises(OptionTypeError, match="task_run_name=3"):
         Task(len, task_run_name=3)
@@ -249,6 +278,7 @@ def test_order_without_data(local_flow_runner):
 
     @task
     def task_1():
+        time.sleep(0.1)  # for whoever would not wait
         seen.append(1)
 
     @task
@@ -316,6 +346,7 @@ def test_order_without_data_for_all_children(local_flow_runner):
 
     @task
     def task_1():
+        time.sleep(0.1)  # for whoever would not wait
         seen.append(0)
 
     @task
@@ -331,16 +362,18 @@ def test_order_without_data_for_all_children(local_flow_runner):
     assert (seen[0], sorted(seen[1:])) == (0, [1, 2, 3])
 
 
-def test_what_is_no_collection_is_a_constant(flow_runner):
+def test_what_is_no_collection_is_a_constant(flow_runner, capsys):
     @task
     def display(prefix, item):
-        return f"{prefix}{item}"
+        print(prefix, item)
 
     @flow(task_runner=flow_runner)
     def my_flow():
-        return display.map("Check it out: ", [1, 2, 3])
+        return display.map("Check it out:", [1, 2, 3])
 
-    assert my_flow() == [f"Check it out: {n}" for n in (1, 2, 3)]
+    assert my_flow() == [None] * 3
+    lines = sorted(capsys.readouterr().out.splitlines())
+    assert lines == [f"Check it out: {n}" for n in (1, 2, 3)]
 
 
 def test_an_unmapped_collection_is_a_constant(flow_runner):
@@ -406,6 +439,51 @@ def test_an_empty_value_keeps_the_old_one(option):
     )
     changed = made.with_options(**option)
     assert getattr(changed.options, name) == getattr(made.options, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "found"),
+    [
+        ("name", "b", "b"),
+        ("description", "b", "b"),
+        ("tags", ["b"], {"b"}),
+        ("task_run_name", "b", "b"),
+        ("retries", 2, 2),
+        ("retry_delay_seconds", [1, 2], (1.0, 2.0)),
+        ("retry_jitter_factor", 0.5, 0.5),
+        ("persist_result", False, False),
+        ("timeout_seconds", 2, 2.0),
+        ("log_prints", False, False),
+        ("on_completion", [repr], (repr,)),
+        ("on_failure", [repr], (repr,)),
+        ("on_running", [repr], (repr,)),
+        ("retry_condition_fn", repr, repr),
+        ("viz_return_value", 4, 4),
+        ("asset_deps", ["s3://b/y"], (Asset("s3://b/y"),)),
+    ],
+)
+def test_a_given_value_takes_the_place_of_the_old_one(name, given, found):
+    made = Task(
+        len,
+        name="a",
+        description="a",
+        tags=["a"],
+        task_run_name="a",
+        retries=1,
+        retry_delay_seconds=9,
+        retry_jitter_factor=9,
+        persist_result=True,
+        timeout_seconds=9,
+        log_prints=True,
+        on_completion=[print],
+        on_failure=[print],
+        on_running=[print],
+        retry_condition_fn=print,
+        viz_return_value=9,
+        asset_deps=["s3://b/x"],
+    )
+    assert getattr(made.with_options(**{name: given}).options, name) == found
+    assert getattr(made.options, name) != found
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,35 @@ def test_a_value_that_is_needed_is_asked_for():
         arrows(lambda: load("a").upper())
 
 
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda x: 1 - x,
+        lambda x: x // 2,
+        lambda x: -x,
+        lambda x: x <= 1,
+        lambda x: 1 in x,
+        lambda x: x[0],
+        lambda x: [*x],
+        lambda x: int(x),
+        lambda x: range(x),
+        lambda x: x or 1,
+        lambda x: x | {},
+    ],
+)
+def test_a_value_that_is_needed_in_any_way_is_asked_for(use):
+    with pytest.raises(VisualizationUnsupportedError, match="give the task viz_return"):
+        arrows(lambda: use(load("a")))
+
+
+def test_a_value_can_be_printed_and_handed_on():
+    def body():
+        found = load(f"{'a'}")
+        join(found, f"from {found}")
+
+    assert arrows(body)[1] == [("load-0", "join-0")]
+
+
 @pytest.mark.parametrize("method", ["submit", "map"])
 def test_only_calls_can_be_drawn(method):
     with pytest.raises(VisualizationUnsupportedError, match="only calls"):
@@ -78,6 +107,24 @@ def test_asynchronous_flows_are_drawn():
     assert [(e.start, e.end) for e in picture.edges] == [("fetch-0", "fetch-1")]
     graphviz = pytest.importorskip("graphviz")
     assert isinstance(asyncio.run(body.avisualize()), graphviz.Digraph)
+
+
+def test_asynchronous_flows_are_drawn_where_an_event_loop_runs():
+    @task
+    async def fetch(x): ...
+
+    @flow
+    async def body():
+        await fetch(1)
+
+    @flow
+    async def numbers():
+        yield await fetch(2)
+
+    async def notebook():
+        return [made.generate_mermaid_graph() for made in (body, numbers)]
+
+    assert ["fetch-0" in text for text in asyncio.run(notebook())] == [True, True]
 
 
 def test_a_warning_says_that_the_rest_runs():

@@ -1,8 +1,11 @@
 """Function flows: what a call does, and what a function may be."""
 
 import asyncio
+import contextvars
 import logging
 import pickle
+import threading
+import time
 
 import cloudpickle
 import pytest
@@ -13,6 +16,8 @@ from prefect_dask_core import (
     SequentialTaskRunner,
     as_completed,
     flow,
+    get_run_context,
+    runtime,
     task,
 )
 from prefect_dask_core.errors import (
@@ -20,6 +25,7 @@ from prefect_dask_core.errors import (
     FlowTimeoutError,
     FutureOfAnotherRun,
     InvalidNameError,
+    MissingContextError,
     OptionTypeError,
     OptionValueError,
     ParameterBindError,
@@ -40,16 +46,7 @@ from prefect_dask_core.states import (
     TimedOut,
     TriggerFailed,
 )
-
-
-@task
-def double(x):
-    return 2 * x
-
-
-@task
-def fail(x=None):
-    raise ValueError(f"no {x}")
+from tests.small_tasks import double, fail
 
 
 def run(function, runner, *args, **options):
@@ -318,6 +315,12 @@ def test_a_run_has_a_name_from_a_template_or_a_callable():
     assert names[2].startswith("plain-")
 
 
+def test_a_name_that_is_no_text_fails_the_run():
+    state = flow(lambda x: x, flow_run_name=lambda: 3)(3, return_state=True)
+    assert isinstance(state, Failed)
+    assert "flow_run_name callable <lambda> returned 3" in state.message
+
+
 def test_a_wrong_name_fails_the_run():
     state = flow(lambda x: x, flow_run_name="{y}")(3, return_state=True)
     assert isinstance(state, Failed)
@@ -339,7 +342,8 @@ def test_returned_futures_alone_decide_together(flow_runner):
         return [double.submit(1), fail.submit("x"), fail.submit("y")]
 
     state = state_of(body, flow_runner)
-    assert state.message == "2 of 3 runs did not succeed: 2 failed."
+    message = "2 of 3 runs did not succeed: 2 failed. fail-0: ValueError: no x"
+    assert state.message == message
     with pytest.raises(ValueError, match="no x"):
         run(body, flow_runner)
 
@@ -348,6 +352,35 @@ def test_in_anything_else_a_failure_is_a_state(flow_runner, caplog):
     found = run(lambda: {"a": fail.submit("x"), "b": double.submit(1)}, flow_runner)
     assert found["b"] == 2
     assert isinstance(found["a"], Failed)
+
+
+def test_in_anything_else_children_that_failed_are_states(flow_runner):
+    def body():
+        bad = fail.submit("x")
+        some = double.map([1, bad])
+        return {"some": some, "part": [some[:1], 3], "none": double.map(bad)}
+
+    found = run(body, flow_runner)
+    assert found["some"][0] == 2
+    assert isinstance(found["some"][1], TriggerFailed)
+    assert found["part"] == [[2], 3]
+    assert isinstance(found["none"], TriggerFailed)
+
+
+def test_the_state_of_a_mapped_run_is_decided_by_its_children(flow_runner):
+    def returned(values):
+        futures = double.map(values)
+        futures.wait()
+        return futures.state
+
+    good = state_of(lambda: returned([1, 2]), flow_runner)
+    assert (type(good), good.result()) == (Completed, [2, 4])
+    assert list(good.states) == ["double-0"]
+    bad = state_of(lambda: [returned([1, {}])], flow_runner)
+    assert (type(bad), bad.message) == (
+        Failed,
+        "1 of 2 runs did not succeed: 1 failed.",
+    )
 
 
 def test_a_failure_that_nobody_asks_about_is_told(flow_runner, caplog):
@@ -546,6 +579,45 @@ def test_a_flow_in_a_flow_has_its_own_run_and_its_parents_runner(flow_runner):
     assert above.root_flow_run_id == above.id
 
 
+def test_a_flow_in_a_flow_is_one_of_its_runs(flow_runner):
+    @flow
+    def inner(x):
+        return double.submit(x)
+
+    @flow
+    async def later():
+        return 1
+
+    @flow
+    def numbers():
+        yield 1
+
+    def body():
+        inner(1)
+        inner(fail.submit("x"), return_state=True)
+        asyncio.run(later())
+        list(numbers())
+
+    states = state_of(body, flow_runner).states
+    told = {name: type(state) for name, state in states.items()}
+    assert told == {
+        "fail-0": Failed,
+        "inner-0": Completed,
+        "inner-1": TriggerFailed,
+        "later-0": Completed,
+        "numbers-0": Completed,
+    }
+    assert states["inner-0"].states["double-0"].result() == 2
+
+
+def test_a_flow_has_the_version_of_its_file():
+    made = flow(lambda: runtime.flow_run.flow_version, name="versioned")
+    assert made() == made.version
+    assert len(made.version) == 32
+    assert flow(len).version is None
+    assert made.with_options(version="2")() == "2"
+
+
 def test_a_flow_in_a_task_knows_both_its_parents(local_flow_runner):
     records = []
 
@@ -631,7 +703,9 @@ def test_prints_are_logged_if_the_flow_says_so(caplog, capsys):
 
     with caplog.at_level(logging.INFO):
         body()
-    assert "Flow 'body': from the flow" in caplog.messages
+    told = [m for m in caplog.messages if m.endswith(": from the flow")]
+    assert len(told) == 1
+    assert told[0].startswith("Flow run 'body-")
     assert "Task 'loud-0': from the task" in caplog.messages
     assert capsys.readouterr().out == "on the terminal\n"
 
@@ -686,3 +760,330 @@ def test_children_come_in_the_order_in_which_they_end(flow_runner):
         return len(found), sorted(found)
 
     assert run(body, flow_runner) == (50, [2 * n for n in range(50)])
+
+
+# -- what a run is called ----------------------------------------------------------
+
+
+def test_children_of_two_maps_of_one_task_are_told_apart(flow_runner, caplog):
+    @task(log_prints=True)
+    def load(x):
+        print("item", x)
+        if x == 3:
+            raise ValueError("no three")
+        return get_run_context().task_run.name
+
+    @flow(task_runner=flow_runner)
+    def body():
+        first, second = load.map([1, 2]), load.map([3])
+        stopped = double.submit(second)
+        stopped.wait()
+        return (
+            [future.name for future in (*first, *second)],
+            first.result(),
+            stopped.state.message,
+        )
+
+    with caplog.at_level(logging.INFO):
+        state = body(return_state=True)
+    names, of_records, message = state.result()
+    assert names == ["load-0[0]", "load-0[1]", "load-1[0]"]
+    assert of_records == names[:2]
+    assert message == "trigger 'all_successful' refused: load-1[0] failed"
+    assert [name for name, _ in state.states.failures()] == ["load-1[0]", "double-0"]
+    logged = {m for m in caplog.messages if m.startswith("Task ")}
+    assert logged == {f"Task '{name}': item {n}" for n, name in enumerate(names, 1)}
+
+
+def test_hooks_and_limits_name_the_run(local_flow_runner):
+    told = []
+
+    @task(timeout_seconds=0.05, on_failure=[lambda t, run, s: told.append(run.name)])
+    def slow():
+        while True:
+            pass
+
+    @flow(task_runner=local_flow_runner)
+    def body():
+        slow.submit().wait()
+        return slow.submit()
+
+    state = body(return_state=True)
+    assert told == ["slow-0", "slow-1"]
+    assert state["slow-1"].message.startswith("slow-1 ran longer than 0.05 s")
+
+
+def test_the_states_of_a_run_are_counted_as_those_of_a_graph_flow(flow_runner):
+    def body():
+        double.map([1, 2])
+        fail(return_state=True)
+        double.submit(fail.submit("x"))
+
+    states = state_of(body, flow_runner).states
+    assert states.counts() == {"Completed": 2, "Failed": 2, "TriggerFailed": 1}
+    names = [name for name, _ in states.failures()]
+    assert sorted(names) == ["double-1", "fail-0", "fail-1"]
+
+
+def test_a_wrong_name_is_answered_with_some_of_those_there_are():
+    state = flow(lambda: [double(n) for n in range(30)])(return_state=True)
+    with pytest.raises(KeyError, match=r"but: double-0, .*double-19 and 10 more\."):
+        state["x"]
+
+
+# -- why a run did not start -------------------------------------------------------
+
+
+def test_what_is_refused_raises_with_the_first_failure_as_its_cause(
+    flow_runner, caplog
+):
+    def body():
+        return double.submit(double.submit(fail.submit("luck")))
+
+    with pytest.raises(UpstreamTaskError, match="double-1 did not run: trig") as caught:
+        run(body, flow_runner)
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert str(caught.value.__cause__) == "no luck"
+    assert "nobody has asked" not in caplog.text
+
+
+def test_a_child_is_refused_because_of_the_child_above_it(flow_runner):
+    @task
+    def invert(x):
+        if x < 2:
+            raise ValueError(f"no {x}")
+        return x
+
+    def body():
+        below = double.map(invert.map([2, 1, 0]))
+        below.wait()
+        causes = [
+            str(future.result(raise_on_failure=False).__cause__) for future in below[1:]
+        ]
+        with pytest.raises(UpstreamTaskError) as caught:
+            below.result()
+        return causes, str(caught.value.__cause__)
+
+    assert run(body, flow_runner) == (["no 1", "no 0"], "no 1")
+
+
+def test_a_map_over_what_failed_tells_why(flow_runner):
+    def body():
+        below = double.map(fail.submit("list"))
+        with pytest.raises(UpstreamTaskError) as caught:
+            below.result()
+        with pytest.raises(UpstreamTaskError):
+            len(below)
+        return str(caught.value.__cause__)
+
+    assert run(body, flow_runner) == "no list"
+
+
+# -- what nobody looked at ---------------------------------------------------------
+
+
+def test_children_that_failed_unseen_are_counted(flow_runner, caplog):
+    @task
+    def odd(x):
+        if x % 2:
+            raise ValueError(f"no {x}")
+
+    run(lambda: odd.map([0, 1, 2, 3]) and None, flow_runner)
+    (told,) = [m for m in caplog.messages if "nobody has asked" in m]
+    assert "2 of 4 children did not succeed, odd-0[1] ended as Failed(" in told
+
+
+def test_many_runs_that_failed_unseen_are_told_in_short(caplog):
+    run(lambda: [fail.submit(n) for n in range(14)] and None, SequentialTaskRunner())
+    told = [m for m in caplog.messages if "nobody has asked" in m]
+    assert len(told) == 11
+    assert "4 more did not succeed" in told[-1]
+
+
+def test_what_was_stopped_with_its_flow_is_no_failure_unseen(flow_runner, caplog):
+    def body():
+        double.map([1, 2])
+        double.submit(3)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(body, flow_runner)
+    assert not [m for m in caplog.messages if "nobody has asked" in m]
+
+
+# -- stops, limits and attempts ----------------------------------------------------
+
+
+def test_a_run_that_is_stopped_here_ends_as_cancelled():
+    @task
+    def stop(x):
+        raise KeyboardInterrupt
+
+    for body in (lambda: stop.map([1, 2]), lambda: stop.submit(1)):
+        ended = []
+        hook = {"on_cancellation": [lambda f, r, s, e=ended: e.append(s)]}
+        with pytest.raises(KeyboardInterrupt):
+            run(body, SequentialTaskRunner(), **hook)
+        (state,) = ended
+        assert isinstance(state["stop-0"], Cancelled)
+
+
+def test_a_limit_that_passes_while_a_task_runs_here_leaves_no_run_without_state():
+    @task
+    def slow(x=None):
+        time.sleep(0.3)
+
+    for body in (lambda: slow.map([1, 2]), lambda: slow.submit(1), lambda: slow()):
+        state = state_of(body, SequentialTaskRunner(), timeout_seconds=0.05)
+        assert isinstance(state, TimedOut)
+        assert isinstance(state["slow-0"], Cancelled)
+
+
+@task
+def nap(seconds):
+    time.sleep(seconds)
+
+
+def test_the_limit_holds_for_what_was_submitted_too(flow_runner):
+    if isinstance(flow_runner, SequentialTaskRunner):
+        pytest.skip("what is submitted there ends before the function does")
+
+    @flow(task_runner=flow_runner, timeout_seconds=0.3)
+    def body():
+        nap.submit(0)
+        return nap.submit(5)
+
+    state = body(return_state=True)
+    assert isinstance(state, TimedOut)
+    assert state.message.endswith(
+        "longer than 0.3 s, waiting for what it had submitted."
+    )
+    assert isinstance(state["nap-0"], Completed)
+    assert isinstance(state["nap-1"], Cancelled)
+
+
+def test_an_attempt_begins_when_what_the_last_one_submitted_has_ended(flow_runner):
+    ended = []
+
+    @flow(task_runner=flow_runner, retries=1)
+    def body():
+        if ended:
+            return ended[0].done()
+        ended.append(nap.submit(0.3))
+        raise ValueError("again")
+
+    state = body(return_state=True)
+    assert state.result() is True
+    assert isinstance(state["nap-0"], Completed)
+
+
+def test_an_attempt_after_one_that_took_too_long_can_submit(flow_runner):
+    attempts = []
+
+    @flow(task_runner=flow_runner, retries=1, timeout_seconds=1)
+    def body():
+        attempts.append(nap.submit(0).wait())
+        if len(attempts) == 1:
+            while True:
+                pass
+        return double.submit(4)
+
+    state = body(return_state=True)
+    assert state.result() == 8
+    assert list(state.states) == ["nap-0", "nap-1", "double-0"]
+    assert all(one.is_successful() for one in state.states.values())
+
+
+def test_a_flow_is_cancelled_while_it_waits_for_what_it_submitted(flow_runner):
+    ended = []
+
+    @flow(
+        task_runner=flow_runner,
+        on_cancellation=[lambda f, r, s: ended.append(s["nap-0"].is_final())],
+    )
+    async def body():
+        nap.submit(0.5)
+
+    async def stop():
+        running = asyncio.ensure_future(body())
+        await asyncio.sleep(0.1)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    asyncio.run(stop())
+    assert ended == [True]
+
+
+# -- small things ------------------------------------------------------------------
+
+
+def test_a_parameter_may_be_called_self(flow_runner):
+    @task
+    def show(self):
+        return self
+
+    @flow(task_runner=flow_runner)
+    def body(self):
+        return show(self=self), show.submit(self=2), show.map(self=[3])
+
+    assert body(self=1) == (1, 2, [3])
+
+
+def test_a_coroutine_that_nobody_awaits_has_the_name_of_its_task():
+    @task
+    async def fetch():
+        """Do nothing."""
+
+    @flow(name="fetch all")
+    async def body():
+        """Do nothing."""
+
+    for call, name in ((fetch, "fetch"), (body, "fetch all")):
+        forgotten = [call()]
+        with pytest.warns(RuntimeWarning, match=f"coroutine '{name}' was never"):
+            forgotten.clear()
+
+
+def test_a_thread_of_a_flow_is_in_it_with_its_context(flow_runner):
+    def body():
+        found = []
+        around = contextvars.copy_context()
+
+        def beside():
+            with pytest.raises(MissingContextError, match="copy_context"):
+                double.submit(1)
+            found.append(around.run(lambda: double.submit(2).result()))
+
+        thread = threading.Thread(target=beside)
+        thread.start()
+        thread.join()
+        return found
+
+    assert run(body, flow_runner) == [4]
+
+
+def test_lists_of_futures_refuse_what_makes_no_sense():
+    def body():
+        futures = double.map([1, 2])
+        with pytest.raises(TypeError, match="is read by an int or a slice, not by 'x'"):
+            futures["x"]
+        with pytest.raises(TypeError, match="unsupported operand"):
+            futures + 1
+        more = [double.submit(1)]
+        return len(futures + more)
+
+    assert run(body, SequentialTaskRunner()) == 3
+
+
+def test_what_a_callback_submits_at_the_end_is_a_part_of_the_run(flow_runner):
+    def submit_more(future):
+        more = double.submit(future.result())
+        more.add_done_callback(lambda last: double.submit(last.result()))
+
+    def body():
+        double.submit(1).add_done_callback(submit_more)
+
+    for _ in range(20):
+        states = state_of(body, flow_runner).states
+        assert [type(state) for state in states.values()] == [Completed] * 3

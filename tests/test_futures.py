@@ -8,17 +8,20 @@ import threading
 import pytest
 
 from prefect_dask_core.engine.columns import Children
-from prefect_dask_core.errors import OptionValueError, UnfinishedRun
-from prefect_dask_core.futures import (
-    FutureList,
-    Handle,
-    PrefectFuture,
+from prefect_dask_core.errors import (
+    OptionTypeError,
+    OptionValueError,
+    UnfinishedRun,
+)
+from prefect_dask_core.future_lists import FutureList
+from prefect_dask_core.futures import Handle, PrefectFuture
+from prefect_dask_core.states import Completed, Failed, Mapped, Pending, Running
+from prefect_dask_core.waiting import (
     as_completed,
     resolve_futures_to_results,
     resolve_futures_to_states,
     wait,
 )
-from prefect_dask_core.states import Completed, Failed, Mapped, Pending, Running
 
 RUN_ID = "0" * 31 + "1"
 
@@ -47,7 +50,7 @@ class ScriptedSession:
         return FutureList(handle=self.handle(node, name))
 
     def handle(self, node, name):
-        return Handle(self, node, f"{name}-{node}", name, RUN_ID, set())
+        return Handle(self, node, f"{name}-{node}", RUN_ID, set(), {})
 
     def end(self, node, state):
         with self.changed:
@@ -229,7 +232,7 @@ def test_a_future_does_not_travel(session, made):
 def test_a_list_of_children_reads_like_a_sequence(session):
     futures = session.mapped(0, length=3)
     assert len(futures) == 3
-    assert [f.name for f in futures] == ["load[0]", "load[1]", "load[2]"]
+    assert [f.name for f in futures] == ["load-0[0]", "load-0[1]", "load-0[2]"]
     assert futures[-1] == futures[2]
     assert list(futures[1:]) == [futures[1], futures[2]]
     assert futures[::2] == [futures[0], futures[2]]
@@ -273,6 +276,8 @@ def test_a_list_without_children_says_why(session):
     for ask in (len, list, FutureList.result):
         with pytest.raises(ValueError, match="nothing to map"):
             ask(futures)
+    (error,) = futures.result(raise_on_failure=False)
+    assert str(error) == "nothing to map"
 
 
 def test_a_child_is_done_before_its_node_is(session):
@@ -341,7 +346,13 @@ def test_futures_come_in_the_order_in_which_they_end(session):
     threading.Timer(0.2, session.end_child, (3, 0, Completed(data=1))).start()
     session.end(1, Completed(data=1))
     found = [f.name for f in as_completed([*futures, futures[0], children[0]])]
-    assert found == ["load-1", "load-0", "load-2", "load[0]"]
+    assert found == ["load-1", "load-0", "load-2", "load-3[0]"]
+
+
+def test_only_futures_are_waited_for(session):
+    for ask in (wait, lambda given: list(as_completed(given))):
+        with pytest.raises(OptionTypeError, match=r"expected futures that .* got 3"):
+            ask([session.future(0), 3])
 
 
 def test_what_does_not_end_in_time_is_told(session):

@@ -235,7 +235,7 @@ def test_a_larger_fraction_is_a_longer_delay(delay, factor, one, other):
 def test_a_delay_is_jittered_between_attempts():
     made = fails(1, then=1, retries=1, retry_delay_seconds=10, retry_jitter_factor=0.5)
     shell = FakeShell()
-    node = Node(0, "x", made, made, made.identity, (), mapped=False, constant=False)
+    node = Node(0, "x", made, made.identity, (), mapped=False, constant=False)
     run_node(node, {}, {}, shell, measured=False)
     (waited,) = shell.waits
     assert 6 < waited <= 15

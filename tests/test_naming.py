@@ -159,3 +159,9 @@ def test_an_error_of_the_callable_is_its_own():
 def test_a_template_that_can_never_be_formatted_is_found_beforehand(template):
     with pytest.raises(ValueError, match=r"."):
         check_template(template)
+
+
+def test_an_unknown_name_is_answered_with_those_that_users_know():
+    with pytest.raises(TemplateError, match=r"known are: a, b\.") as caught:
+        format_run_name("{nope}", {"b": 1, "a": 2, "_own": 3})
+    assert "_own" not in str(caught.value)

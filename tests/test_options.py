@@ -221,3 +221,37 @@ def test_a_target_needs_a_result_that_takes_a_location(result):
 def test_a_value_cannot_be_persisted_by_a_result_that_stores_nothing(result):
     with pytest.raises(OptionValueError, match="which does not store values"):
         TaskOptions("load", persist_result=True, result=result)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "expected"),
+    [
+        ({"resources": 3}, "amounts by name"),
+        ({"resources": {"GPU": "one"}}, "amounts by name"),
+        ({"resources": {"GPU": -1}}, "amounts by name"),
+        ({"priority": "high"}, "a number"),
+        ({"workers": 3}, "the address or name of a worker"),
+        ({"workers": [3]}, "the address or name of a worker"),
+        ({"retries": -1}, "a number of retries"),
+        ({"retries": True}, "a number of retries"),
+        ({"allow_other_workers": "yes"}, "True or False"),
+    ],
+)
+def test_an_annotation_of_a_wrong_type_is_refused(annotations, expected):
+    (name,) = annotations
+    message = rf"task 't': annotations\['{name}'\]=.*, but expected {expected}"
+    with pytest.raises(OptionTypeError, match=message):
+        TaskOptions(name="t", annotations=annotations)
+
+
+def test_right_annotations_are_taken_as_they_are():
+    right = {
+        "resources": {"GPU": 1, "RAM": 0.5},
+        "priority": -3,
+        "workers": ["a", "b"],
+        "retries": 2,
+        "allow_other_workers": True,
+    }
+    assert TaskOptions(name="t", annotations=right).annotations == right
+    chosen = {"priority": lambda key: 1, "workers": "a"}
+    assert TaskOptions(name="t", annotations=chosen).annotations == chosen

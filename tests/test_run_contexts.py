@@ -3,7 +3,9 @@
 import asyncio
 import datetime
 import logging
+import re
 import uuid
+from dataclasses import replace
 
 import pytest
 
@@ -94,6 +96,33 @@ def test_a_record_lists_the_runs_above(flow_runner):
     assert found == {"x": {one}, "y": {two}, "wait_for": {one}}
 
 
+def test_a_record_lists_the_runs_that_were_called(flow_runner):
+    @task
+    def numbers():
+        return [1, 2]
+
+    @task
+    def note(given, other=None):
+        return TaskRunContext.get().task_run.task_inputs, runtime.task_run.id
+
+    @flow(task_runner=flow_runner)
+    def body():
+        found = numbers()
+        first, called = note(found)
+        second = note.submit(found, other=first).result()[0]
+        small = note(3, other=None)[0]
+        return first, second, small, note.submit(numbers.submit()).result()[0], called
+
+    first, second, small, submitted, called = body()
+    ids = {key: {str(run) for run in runs} for key, runs in second.items()}
+    assert set(first) == {"given"}
+    assert ids["given"] == {str(run) for run in first["given"]}
+    assert small == {}
+    assert set(submitted) == {"given"}
+    assert submitted != first
+    assert called not in ids["given"]
+
+
 def test_a_flow_in_a_task_hides_the_task(flow_runner):
     @flow
     def inner():
@@ -142,8 +171,8 @@ def test_a_run_has_a_logger(flow_runner, caplog):
 
     with caplog.at_level(logging.INFO):
         body()
-    assert "Flow 'body': begin" in caplog.messages
-    assert "Task 'speak': hello" in caplog.messages
+    assert any(re.match("Flow run 'body-.{6}': begin", m) for m in caplog.messages)
+    assert "Task 'speak-0': hello" in caplog.messages
 
 
 # -- records -----------------------------------------------------------------------
@@ -174,6 +203,52 @@ def test_a_deferred_run_is_scheduled():
     assert (record.name, record.flow_run_id, record.tags) == ("look", None, {"own"})
 
 
+class NoServer:
+    def __getattr__(self, name):
+        raise AssertionError(f"the record asked its client for {name}")
+
+
+def test_a_record_asks_no_server():
+    record = asyncio.run(look.create_run(client=NoServer(), parameters={"x": 1}))
+    assert isinstance(record.state, Pending)
+
+
+def test_a_local_record_takes_what_the_other_takes(flow_runner):
+    given, other = uuid.uuid4(), uuid.uuid4()
+
+    @task
+    def middle():
+        return asyncio.run(
+            look.create_local_run(
+                client=NoServer(),
+                id=given,
+                parameters={"x": 1},
+                flow_run_context=FlowRunContext.get(),
+                parent_task_run_context=TaskRunContext.get(),
+                wait_for=[look.submit(1)],
+                extra_task_inputs={"z": {other}},
+                deferred=True,
+            )
+        )
+
+    @flow(task_runner=flow_runner)
+    def body():
+        future = middle.submit()
+        return future.result(), future.task_run_id, FlowRunContext.get().flow_run.id
+
+    record, parent, flow_id = body()
+    assert (record.id, record.flow_run_id) == (given, flow_id)
+    assert record.task_inputs["__parents__"] == {parent}
+    assert record.task_inputs["z"] == {other}
+    assert len(record.task_inputs["wait_for"]) == 1
+    assert isinstance(record.state, Scheduled)
+
+
+def of_another_flow(flow_id):
+    found = FlowRunContext.get()
+    return replace(found, flow_run=replace(found.flow_run, id=flow_id))
+
+
 def test_a_record_takes_contexts_and_more_inputs(flow_runner):
     other = uuid.uuid4()
 
@@ -181,7 +256,7 @@ def test_a_record_takes_contexts_and_more_inputs(flow_runner):
     def middle():
         return asyncio.run(
             look.create_run(
-                flow_run_context=FlowRunContext.get(),
+                flow_run_context=of_another_flow(other),
                 parent_task_run_context=TaskRunContext.get(),
                 extra_task_inputs={"z": {other}},
             )
@@ -193,4 +268,5 @@ def test_a_record_takes_contexts_and_more_inputs(flow_runner):
         return future.result(), future.task_run_id
 
     record, parent = body()
+    assert record.flow_run_id == other
     assert record.task_inputs == {"__parents__": {parent}, "z": {other}}

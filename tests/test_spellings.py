@@ -186,7 +186,7 @@ def test_on_failure_becomes_the_last_state_handler():
 
 
 def test_a_changed_on_failure_takes_the_place_of_the_former():
-    options = make_options({"on_failure": len, "state_handlers": [handler]}, "t")
+    options = make_options({"on_failure": max, "state_handlers": [handler]}, "t")
     changed = change_options(options, {"on_failure": print})
     assert changed.state_handlers == (handler, OnFailure(print))
 
@@ -225,7 +225,7 @@ def test_retry_on_without_retries_is_refused():
 
 def test_a_wrong_list_of_handlers_is_refused_beside_on_failure_too():
     with pytest.raises(OptionTypeError, match="expected a list of callables"):
-        make_options({"on_failure": len, "state_handlers": 3}, "t")
+        make_options({"on_failure": print, "state_handlers": 3}, "t")
 
 
 @pytest.mark.parametrize("value", [3, "folder", object()])
@@ -281,3 +281,11 @@ def test_a_removed_target_leaves_nothing_to_persist():
     made = make_options({"target": "a.pkl"}, "t")
     assert made.persists
     assert not change_options(made, {"target": None}).persists
+
+
+@pytest.mark.parametrize("hook", [lambda task, run, state: None, lambda: None])
+def test_a_single_callable_that_is_no_callback_is_refused(hook):
+    with pytest.raises(
+        OptionTypeError, match=r"\(task, task_run, state\) stands in a l"
+    ):
+        make_options({"on_failure": hook}, "t")

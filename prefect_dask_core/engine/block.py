@@ -8,7 +8,7 @@ far over its aim stops early and hands back the children it has not begun.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -26,17 +26,18 @@ from prefect_dask_core.engine.feeds import (
     StepInput,
     flat_length,
     is_success,
+    measure,
     open_feed,
     sum_tallies,
 )
 from prefect_dask_core.engine.pipeline import Steps, TaskRun, rest_of_body, run_task
 from prefect_dask_core.engine.plan import (
     FLOW_RESULT,
-    flattened,
     items_of,
     options_within,
 )
 from prefect_dask_core.engine.quick import NOT_CALLED, QuickStep, is_quick, quick_step
+from prefect_dask_core.run_ids import run_name
 from prefect_dask_core.states import Failed, State
 from prefect_dask_core.tasks import Task
 
@@ -113,6 +114,11 @@ class Block(NamedTuple):
     awaited : bool
         Whether the run goes on when it ends. If not, all that reads it is submitted
         already, and its report may come a little later, together with others.
+    lean : bool
+        Whether the values of nodes that are not in `keep` are dropped child by child.
+    parts : tuple of int
+        Positions of the steps of plain nodes at which others begin that do not read
+        the ones before. Each part waits for itself alone, and may be handed back.
     """
 
     number: int
@@ -123,6 +129,27 @@ class Block(NamedTuple):
     keep: frozenset[int]
     careful: bool = False
     awaited: bool = True
+    lean: bool = False
+    parts: tuple[int, ...] = ()
+
+    def ways(self) -> Iterator[tuple[int, int, int]]:
+        """What it runs in turn: an index, and the steps it goes from and to.
+
+        Examples
+        --------
+        >>> list(Block(0, ("a", "b"), 5, 7, 0.0, frozenset()).ways())
+        [(5, 0, 2), (6, 0, 2)]
+        >>> list(Block(0, ("a", "b", "c"), 0, 1, 0.0, frozenset(), parts=(1,)).ways())
+        [(0, 0, 1), (0, 1, 3)]
+        """
+        if not self.parts:
+            for index in range(self.start, self.stop):
+                yield index, 0, len(self.steps)
+            return
+        first = 0
+        for last in (*self.parts, len(self.steps)):
+            yield 0, first, last
+            first = last
 
 
 def careful_piece(start: int, stop: int) -> int:
@@ -144,9 +171,10 @@ class BlockReport(NamedTuple):
     number : int
         The block.
     segments : dict of int to Segment
-        By node; `values` only where they are small enough to travel.
+        By node; `values` only where they are small enough to travel. Plain nodes that
+        were handed back are not there.
     done : int
-        Children it ran; those after were handed back.
+        Children or parts it ran; those after were handed back.
     busy : float
         Seconds of work, waits not counted.
     """
@@ -214,10 +242,11 @@ class _OpenStep:
             if more is not None:
                 tally = tally + more
         mapped = self.step.mapped
-        name = f"{self.step.task.name}[{index}]" if mapped else self.step.task.name
+        number = index if mapped else None
+        name = run_name(self.variables, self.step.task.name, number)
         variables = {
             **self.variables,
-            "map_index": index if mapped else None,
+            "map_index": number,
             "task_full_name": name,
         }
         pause = self.step.paused.get(index)
@@ -263,25 +292,27 @@ class _Child:
     ----------
     index : int
         Its index.
-    position : int
-        The step it stands at.
+    position, last : int
+        The step it stands at, and the one before which it ends.
     answer : Returned or Raised or None
         What the body of that step gave, if it was called already.
     begin : float
         When that was.
     """
 
-    __slots__ = ("answer", "begin", "index", "position", "run", "steps")
+    __slots__ = ("answer", "begin", "index", "last", "position", "run", "steps")
 
     def __init__(
         self,
         index: int,
-        position: int = 0,
+        position: int,
+        last: int,
         answer: Answer = None,
         begin: float = 0.0,
     ) -> None:
         self.index = index
         self.position = position
+        self.last = last
         self.answer = answer
         self.begin = begin
         self.run: TaskRun | None = None
@@ -331,7 +362,10 @@ def run_block(
         _OpenStep(step, block, arguments, segments, variables, shell)
         for step in block.steps
     ]
-    waiting = _Waiting(steps, shell, on_wait)
+    dropped: list[Segment] = []
+    if block.lean:
+        dropped = [segments[s.node] for s in block.steps if s.node not in block.keep]
+    waiting = _Waiting(steps, shell, on_wait, dropped)
     started = shell.now()
     limit = started + FAR_OVER * block.aim if block.aim else float("inf")
     tell = _Teller(block, steps, shell, on_advance) if on_advance else None
@@ -340,28 +374,43 @@ def run_block(
     piece = 0
     if block.careful and on_reach is not None:
         piece = careful_piece(block.start, block.stop)
-    for index in range(block.start, block.stop):
+    for index, first, last in block.ways():
         if done and now > limit:
             break
         if piece and not (index - block.start) % piece:
             assert on_reach is not None
             on_reach(index)
-        child, now = _go_quickly(index, steps, shell, tell, now)
+        child, now = _go_quickly(index, steps, first, last, shell, tell, now)
         if child is not None:
             waiting.go_on(child, tell)
             now = shell.now()
+        else:
+            for segment in dropped:
+                segment.values[index - block.start] = None
         done += 1
         if waiting.is_full():
             waiting.take_answers(done, started, tell)
             now = shell.now()
     while waiting.is_open():
         waiting.take_answers(done, started, tell)
-    for step in steps:
-        step.segment.cut(done)
+    _hand_back(block, segments, done)
+    for segment in dropped:
+        segment.values = None
     busy = shell.now() - started - waiting.seconds
     result = _result(block, segments)
     report = BlockReport(block.number, segments, done, busy)
     return result, report
+
+
+def _hand_back(block: Block, segments: dict[int, Segment], done: int) -> None:
+    """Forget what was not begun."""
+    if not block.parts:
+        for segment in segments.values():
+            segment.cut(done)
+        return
+    last = (*block.parts, len(block.steps))[done - 1]
+    for step in block.steps[last:]:
+        del segments[step.node]
 
 
 class _Waiting:
@@ -372,11 +421,13 @@ class _Waiting:
         steps: Sequence[_OpenStep],
         shell: Shell,
         on_wait: Callable[[int, float], None] | None,
+        dropped: Sequence[Segment],
     ) -> None:
         self._steps = steps
         self._shell = shell
         self._on_wait = on_wait
-        self._parked: list[tuple[float, int, _Child]] = []
+        self._dropped = dropped
+        self._parked: list[tuple[float, int, int, _Child]] = []
         self._begun: dict[int, _Child] = {}
         self._calls: AsyncCalls | None = None
         if any(step.step.task.isasync for step in steps):
@@ -396,9 +447,13 @@ class _Waiting:
         """Take a child as far as it goes, and keep it where it has to wait."""
         found = _advance(child, self._steps, self._shell, tell, self._calls, answer)
         if isinstance(found, Wait):
-            heapq.heappush(self._parked, (found.until, child.index, child))
+            place = child.index, child.position
+            heapq.heappush(self._parked, (found.until, *place, child))
         elif found is not None:
             self._begun[found] = child
+        else:
+            for segment in self._dropped:
+                segment.values[child.index - segment.start] = None
 
     def take_answers(self, done: int, started: float, tell: _Teller | None) -> None:
         """Wait for what comes first, and go on with whom it was for."""
@@ -417,7 +472,7 @@ class _Waiting:
             self.seconds += self._shell.now() - now
         now = self._shell.now()
         while self._parked and self._parked[0][0] <= now:
-            _, _, child = heapq.heappop(self._parked)
+            *_, child = heapq.heappop(self._parked)
             self.go_on(child, tell)
 
 
@@ -436,19 +491,19 @@ class _Teller:
         self._shell = shell
         self._tell = on_advance
         self._told = shell.now()
-        self._next = 0
+        self._fresh: list[int] = []
 
     def step_ended(self, position: int) -> None:
         """Tell, unless it was told a moment ago or the end is near."""
         steps = self._steps
         if steps[position].step.mapped or position + 1 == len(steps):
             return
+        self._fresh.append(position)
         now = self._shell.now()
         if now - self._told < REPORT_EVERY:
             return
-        fresh = steps[self._next : position + 1]
-        ended = {s.step.node: s.segment for s in fresh}
-        self._next = position + 1
+        fresh, self._fresh = self._fresh, []
+        ended = {steps[n].step.node: steps[n].segment for n in fresh}
         self._told = now
         self._tell(BlockReport(self._number, ended, 0, 0.0))
 
@@ -456,11 +511,13 @@ class _Teller:
 def _go_quickly(
     index: int,
     steps: Sequence[_OpenStep],
+    first: int,
+    last: int,
     shell: Shell,
     tell: _Teller | None,
     now: float,
 ) -> tuple[_Child | None, float]:
-    """Take a child through the steps that need no pipeline.
+    """Take a child through the steps that need no pipeline, from one to another.
 
     Returns
     -------
@@ -469,14 +526,14 @@ def _go_quickly(
     float
         The time now.
     """
-    for position, step in enumerate(steps):
-        quick = step.quick
+    for position in range(first, last):
+        quick = steps[position].quick
         if quick is None or not quick.may_run(index):
-            return _Child(index, position), now
+            return _Child(index, position, last), now
         answer = quick.run(index, now)
         if answer is not None:
             told = None if answer is NOT_CALLED else answer
-            return _Child(index, position, told, now), now
+            return _Child(index, position, last, told, now), now
         segment = quick.segment
         offset = index - segment.start
         segment.begins[offset] = now
@@ -510,7 +567,7 @@ def _advance(
     Wait or int or None
         What it waits for: a time, or a call that was begun; `None` if it has ended.
     """
-    while child.position < len(steps):
+    while child.position < child.last:
         step = steps[child.position]
         if child.steps is None:
             child.run = step.begin(child.index)
@@ -566,14 +623,14 @@ def _result(block: Block, segments: dict[int, Segment]) -> BlockResult:
     """What stays for later blocks; measures the nodes that are mapped over."""
     items: dict[int, list[Any]] = {}
     for step in block.steps:
-        segment = segments[step.node]
+        segment = segments.get(step.node)
+        if segment is None:
+            continue  # handed back
         if step.measured and not step.mapped:
             found = _items(segment)
             if found is not None:
                 items[step.node] = found
-                segment.length = len(found)
-                if step.flattened:
-                    segment.flat_length = len(flattened(found))
+            measure(segment, found, step.flattened)
         elif step.flattened:
             segment.flat_length = sum(
                 flat_length(segment, offset) for offset in range(len(segment))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -36,6 +36,7 @@ from prefect_dask_core.engine.events import (
     Started,
     StopAsked,
     Submit,
+    TriedLong,
 )
 from prefect_dask_core.engine.fanout import (
     AIM,
@@ -56,6 +57,7 @@ from prefect_dask_core.engine.feeds import (
     Whole,
     is_success,
 )
+from prefect_dask_core.engine.grouping import Group, Kinds, Together, put_together
 from prefect_dask_core.engine.plan import GrowingPlan, Input, Node, Plan, fuse, items_of
 from prefect_dask_core.engine.resume import NOTHING_EARLIER, Earlier
 from prefect_dask_core.engine.templates import PART, has_template, nodes_of
@@ -70,6 +72,9 @@ from prefect_dask_core.states import (
 )
 
 WAITING, SUBMITTED, FINAL = 0, 1, 2
+#: Children up to which a fan-out's values come home although nobody asked for them and
+#: only the same block reads them. Of more, they live no longer than their child runs.
+MOST_BROUGHT = 1_000
 #: Times a block that had ended is run anew before what it held counts as lost.
 MOST_TRIES = 3
 
@@ -157,6 +162,7 @@ class Driver:
         self._pinned: set[int] = set()
         # Readers of a fan-out wait for its end, those of a plain node do not.
         self._fans_out = bytearray(int(node.mapped) for node in plan.nodes)
+        self._kinds = Kinds()
 
     # -- events ---------------------------------------------------------------------
 
@@ -179,6 +185,7 @@ class Driver:
                 self.threads = threads
             case BlockDone(report):
                 self._block_done(report)
+                self._take_back(report)
             case BlockAdvanced(report):
                 self._take_plain(report)
             case BlockWaiting(number, done, busy):
@@ -189,6 +196,8 @@ class Driver:
                 self._block_lost(event)
             case ReportLost(numbers):
                 self._reports_lost(numbers)
+            case TriedLong():
+                self._let_go(self._kinds.give_up())
             case StopAsked(reason, crashed):
                 self._stop(Crashed(reason) if crashed else Cancelled(reason))
             case _:
@@ -246,6 +255,11 @@ class Driver:
         """Blocks whose results are still kept."""
         return frozenset(self._held)
 
+    @property
+    def is_trying(self) -> bool:
+        """Whether plain nodes wait until it is known how long their kind takes."""
+        return self._kinds.holds_back
+
     def silent(self) -> list[int]:
         """Blocks of plain nodes that were submitted and of which no end is known."""
         found = {
@@ -254,6 +268,12 @@ class Driver:
             if status == SUBMITTED and not self._fans_out[index]
         }
         return sorted(found)
+
+    def lengths_of(self, number: int) -> dict[int, tuple[bool, bool]]:
+        """Nodes of a block: whether others map over them, and over them flattened."""
+        nodes = (step.node for step in self._assigned[number].block.steps)
+        measured, flattened = self.plan.measured, self.plan.flattened
+        return {node: (node in measured, node in flattened) for node in nodes}
 
     # -- what stands of an earlier run ----------------------------------------------
 
@@ -343,7 +363,7 @@ class Driver:
 
     def _redo(self, numbers: Sequence[int]) -> None:
         """Run blocks anew, to their end, together with what they read and is gone."""
-        todo = sorted({*numbers, *self._gone_above(numbers)})
+        todo = self._in_order({*numbers, *self._gone_above(numbers)})
         fresh = {number: self._take_number() for number in todo}
         self._renumbered.update(fresh)
         anew = []
@@ -364,6 +384,34 @@ class Driver:
         self._submit(anew)
         for old in todo:
             self._forget(old)
+
+    def _in_order(self, numbers: Iterable[int]) -> list[int]:
+        """Blocks in an order that respects what they read.
+
+        Numbers alone do not tell: one that was run anew has a higher one than its
+        readers.
+        """
+        waiting = set(numbers)
+        ordered: list[int] = []
+
+        def put(number: int) -> None:
+            stack = [number]
+            while stack:
+                last = stack[-1]
+                if last not in waiting:
+                    stack.pop()
+                    continue
+                above = map(self._present, self._assigned[last].reads)
+                missing = [found for found in above if found in waiting]
+                if missing:
+                    stack += missing
+                else:
+                    waiting.discard(last)
+                    ordered.append(stack.pop())
+
+        for number in sorted(waiting):
+            put(number)
+        return ordered
 
     def _gone_above(self, numbers: Sequence[int]) -> set[int]:
         """Blocks these read, directly or not, whose results are not held."""
@@ -399,6 +447,52 @@ class Driver:
             if self._status[node] != FINAL and node not in self._children:
                 self._plain[node] = segment
                 self._make_final(node)
+                self._let_go(self._kinds.learn(self.plan.nodes[node], segment))
+
+    def _take_back(self, report: BlockReport) -> None:
+        """Submit the plain nodes anew that a block has handed back, and their readers.
+
+        Nothing that reads one of them has begun: it finds that it is not there.
+        """
+        number = report.number
+        assignment = self._assigned.get(number)
+        if assignment is None or not assignment.block.parts:
+            return
+        block = assignment.block
+        gone = [s.node for s in block.steps if s.node not in report.segments]
+        rest = [node for node in gone if self._status[node] != FINAL]
+        if not rest:
+            if gone and number in self._held:
+                self._redo([number])  # what Dask has run again gave less this time
+            return
+        stays = tuple(s for s in block.steps if s.node in report.segments)
+        block = block._replace(
+            steps=stays,
+            keep=block.keep.difference(gone),
+            parts=tuple(n for n in block.parts if n < len(stays)),
+        )
+        self._assigned[number] = replace(assignment, block=block)
+        direct = {
+            found
+            for node in rest
+            for reader in self.plan.dependents[node]
+            for found in self._blocks_of.get(reader, ())
+            if found in self._assigned
+            and found != number
+            and not self._ended(self._assigned[found])
+        }
+        affected = sorted({*direct, *self._unfinished_readers(sorted(direct))})
+        for found in affected:
+            rest += [step.node for step in self._assigned[found].block.steps]
+        self._submit_plain(sorted(rest))
+        for found in affected:
+            self._forget(found)
+        self._release_blocks_of(stays[0].node)
+
+    def _let_go(self, nodes: Iterable[int]) -> None:
+        """Let nodes go out that were held back."""
+        for index in nodes:
+            heapq.heappush(self._ready, index)
 
     def _block_waiting(self, number: int, done: int, busy: float) -> None:
         lane = self._lane_of_block.get(number)
@@ -470,11 +564,11 @@ class Driver:
         if lane is not None and lost.number in lane.in_flight:
             self._lane_block_lost(lane, lost)
         elif lost.number in self._assigned and lost.stale:
-            self._redo([lost.number, *self._unfinished_plain_readers(lost.number)])
+            self._redo_lost(lost)
         elif lost.number in self._assigned:
             assignment = self._assigned[lost.number]
             if self._is_worth_another_try(lost.number):
-                self._redo([lost.number, *self._unfinished_plain_readers(lost.number)])
+                self._redo_lost(lost)
             elif (
                 lane is None
                 and assignment.given is None
@@ -485,8 +579,22 @@ class Driver:
             else:
                 self._replace_blocks(lost)
 
+    def _gone_with(self, lost: BlockLost) -> list[int]:
+        """A lost block, and those that had ended and whose results are lost with it."""
+        gone = [lost.number]
+        for number in lost.others:
+            known = self._assigned.get(number)
+            if known is not None and number != lost.number and self._ended(known):
+                gone.append(number)
+        return gone
+
+    def _redo_lost(self, lost: BlockLost) -> None:
+        """Run a block anew, and all that is lost with it."""
+        gone = self._gone_with(lost)
+        self._redo([*gone, *self._unfinished_plain_readers(gone)])
+
     def _reports_lost(self, numbers: Sequence[int]) -> None:
-        """Run blocks anew whose end nobody could tell of."""
+        """Run blocks anew of whose end nothing is left that could tell."""
         lost = [
             number
             for number in numbers
@@ -514,14 +622,14 @@ class Driver:
     def _unfuse(self, number: int) -> None:
         """Run the nodes of a lost block one by one, to find which is to blame."""
         members = [step.node for step in self._assigned[number].block.steps]
-        readers = self._unfinished_plain_readers(number)
+        readers = self._unfinished_plain_readers([number])
         again = [*members]
         for reader in readers:
             again += [step.node for step in self._assigned[reader].block.steps]
         assignments = []
         for node in again:
             fresh = self._take_number()
-            assignments.append(self._assign_plain(fresh, (node,)))
+            assignments.append(self._assign_plain(fresh, Together((node,))))
             self._blocks_of[node] = [fresh]
         self._submit([*self._unheld_above(assignments), *assignments])
         for old in (number, *readers):
@@ -612,11 +720,8 @@ class Driver:
         Blocks that had ended before their result was lost are replaced too: their
         states stand, and values that came home go back.
         """
-        gone = [lost.number]
-        for number in lost.others:
-            known = self._assigned.get(number)
-            if known is not None and number != lost.number and self._ended(known):
-                gone.append(number)
+        gone = self._gone_with(lost)
+        gone += self._readers_of(gone)[1]
         stand_ins = [self._stand_in(number, lost.reason) for number in gone]
         renumbered = {
             old: stand_in.block.number
@@ -641,10 +746,9 @@ class Driver:
         # Dask forgot what only the lost ones read: it goes into the graph again.
         lost_ones = [self._assigned[number] for number in gone]
         orphans = [a for a in self._unheld_above(lost_ones) if not self._ended(a)]
-        above = {a.block.number: a for a in orphans}
-        for assignment in self._unheld_above([*anew, *orphans]):
-            above[assignment.block.number] = assignment
-        earlier = [above[number] for number in sorted(above)]
+        above = {a.block.number for a in orphans}
+        above |= {a.block.number for a in self._unheld_above([*anew, *orphans])}
+        earlier = [self._assigned[number] for number in self._in_order(above)]
         self._submit([*earlier, *stand_ins, *anew])
         for old in renumbered:
             self._forget(old)
@@ -657,6 +761,9 @@ class Driver:
                 if self._status[node] != FINAL and node not in self._children:
                     self._plain[node] = segment
                     self._make_final(node)
+        for stand_in in stand_ins:
+            for node in stand_in.given or {}:
+                self._release_blocks_of(node)
 
     def _unheld_above(self, anew: Sequence[Assignment]) -> list[Assignment]:
         """Blocks that these read, directly or not, and that are not held; in order."""
@@ -671,7 +778,7 @@ class Driver:
             if known is not None:
                 found.add(number)
                 todo.extend(map(self._present, known.reads))
-        return [self._assigned[number] for number in sorted(found)]
+        return [self._assigned[number] for number in self._in_order(found)]
 
     def _ended(self, assignment: Assignment) -> bool:
         steps = assignment.block.steps
@@ -679,20 +786,41 @@ class Driver:
 
     def _unfinished_readers(self, gone: Sequence[int]) -> list[int]:
         """Unfinished blocks that read a lost one, directly or not, in order."""
+        return self._readers_of(gone)[0]
+
+    def _readers_of(self, gone: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Blocks that are lost with others because they read them, directly or not.
+
+        Returns
+        -------
+        list of int
+            Those that have not finished, in order.
+        list of int
+            Those that had, and of which nobody holds the result: it may have been on
+            its way once more.
+        """
         found = set(gone)
+        unfinished, finished = [], []
         for number in sorted(self._assigned):
             assignment = self._assigned[number]
-            if found.isdisjoint(assignment.reads) or self._ended(assignment):
+            if number in found or found.isdisjoint(assignment.reads):
                 continue
             lane = self._lane_of_block.get(number)
-            if lane is None or number in lane.in_flight:
-                found.add(number)
-        return sorted(found.difference(gone))
+            if self._ended(assignment) or not (
+                lane is None or number in lane.in_flight
+            ):
+                if number not in self._held:
+                    finished.append(number)
+                    found.add(number)
+                continue
+            unfinished.append(number)
+            found.add(number)
+        return unfinished, finished
 
-    def _unfinished_plain_readers(self, number: int) -> list[int]:
-        """Unfinished blocks in the graph below one that has to be run anew."""
+    def _unfinished_plain_readers(self, numbers: Sequence[int]) -> list[int]:
+        """Unfinished blocks in the graph below some that have to be run anew."""
         readers = []
-        for found in self._unfinished_readers([number]):
+        for found in self._unfinished_readers(numbers):
             lane = self._lane_of_block.get(found)
             if lane is None:
                 readers.append(found)
@@ -785,7 +913,7 @@ class Driver:
 
     def _may_submit(self, node: Node) -> bool:
         """Whether a plain node that is ready goes out now."""
-        return True
+        return self._kinds.may_go(node, self.threads)
 
     def _now_submitted(self, index: int) -> None:
         """Mark a plain node; plain nodes that read it may join the graph."""
@@ -798,24 +926,52 @@ class Driver:
         if not nodes:
             return
         assignments = []
-        for members in self._fused(sorted(nodes)):
+        for together in self._together(sorted(nodes)):
             number = self._take_number()
-            assignments.append(self._assign_plain(number, members))
-            for node in members:
+            assignments.append(self._assign_plain(number, together))
+            for node in together.nodes:
                 self._blocks_of[node] = [number]
         self._submit(assignments)
 
-    def _fused(self, nodes: Sequence[int]) -> Sequence[tuple[int, ...]]:
-        """Blocks that some plain nodes are joined into."""
+    def _together(self, nodes: Sequence[int]) -> Sequence[Together]:
+        """Blocks that some plain nodes are joined into, in an order of their edges."""
         assert isinstance(self.plan, Plan)
-        return fuse(self.plan, nodes)
+        groups = [Group(n, self._seconds(n)) for n in fuse(self.plan, nodes)]
+        return put_together(groups, self._above, self._label, self.threads)
 
-    def _assign_plain(self, number: int, members: tuple[int, ...]) -> Assignment:
+    def _seconds(self, nodes: Sequence[int]) -> float | None:
+        """Seconds that nodes take one after the other, `None` if it is not known."""
+        total = 0.0
+        for node in nodes:
+            seconds = self._kinds.seconds(self.plan.nodes[node])
+            if seconds is None:
+                return None
+            total += seconds
+        return total
+
+    def _above(self, index: int) -> Sequence[int]:
+        return self.plan.upstream[index]
+
+    def _label(self, index: int) -> str:
+        """Annotations of a node as a label."""
+        return repr(sorted(self.plan.nodes[index].annotations.items()))
+
+    def _assign_plain(self, number: int, together: Together) -> Assignment:
+        members = together.nodes
         reads: dict[int, int] = {}
+        inside = frozenset(members)
         steps = tuple(
-            self._step(self.plan.nodes[node], members, reads, None) for node in members
+            self._step(self.plan.nodes[node], inside, reads, None) for node in members
         )
-        block = Block(number, steps, 0, 1, 0.0, self._kept(members))
+        block = Block(
+            number,
+            steps,
+            0,
+            1,
+            together.aim,
+            self._kept(members),
+            parts=together.parts,
+        )
         annotations = self.plan.nodes[members[0]].annotations
         return Assignment(block, tuple(reads), annotations=annotations)
 
@@ -835,11 +991,13 @@ class Driver:
         read_here = {n for a in assignments for n in a.reads}
         hold = set()
         submitted = []
+        # What a block hands back is submitted anew, and reads the same once more.
+        may_return = any(assignment.block.parts for assignment in assignments)
         for assignment in assignments:
             number = assignment.block.number
-            if number not in read_here or self._is_read_later(assignment):
+            if may_return or number not in read_here or self._is_read_later(assignment):
                 hold.add(number)
-            else:
+            elif not self._kinds.holds_back:
                 block = assignment.block._replace(awaited=False)
                 assignment = replace(assignment, block=block)
             self._assigned[number] = assignment
@@ -1008,7 +1166,15 @@ class Driver:
             self._step(self.plan.nodes[node], lane.nodes, reads, (start, stop))
             for node in lane.nodes
         )
-        block = Block(number, steps, start, stop, AIM, self._kept(lane.nodes))
+        block = Block(
+            number,
+            steps,
+            start,
+            stop,
+            AIM,
+            self._kept(lane.nodes),
+            lean=lane.length > MOST_BROUGHT,
+        )
         lane.in_flight[number] = (start, stop)
         self._lane_of_block[number] = lane
         for node in lane.nodes:
@@ -1021,7 +1187,7 @@ class Driver:
     def _step(
         self,
         node: Node,
-        members: Sequence[int],
+        members: Collection[int],
         reads: dict[int, int],
         span: tuple[int, int] | None,
     ) -> Step:
@@ -1031,7 +1197,7 @@ class Driver:
         ----------
         node : Node
             The node.
-        members : sequence of int
+        members : collection of int
             Nodes of the same block.
         reads : dict of int to int
             Block number to argument position; grows.
@@ -1083,7 +1249,7 @@ class Driver:
     def _source(
         self,
         item: Input,
-        members: Sequence[int],
+        members: Collection[int],
         reads: dict[int, int],
         span: tuple[int, int] | None,
     ) -> Source:

@@ -119,7 +119,7 @@ class BlockLost:
 
 @dataclass(frozen=True, slots=True)
 class ReportLost:
-    """Blocks of plain nodes ended, and their reports were lost with their workers.
+    """Blocks of plain nodes ended; their reports and their results are lost.
 
     Parameters
     ----------
@@ -128,6 +128,11 @@ class ReportLost:
     """
 
     numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TriedLong:
+    """Nodes that were tried before others of their kind take longer than a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +192,7 @@ Event = (
     | BlockReached
     | BlockLost
     | ReportLost
+    | TriedLong
     | StopAsked
     | Added
     | Dropped

@@ -57,10 +57,11 @@ class Shared(NamedTuple):
 
 
 class StaleInput(Exception):
-    """A block above was run again after a worker's death, and gave fewer children.
+    """A block above gave less than was promised.
 
-    What it hands back depends on how long its children take, so it may hand back
-    more the second time. Whoever reads it has to be run anew, on a complete one.
+    What a block hands back depends on how long its children take, so one that is run
+    again after a worker's death may hand back more the second time; one of plain nodes
+    may do so when its readers are submitted already. They have to be run anew.
     """
 
 
@@ -204,9 +205,17 @@ def segment_in(argument: Any, node: int) -> Segment:
         What a block left: a `BlockResult`, or what `leanest` made of it.
     node : int
         The node.
+
+    Raises
+    ------
+    StaleInput
+        If the block has handed the node back.
     """
     if isinstance(argument, BlockResult):
-        return argument.segments[node]
+        found = argument.segments.get(node)
+        if found is None:
+            raise StaleInput(f"the block above has handed node {node} back")
+        return found
     bare = argument.value if isinstance(argument, PlainValue) else argument
     return Segment.of_value(bare)
 
@@ -217,6 +226,14 @@ def items_in(argument: Any, node: int) -> list[Any] | None:
         return argument.items.get(node)
     bare = argument.value if isinstance(argument, PlainValue) else argument
     return items_of(bare)
+
+
+def measure(segment: Segment, items: list[Any] | None, flat: bool) -> None:
+    """Note how many items a plain node's value has, and how many once flattened."""
+    if items is not None:
+        segment.length = len(items)
+        if flat:
+            segment.flat_length = len(flattened(items))
 
 
 def leanest(result: BlockResult, node: int) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from prefect_dask_core.engine.block import Block, BlockReport, Step
-from prefect_dask_core.engine.columns import COMPLETED, Children, Segment
+from prefect_dask_core.engine.columns import Children
 from prefect_dask_core.engine.driver import FINAL, WAITING, Driver
 from prefect_dask_core.engine.events import (
     Added,
@@ -22,10 +22,10 @@ from prefect_dask_core.engine.events import (
     Event,
     Release,
 )
-from prefect_dask_core.engine.fanout import LEAST_WORK, Pace
+from prefect_dask_core.engine.fanout import LEAST_WORK
 from prefect_dask_core.engine.feeds import StepInput, Whole, is_success
+from prefect_dask_core.engine.grouping import Group, Together, put_together
 from prefect_dask_core.engine.plan import GrowingPlan, Node
-from prefect_dask_core.engine.quick import is_quick
 from prefect_dask_core.tasks import Task
 
 
@@ -34,10 +34,6 @@ def _same(value: object) -> object:
     return value
 
 
-#: Most runs of a tiny task in one block.
-MOST_TOGETHER: Final = 500
-#: Runs of a task per thread that go out before it is known how long one takes.
-TRIED_PER_THREAD: Final = 4
 #: What a block runs that counts the items of a value.
 COUNTING: Final = Task(_same, name="items")
 
@@ -65,13 +61,6 @@ class GrowingDriver(Driver):
         # Mapped nodes that wait for a count, by the node that is being counted.
         self._counted_for: dict[int, list[int]] = {}
         self._counting: dict[int, int] = {}
-        # How long runs take, by the identity of their task; and tasks of which runs
-        # failed, may wait, or have values too large to come home.
-        self._paces: dict[str, Pace] = {}
-        self._not_tiny: set[str] = set()
-        # Runs of a task that went out before one had ended, and those that did not.
-        self._tried: dict[str, int] = {}
-        self._held_back: dict[str, list[int]] = {}
 
     def _may_grow(self) -> bool:
         return self._open
@@ -112,94 +101,31 @@ class GrowingDriver(Driver):
         if self._status[index] == FINAL and not self._open_readers[index]:
             self._release_blocks_of(index)
 
-    def _fused(self, nodes: Sequence[int]) -> Sequence[tuple[int, ...]]:
-        """Blocks of single nodes; runs of a tiny task that are ready share one.
+    def _together(self, nodes: Sequence[int]) -> Sequence[Together]:
+        """Blocks of single nodes; tiny ones that are ready share some.
 
         Somebody may wait for each of them, so none waits for another that takes time
-        or is read for its value alone: a task is known to be tiny by its earlier runs.
+        or is read for its value alone.
         """
-        blocks: list[tuple[int, ...]] = []
-        open_groups: dict[str, list[int]] = {}
+        groups = []
         for index in nodes:
             if index not in self.plan.measured:
                 self._uncounted.add(index)
-            node = self.plan.nodes[index]
-            size = self._tiny_runs_per_block(node)
-            if size < 2:
-                blocks.append((index,))
-                continue
-            group = open_groups.setdefault(node.identity, [])
-            if group and (
-                len(group) >= size
-                or self.plan.nodes[group[0]].annotations != node.annotations
-            ):
-                blocks.append(tuple(group))
-                group.clear()
-            group.append(index)
-        blocks += [tuple(group) for group in open_groups.values() if group]
-        return sorted(blocks)
+            alone = self._stands_alone(self.plan.nodes[index])
+            groups.append(Group((index,), self._seconds((index,)) if alone else None))
+        return put_together(groups, self._above, self._label, self.threads, LEAST_WORK)
 
     def _may_submit(self, node: Node) -> bool:
-        """Hold runs of a task back of which nobody knows yet how long they take.
-
-        A few per thread go out, so every thread is busy; the first that ends decides
-        how the others go: together if they are tiny, else each by itself.
-        """
-        identity = node.identity
-        if identity in self._paces or identity in self._not_tiny:
-            return True
-        if not self._stands_alone(node):
-            return True
-        self._tried[identity] = tried = self._tried.get(identity, 0) + 1
-        if tried <= TRIED_PER_THREAD * max(self.threads, 1):
-            return True
-        self._held_back.setdefault(identity, []).append(node.index)
-        return False
-
-    def _make_final(self, index: int) -> None:
-        super()._make_final(index)
-        identity = self.plan.nodes[index].identity
-        for waiting in self._held_back.pop(identity, ()):
-            heapq.heappush(self._ready, waiting)
-        if identity not in self._paces:
-            self._not_tiny.add(identity)
+        return not self._stands_alone(node) or super()._may_submit(node)
 
     def _stands_alone(self, node: Node) -> bool:
         """Whether nothing that a node reads is still on its way."""
         above = self.plan.upstream[node.index]
         return all(self._status[index] == FINAL for index in above)
 
-    def _tiny_runs_per_block(self, node: Node) -> int:
-        """How many runs of a task share a block; 1 unless it is known to be tiny."""
-        pace = self._paces.get(node.identity)
-        if pace is None or pace.seconds is None or node.identity in self._not_tiny:
-            return 1
-        if not all(
-            self._status[above] == FINAL for above in self.plan.upstream[node.index]
-        ):
-            return 1
-        return min(int(LEAST_WORK / pace.seconds), MOST_TOGETHER)
-
-    def _learn(self, index: int, segment: Segment) -> None:
-        node = self.plan.nodes[index]
-        options = node.task.options
-        # A wait of one would be a wait of all; a large value would travel with others.
-        if (
-            segment.codes[0] != COMPLETED
-            or segment.values is None
-            or options.retries
-            or node.task.isasync
-            or not is_quick(node.task)
-        ):
-            self._not_tiny.add(node.identity)
-            return
-        pace = self._paces.setdefault(node.identity, Pace())
-        pace.observe(1, segment.ends[0] - segment.begins[0])
-
     def _told_as(self, index: int) -> str:
         # A task runs often in a function flow: its runs are told apart by number.
-        node = self.plan.nodes[index]
-        return node.name if index in self._children else node.slug
+        return self.plan.nodes[index].slug
 
     def _release_blocks_of(self, index: int) -> None:
         super()._release_blocks_of(index)
@@ -259,9 +185,6 @@ class GrowingDriver(Driver):
     def _take_plain(self, report: BlockReport) -> None:
         index = self._counting.pop(report.number, None)
         if index is None:
-            for node, segment in report.segments.items():
-                if node not in self._children:
-                    self._learn(node, segment)
             super()._take_plain(report)
             return
         found = report.segments[index]

@@ -21,6 +21,7 @@ from dask.sizeof import sizeof
 from prefect_dask_core.engine.block import NO_VARIABLES, Block, Step
 from prefect_dask_core.engine.columns import Packed
 from prefect_dask_core.engine.feeds import Fixed, Items, Shared, StepInput, Whole
+from prefect_dask_core.engine.plan import definition_key
 from prefect_dask_core.errors import UnpicklableTaskError
 from prefect_dask_core.tasks import Task
 
@@ -81,7 +82,7 @@ class Packer:
         UnpicklableTaskError
             Naming the task and what in it cannot be pickled.
         """
-        key = _definition_key(task)
+        key = definition_key(task)
         blob = self._blobs.get(key)
         if blob is None:
             blob = _dump(task, lambda: f"task {task.name!r}", _parts_of(task))
@@ -339,14 +340,6 @@ def load_small(blob: bytes) -> Any:
 def load_shared(blob: bytes) -> Any:
     """Unpickle a large shared part; runs as the Dask task of its key."""
     return pickle.loads(blob)
-
-
-def _definition_key(task: Task) -> Any:
-    # A subclass may keep anything in its attributes, so only copies of a plain task
-    # are known to be the same definition.
-    if type(task).run is Task.run and (type(task) is Task or task.auto_generated):
-        return id(task.fn), id(task.options)
-    return id(task)
 
 
 def _parts_of(task: Task) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -52,10 +52,7 @@ class Node:
     slug : str
         Its slug in the flow.
     task : Task
-        Its definition, as it runs in this flow.
-    declared : Task
-        The task of the flow, which people ask for; the very same object, unless the
-        flow adds something to it.
+        Its definition, the very object of the flow, which people ask for.
     identity : str
         What tells the task from all others, wherever it has travelled.
     inputs : tuple of Input
@@ -75,7 +72,6 @@ class Node:
     index: int
     slug: str
     task: Task
-    declared: Task
     identity: str
     inputs: tuple[Input, ...]
     mapped: bool
@@ -230,7 +226,6 @@ def plan_flow(
                 index,
                 slugs[task],
                 task,
-                task,
                 task.identity,
                 tuple(inputs),
                 mapped=any(item.mapped for item in inputs),
@@ -360,6 +355,17 @@ def fuse(plan: Plan, group: Sequence[int]) -> list[tuple[int, ...]]:
         for node in joined:
             home[node] = index
     return [tuple(sorted(nodes)) for _, nodes in sorted(members.items())]
+
+
+def definition_key(task: Task[..., Any]) -> Hashable:
+    """What tasks of one definition have in common, as long as they live.
+
+    A subclass may keep anything in its attributes, so only copies of a plain task are
+    known to be the same definition.
+    """
+    if type(task).run is Task.run and (type(task) is Task or task.auto_generated):
+        return id(task.fn), id(task.options)
+    return id(task)
 
 
 def items_of(value: Any) -> list[Any] | None:

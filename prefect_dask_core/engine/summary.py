@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cloudpickle
@@ -72,9 +72,7 @@ class TaskStates(Mapping[Task, State]):
     ) -> None:
         self.parameters = dict(parameters or {})
         pairs = list(zip(plan.nodes, states, strict=True))
-        self._by_identity = {
-            node.identity: (node.declared, state) for node, state in pairs
-        }
+        self._by_identity = {node.identity: (node.task, state) for node, state in pairs}
         self._labels = labels_of(plan)
         self._by_name: dict[str, list[State]] = {}
         for node, state in pairs:
@@ -106,16 +104,10 @@ class TaskStates(Mapping[Task, State]):
 
     def counts(self) -> dict[str, int]:
         """Number of task runs by the class of their state; each child is one."""
-        counts: dict[str, int] = {}
-        for task, state in self._by_identity.values():
-            if isinstance(task, Constant):
-                continue
-            found = {STATE_BY_CODE[code_of(state)].__name__: 1}
-            if isinstance(state.states, Children):
-                found = state.states.counts()
-            for name, number in found.items():
-                counts[name] = counts.get(name, 0) + number
-        return counts
+        pairs = self._by_identity.values()
+        return counts_of(
+            state for task, state in pairs if not isinstance(task, Constant)
+        )
 
     def failures(self) -> list[tuple[str, State]]:
         """Name and state of each task run that failed or crashed, in order.
@@ -226,7 +218,7 @@ def flow_state(
         )
     if any(_is_cancelled(states[n]) for n in reference):
         return Cancelled("the run was cancelled before its end.", states=by_task)
-    values = ReferenceValues({plan.nodes[n].declared: states[n] for n in reference})
+    values = ReferenceValues({plan.nodes[n].task: states[n] for n in reference})
     return Completed("all reference tasks succeeded.", data=values, states=by_task)
 
 
@@ -264,12 +256,29 @@ def _numbered(state: State) -> Iterator[tuple[int, State]]:
                 yield segment.start + offset, segment.details[offset]
 
 
+def counts_of(states: Iterable[State]) -> dict[str, int]:
+    """Number of task runs by the class of their state; each child is one."""
+    counts: dict[str, int] = {}
+    for state in states:
+        found = {STATE_BY_CODE[code_of(state)].__name__: 1}
+        if isinstance(state.states, Children):
+            found = state.states.counts()
+        for name, number in found.items():
+            counts[name] = counts.get(name, 0) + number
+    return counts
+
+
 def failures_of(name: str, state: State) -> list[tuple[str, State]]:
     """Name and state of what failed or crashed: a node, or children of it."""
     found = [(f"{name}[{index}]", child) for index, child in _numbered(state)]
     if not state.is_mapped():
         found = [(name, state)]
     return [(name, one) for name, one in found if counts_as_failure(one)]
+
+
+def first_failure_of(state: State) -> State | None:
+    """State of the first child of a mapped run that failed or crashed; else `None`."""
+    return next((child for child in _some(state) if counts_as_failure(child)), None)
 
 
 def _is_cancelled(state: State) -> bool:

@@ -149,8 +149,8 @@ def fill(template: Template, values: Sequence[Any]) -> Any:
 def rebuild(value: Any, replace: Callable[[Any], Any]) -> Any:
     """A value with some of what is in it replaced.
 
-    Looks into lists, tuples, named tuples, sets, dicts (keys too) and dataclasses.
-    Numbers, text and `None` are not asked about.
+    Looks into lists, tuples, named tuples, sets, dicts (keys too), dataclasses and
+    models of pydantic. Numbers, text and `None` are not asked about.
 
     Parameters
     ----------
@@ -185,6 +185,8 @@ def _rebuild(value: Any, replace: Callable[[Any], Any], path: set[int]) -> Any:
         walk = _rebuild_dict
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         walk = _rebuild_dataclass
+    elif hasattr(type(value), "__pydantic_fields__"):
+        walk = _rebuild_model
     else:
         return value
     if id(value) in path:
@@ -225,15 +227,31 @@ def _rebuild_dict(value: Any, replace: Callable[[Any], Any], path: set[int]) -> 
     return made
 
 
+def _rebuild_model(value: Any, replace: Callable[[Any], Any], path: set[int]) -> Any:
+    names = (*type(value).model_fields, *(value.model_extra or ()))
+    changed = _changes(value, names, replace, path)
+    # Not validated again: what takes the place of a future is known on a worker only.
+    return value.model_copy(update=changed) if changed else value
+
+
+def _changes(
+    value: Any, names: Iterable[str], replace: Callable[[Any], Any], path: set[int]
+) -> dict[str, Any]:
+    """Attributes of a value in which something is replaced."""
+    changed = {}
+    for name in names:
+        before = getattr(value, name, None)
+        after = _rebuild(before, replace, path)
+        if after is not before:
+            changed[name] = after
+    return changed
+
+
 def _rebuild_dataclass(
     value: Any, replace: Callable[[Any], Any], path: set[int]
 ) -> Any:
-    changed = {}
-    for field in dataclasses.fields(value):
-        before = getattr(value, field.name, None)
-        after = _rebuild(before, replace, path)
-        if after is not before:
-            changed[field.name] = after
+    names = [field.name for field in dataclasses.fields(value)]
+    changed = _changes(value, names, replace, path)
     if not changed:
         return value
     made = copy.copy(value)

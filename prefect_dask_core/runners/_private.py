@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, Final
 
-from distributed import Client, rejoin, secede
+from distributed import Client, Worker, get_client, get_worker, rejoin, secede
 from distributed.client import _current_client
 from distributed.worker import thread_state  # type: ignore[attr-defined]
 
@@ -78,6 +79,41 @@ def current_client(client: Client) -> Iterator[None]:
         _current_client.reset(token)
 
 
+_seeding: Final = threading.Lock()
+
+
+def client_here(timeout: Any = None) -> Client:
+    """Client of the worker that runs the caller, else the current one.
+
+    Like `get_client`, which makes the client that it opens for a worker the default one
+    of the whole process: where workers are in the process of the user, everything there
+    would use their cluster from then on. So a worker is given one that is not.
+
+    Raises
+    ------
+    ValueError
+        If there is neither.
+    """
+    with contextlib.suppress(ValueError):
+        worker = get_worker()
+        with _seeding:
+            if worker._client is None:
+                worker._client = Client(
+                    worker.scheduler.address,
+                    loop=worker.loop,
+                    security=worker.security,
+                    set_as_default=False,
+                    asynchronous=False,
+                    direct_to_workers=True,
+                    name="worker",
+                    **({} if timeout is None else {"timeout": timeout}),
+                )
+                # Closed with the last worker of the process, as Dask's own.
+                Worker._initialized_clients.add(worker._client)
+    found: Client = get_client(timeout=timeout)
+    return found
+
+
 def forget_topic(client: Client, topic: str, last: Any = None) -> None:
     """Let scheduler and client forget a topic.
 
@@ -142,7 +178,7 @@ def find_blamed(
 
 def find_ended(
     asked: Sequence[tuple[Hashable, Hashable | None]], dask_scheduler: Any = None
-) -> list[Hashable]:
+) -> list[tuple[Hashable, str | None]]:
     """Keys that are done or forgotten; runs on the scheduler.
 
     Parameters
@@ -150,14 +186,27 @@ def find_ended(
     asked : sequence of tuple
         A key, and another of its graph that is still held, or `None` if the graph is
         known to have arrived: a key that is unknown may not be there yet.
+
+    Returns
+    -------
+    list of (key, str or None)
+        With the address of a worker that has the result; `None` if it is gone.
     """
     tasks = dask_scheduler.tasks
-    ended = []
+    ended: list[tuple[Hashable, str | None]] = []
     for key, witness in asked:
         task = tasks.get(key)
         if task is None:
             if witness is None or witness in tasks:
-                ended.append(key)
-        elif task.state in ("memory", "released"):
-            ended.append(key)
+                ended.append((key, None))
+        elif task.state == "memory":
+            ended.append((key, next(iter(task.who_has)).address))
+        elif task.state == "released":
+            ended.append((key, None))
     return ended
+
+
+def find_stranded(dask_scheduler: Any = None) -> tuple[int, list[Hashable]]:
+    """Number of workers, and keys that none of them may run; runs on the scheduler."""
+    keys = [task.key for task in dask_scheduler.unrunnable]
+    return len(dask_scheduler.workers), keys

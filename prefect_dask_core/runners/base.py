@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+import copy
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
+from prefect_dask_core.engine.driver import Driver
 from prefect_dask_core.engine.plan import Plan
 from prefect_dask_core.engine.resume import NOTHING_EARLIER, Earlier
 from prefect_dask_core.engine.session import Session
 from prefect_dask_core.states import State
+
+RunnerT = TypeVar("RunnerT", bound="NamedRunner")
+
+
+class NamedRunner:
+    """What every runner of this package can say of itself."""
+
+    @property
+    def name(self) -> str:
+        """Its kind: the name of its class, such as ``"dask"`` or ``"threadpool"``."""
+        return type(self).__name__.removesuffix("TaskRunner").lower()
+
+    def duplicate(self: RunnerT) -> RunnerT:
+        """A runner with the same settings that is not open; a given cluster is shared.
+
+        Notes
+        -----
+        Source of the rule: decision F19.
+        """
+        return copy.copy(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +58,29 @@ class FlowRun:
     wanted: frozenset[int]
     earlier: Earlier = NOTHING_EARLIER
     run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+#: Seconds after which a node that was tried before others of its kind takes long.
+#: Several per thread are tried, so no thread runs dry before.
+A_MOMENT: Final = 1.0
+
+
+class Trial:
+    """How long a driver has waited for the first nodes of a kind."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def is_long(self, driver: Driver, now: float) -> bool:
+        """Whether it is time to tell the driver that they take long."""
+        if not driver.is_trying:
+            self._since = None
+        elif self._since is None:
+            self._since = now
+        elif now - self._since > A_MOMENT:
+            self._since = None
+            return True
+        return False
 
 
 class TaskRunner(Protocol):

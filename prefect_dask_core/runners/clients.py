@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping
+from functools import partial
 from typing import Any
 
-from distributed import Client, Worker, get_client, get_worker
+from distributed import Client, Worker, get_worker
 
 from prefect_dask_core.context import context
-from prefect_dask_core.runners._private import current_client, outside_the_pool
+from prefect_dask_core.runners._private import (
+    client_here,
+    current_client,
+    outside_the_pool,
+)
 from prefect_dask_core.runners.dask import DaskTaskRunner
+from prefect_dask_core.runners.own_threads import in_own_thread
 
 
 @contextlib.contextmanager
@@ -58,7 +63,7 @@ def get_dask_client(
             arguments = _arguments(place, client_kwargs, timeout)
             client = stack.enter_context(Client(**arguments))
         elif isinstance(place, Worker):
-            client = get_client(timeout=timeout)
+            client = client_here(timeout)
         else:
             client = place
         stack.enter_context(current_client(client))
@@ -89,19 +94,23 @@ async def get_async_dask_client(
     ...     async with get_async_dask_client() as client:
     ...         return await client.submit(sum, numbers)
     """
-    with contextlib.ExitStack() as stack:
-        options: dict[str, Any] = {**client_kwargs, "asynchronous": True}
-        runner = _runner_of_the_flow()
-        place: Any
-        if runner is not None:
-            # A cluster may have to be started, which the event loop does not wait for.
-            place, _ = await asyncio.to_thread(stack.enter_context, runner.borrowed())
-            options = {**runner.client_kwargs, **options}
-        else:
-            place = _worker_here() or _current()
+    options: dict[str, Any] = {**client_kwargs, "asynchronous": True}
+    runner = _runner_of_the_flow()
+    place: Any
+    stack = contextlib.ExitStack()
+    # A cluster may have to be started and stopped, for which the loop does not wait.
+    if runner is not None:
+        borrow = partial(stack.enter_context, runner.borrowed())
+        place, _ = await in_own_thread(borrow)
+        options = {**runner.client_kwargs, **options}
+    else:
+        place = _worker_here() or _current()
+    try:
         async with Client(**_arguments(place, options, timeout)) as made:
             with current_client(made):
                 yield made
+    finally:
+        await in_own_thread(stack.close)
 
 
 def _runner_of_the_flow() -> DaskTaskRunner | None:

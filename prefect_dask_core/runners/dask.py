@@ -21,8 +21,8 @@ from distributed import (
     Future,
     KilledWorker,
     LocalCluster,
-    get_client,
     performance_report,
+    span,
 )
 
 from prefect_dask_core.config import home_bytes
@@ -47,6 +47,7 @@ from prefect_dask_core.engine.events import (
     Started,
     StopAsked,
     Submit,
+    TriedLong,
 )
 from prefect_dask_core.engine.feeds import StaleInput, segment_in
 from prefect_dask_core.engine.growing import GrowingDriver
@@ -60,12 +61,13 @@ from prefect_dask_core.errors import (
 )
 from prefect_dask_core.runners._private import (
     TOPIC_PREFIX,
+    client_here,
     find_blamed,
     find_ended,
     forget_topic,
     outside_the_pool,
 )
-from prefect_dask_core.runners.base import FlowRun
+from prefect_dask_core.runners.base import FlowRun, NamedRunner, Trial
 from prefect_dask_core.runners.driven import DrivenSession, of_the_session
 from prefect_dask_core.runners.home import PlainReport
 from prefect_dask_core.runners.logs import LOGS
@@ -78,8 +80,9 @@ from prefect_dask_core.runners.outbox import (
 )
 from prefect_dask_core.runners.preflight import check_workers
 from prefect_dask_core.runners.run_logger import Outlet
+from prefect_dask_core.runners.stranded import Strandings
 from prefect_dask_core.runners.telling import TOLD, Silence, Teller, add_pages
-from prefect_dask_core.runners.worker import run_on_worker
+from prefect_dask_core.runners.worker import Lost, retell, run_on_worker
 from prefect_dask_core.states import Failed, State
 from prefect_dask_core.tasks import Task
 
@@ -95,7 +98,7 @@ MOST_ASKED: Final = 1_000
 PATIENCE: Final = 30.0
 
 
-class DaskTaskRunner:
+class DaskTaskRunner(NamedRunner):
     """Runs flows on a Dask cluster.
 
     Parameters
@@ -289,7 +292,7 @@ that runs already is not made; give one of them.
             return self.cluster
         if not (self.cluster_class or self.cluster_kwargs or self.adapt_kwargs):
             with contextlib.suppress(ValueError):
-                return get_client()
+                return client_here()
         cluster = stack.enter_context(self._make_cluster())
         if self.adapt_kwargs:
             cluster.adapt(**self.adapt_kwargs)
@@ -327,12 +330,14 @@ that runs already is not made; give one of them.
         Unless the runner is open, a cluster that it makes lives as long as its
         sessions, which share it.
         """
-        stack = contextlib.ExitStack()
-        client, own_client = stack.enter_context(self.borrowed())
-        driver = GrowingDriver(name)
-        kept = of_the_session(variables)
-        engine = _DaskSession(client, driver, kept, run_id, own_client, stack)
-        return DrivenSession(run_id, driver, engine)
+        with contextlib.ExitStack() as stack:
+            client, own_client = stack.enter_context(self.borrowed())
+            driver = GrowingDriver(name)
+            kept = of_the_session(variables)
+            held = contextlib.ExitStack()
+            engine = _DaskSession(client, driver, kept, run_id, own_client, held)
+            held.push(stack.pop_all())  # from here on the session gives it back
+            return DrivenSession(run_id, driver, engine)
 
     @contextlib.contextmanager
     def borrowed(self) -> Iterator[tuple[Client, bool]]:
@@ -396,13 +401,16 @@ class _DaskRun:
         if record.watched:
             self._teller = Teller(client, self._topic, variables, driver.plan.flow_name)
         self._builder = GraphBuilder(record, run_on_worker)
+        self._span = _span_of(driver.plan.flow_name)
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._futures: dict[int, Future[Any]] = {}
         self._number_of: dict[Any, int] = {}
+        self._strandings = Strandings()
         self._looked = 0.0
         self._drained = 0.0
         # Whether no report came since the last look; blocks that had then ended.
         self._is_quiet = False
+        self._trial = Trial()
         self._silent: set[int] = set()
         # For each block one of its graph whose future is held: there always is one, as
         # something in a graph is read by nothing in it.
@@ -437,6 +445,8 @@ class _DaskRun:
     def _step(self) -> None:
         for event in self._next_events():
             self._feed(event)
+        if self._trial.is_long(self._driver, time.monotonic()):
+            self._feed(TriedLong())
         if time.monotonic() - self._looked > LOOK_EVERY:
             try:
                 events = list(self._look())
@@ -503,6 +513,7 @@ class _DaskRun:
         threads = self._threads()
         if threads != self._driver.threads:
             yield Resized(threads)
+        self._strandings.look(self._client, time.monotonic())
         lost = {n: f for n, f in self._futures.items() if f.status in _LOST}
         if lost:
             yield from self._lost_blocks(lost)
@@ -514,7 +525,8 @@ class _DaskRun:
         """Blocks that have ended without a word: their worker took it along.
 
         What ended a moment ago may have its report on the way, so only what had ended
-        at the look before as well counts as lost.
+        at the look before as well counts as lost. If its result is still somewhere, a
+        report is made of that.
         """
         silent = self._driver.silent()[:MOST_ASKED]
         before, self._silent = self._silent, set()
@@ -526,10 +538,25 @@ class _DaskRun:
             witness = self._witness[number]
             asked[key(number)] = key(witness) if witness in self._futures else None
         ended = self._client.run_on_scheduler(find_ended, list(asked.items()))
-        self._silent = {self._number_of[found] for found in ended}
-        lost = sorted(self._silent & before)
-        if lost:
-            yield ReportLost(tuple(lost))
+        numbers = {self._number_of[found]: where for found, where in ended}
+        self._silent = numbers.keys() - before
+        gone = []
+        at: dict[str, list[Lost]] = {}
+        for number in sorted(numbers.keys() & before):
+            where = numbers[number]
+            if where is None:
+                gone.append(number)
+            else:
+                lost = Lost(key(number), number, self._driver.lengths_of(number))
+                at.setdefault(where, []).append(lost)
+        for worker, todo in at.items():
+            told = self._client.run(
+                retell, todo, home_bytes(), workers=[worker], on_error="return"
+            )
+            for kind, body in told[worker] if isinstance(told[worker], list) else ():
+                yield from self._take(kind, worker, body)
+        if gone:
+            yield ReportLost(tuple(gone))
 
     def _lost_blocks(self, lost: Mapping[int, Future[Any]]) -> Iterator[Event]:
         """An event for each block that is to blame for an erred future."""
@@ -586,7 +613,9 @@ class _DaskRun:
 
         Layers also because a bare dict is tokenized first, task by task.
         """
-        groups: dict[str, tuple[Mapping[str, Any], dict[Any, Any]]] = {"": ({}, {})}
+        groups: dict[str, tuple[Mapping[str, Any], dict[Any, Any]]] = {
+            "": (self._span, {})
+        }
         around = get_annotations()
         # In their order, because a block refers to the keys of those before it.
         for assignment in assignments:
@@ -594,12 +623,16 @@ class _DaskRun:
             if around:
                 found = {**around, **found}
             label = repr(sorted(found.items())) if found else ""
-            _, graph = groups.setdefault(label, (found, {}))
+            _, graph = groups.setdefault(label, ({**found, **self._span}, {}))
             # What several blocks share is bound to no place.
             self._builder.add(assignment, graph, groups[""][1])
+            if found:
+                key = self._builder.key(assignment.block.number)
+                task = assignment.block.steps[-1].task.name
+                self._strandings.note(key, task, found, time.monotonic())
         layers = {
             f"{self._topic}-{number}": MaterializedLayer(
-                graph, annotations=dict(annotations) or None
+                graph, annotations=dict(annotations)
             )
             for number, (annotations, graph) in enumerate(groups.values())
             if graph
@@ -793,6 +826,15 @@ class _Fetch:
             ) from error
         values: Sequence[Any] = segment_in(result, self._node).values
         return values
+
+
+def _span_of(flow_name: str) -> Mapping[str, Any]:
+    """Annotation of all graphs of a run, which Dask shows as one span.
+
+    Without one the scheduler keeps a span for each time that it was idle before.
+    """
+    with span(flow_name):
+        return {"span": get_annotations()["span"]}
 
 
 def _report_of(blob: bytes, worker: str) -> BlockReport:

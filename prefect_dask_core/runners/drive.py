@@ -2,20 +2,28 @@
 
 The steps are those of the pipeline: a generator that asks for calls and waits. There is
 one way to drive them per kind of function, because a coroutine function is awaited on
-the caller's own event loop, and a generator hands out values as they come.
+the caller's own event loop, and a generator hands out values as they come. Whatever
+interrupts the caller is thrown into the steps, which know how to end the run.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-from prefect_dask_core.calls import SCOPE, BodyScope, finished, has_submitted
+from prefect_dask_core.calls import (
+    SCOPE,
+    BodyScope,
+    abandoned,
+    finished,
+    has_submitted,
+)
 from prefect_dask_core.engine.effects import (
     Answer,
     Call,
@@ -25,6 +33,7 @@ from prefect_dask_core.engine.effects import (
     Returned,
     Wait,
 )
+from prefect_dask_core.runners.own_threads import in_own_thread
 from prefect_dask_core.runners.shell import GRACE, ThreadShell, surroundings
 
 EndT = TypeVar("EndT")
@@ -44,9 +53,9 @@ class Blocking:
     function: Callable[[], Any]
 
 
-def drive(steps: Steps[EndT], shell: ThreadShell | None = None) -> EndT:
+def drive(steps: Steps[EndT]) -> EndT:
     """Drive steps to their end, in the calling thread."""
-    shell = shell or ThreadShell()
+    shell = ThreadShell()
     go_on: Callable[[], Any] = partial(steps.send, None)
     try:
         while True:
@@ -70,20 +79,27 @@ def _carry_out(effect: Effect | Blocking, shell: ThreadShell) -> Any:
 
 async def drive_async(steps: Steps[EndT]) -> EndT:
     """Drive steps to their end, on the running event loop."""
-    answer: Any = None
+    go_on: Callable[[], Any] = partial(steps.send, None)
     try:
         while True:
-            effect = steps.send(answer)
-            if isinstance(effect, Blocking):
-                answer = await asyncio.to_thread(effect.function)
-            elif isinstance(effect, Wait):
-                answer = None
-                await asyncio.sleep(max(0.0, effect.until - time.time()))
-            else:
-                answer = await call_async(effect)
+            effect = go_on()
+            try:
+                go_on = partial(steps.send, await _carry_out_async(effect))
+            except GeneratorExit:  # the loop is gone: nothing can be awaited any more
+                raise
+            except BaseException as error:  # whoever awaits the run was cancelled
+                go_on = partial(steps.throw, error)
     except StopIteration as stop:
         end: EndT = stop.value
         return end
+
+
+async def _carry_out_async(effect: Effect | Blocking) -> Any:
+    if isinstance(effect, Blocking):
+        return await in_own_thread(effect.function)
+    if isinstance(effect, Wait):
+        return await asyncio.sleep(max(0.0, effect.until - time.time()))
+    return await call_async(effect)
 
 
 async def call_async(call: Call) -> Answer:
@@ -109,13 +125,31 @@ async def _inside(call: Call) -> Answer:
             value = call.function(*call.args, **call.kwargs)
             if inspect.isawaitable(value):
                 value = await value
-            if has_submitted():
-                value = await asyncio.to_thread(finished, value)
-            return Returned(value)
+            return Returned(await _finished(value))
         except BaseException as error:
-            if has_submitted():
-                await asyncio.to_thread(finished, None)
+            await _ended_by(error)
             return Raised(error)
+
+
+async def _finished(value: Any) -> Any:
+    """What a body returned, once what it has submitted is final."""
+    if not has_submitted():
+        return value
+    return await in_own_thread(partial(finished, value))
+
+
+async def _ended_by(error: BaseException) -> None:
+    """End what a body has submitted that raised; see `shell._raised`."""
+    if not has_submitted():
+        return
+    if isinstance(error, asyncio.CancelledError):
+        # Nobody waits for the body any longer, so not for what it submitted either.
+        await in_own_thread(partial(abandoned, "the task was cancelled"))
+    else:
+        await in_own_thread(partial(finished, None))
+
+
+# -- generators --------------------------------------------------------------------
 
 
 def drive_generator(
@@ -133,18 +167,21 @@ def drive_generator(
         Given the end of the steps; raises, or returns the value of the generator.
     """
     shell = ThreadShell()
-    answer: Any = None
+    go_on: Callable[[], Any] = partial(steps.send, None)
     try:
         while True:
-            effect = steps.send(answer)
-            if isinstance(effect, Call) and effect.function is body:
-                try:
+            effect = go_on()
+            try:
+                if isinstance(effect, Call) and effect.function is body:
                     answer = yield from _stream(effect)
-                except GeneratorExit:
-                    # The reader has what it wanted: the run completes, and says so.
-                    answer = Returned(None)
-            else:
-                answer = _carry_out(effect, shell)
+                else:
+                    answer = _carry_out(effect, shell)
+                go_on = partial(steps.send, answer)
+            except GeneratorExit:
+                # The reader has what it wanted: the run completes, and says so.
+                go_on = partial(steps.send, Returned(None))
+            except BaseException as error:  # of a body that is closed, too
+                go_on = partial(steps.throw, error)
     except StopIteration as stop:
         return end(stop.value)
 
@@ -163,7 +200,10 @@ def _with_one_scope(call: Call) -> Call:
 
 
 def _stream(call: Call) -> Generator[Any, Any, Answer]:
-    """Values of a generator; its surroundings are there only while it runs."""
+    """Values of a generator; its surroundings are there only while it runs.
+
+    Its limit is looked at between two values: nothing ends it in between.
+    """
     begin = time.time()
     call = _with_one_scope(call)
     with surroundings(call):
@@ -171,7 +211,10 @@ def _stream(call: Call) -> Generator[Any, Any, Answer]:
     go_on: Callable[[], Any] = partial(next, values)
     while True:
         if call.timeout is not None and time.time() - begin > call.timeout:
-            values.close()
+            with surroundings(call):
+                abandoned(f"the task ran longer than {call.timeout:g} s")
+                with contextlib.suppress(Exception):
+                    values.close()
             return Overran(call.timeout)
         with surroundings(call):
             try:
@@ -184,7 +227,11 @@ def _stream(call: Call) -> Generator[Any, Any, Answer]:
         try:
             go_on = partial(values.send, (yield value))
         except GeneratorExit:
-            values.close()
+            with surroundings(call):
+                try:
+                    values.close()
+                finally:
+                    finished(None)
             raise
         except BaseException as error:  # the reader has thrown it in
             go_on = partial(values.throw, error)
@@ -192,41 +239,114 @@ def _stream(call: Call) -> Generator[Any, Any, Answer]:
 
 async def drive_async_generator(
     steps: Steps[Any], body: Callable[..., Any], end: Callable[[Any], Any]
-) -> AsyncGenerator[Any, None]:
+) -> AsyncGenerator[Any, Any]:
     """Drive steps whose body is an asynchronous generator function."""
-    answer: Any = None
+    go_on: Callable[[], Any] = partial(steps.send, None)
     while True:
         try:
-            effect = steps.send(answer)
+            effect = go_on()
         except StopIteration as stop:
             end(stop.value)
             return
-        if isinstance(effect, Call) and effect.function is body:
-            effect = _with_one_scope(effect)
-            with surroundings(effect):
-                values = _values_of(effect)
-            while True:
-                try:
-                    with surroundings(effect):
-                        value = await values.__anext__()
-                except StopAsyncIteration:
-                    answer = Returned(None)
-                    break
-                except BaseException as error:
-                    answer = Raised(error)
-                    break
-                try:
-                    yield value
-                except GeneratorExit:
-                    await values.aclose()
-                    answer = Returned(None)
-                    break
-            with surroundings(effect):
-                await asyncio.to_thread(finished, None)
-        elif isinstance(effect, Blocking):
-            answer = await asyncio.to_thread(effect.function)
-        elif isinstance(effect, Wait):
-            answer = None
-            await asyncio.sleep(max(0.0, effect.until - time.time()))
-        else:
-            answer = await call_async(effect)
+        try:
+            if isinstance(effect, Call) and effect.function is body:
+                stream = _AsyncStream(effect)
+                while (value := await stream.next()) is not _END:
+                    try:
+                        stream.send((yield value))
+                    except GeneratorExit:
+                        await stream.close()
+                    except BaseException as error:  # the reader has thrown it in
+                        stream.throw(error)
+                answer = stream.answer
+            else:
+                answer = await _carry_out_async(effect)
+            go_on = partial(steps.send, answer)
+        except BaseException as error:  # of a body that is closed, too
+            go_on = partial(steps.throw, error)
+
+
+#: Stands for the value after the last.
+_END: Final = object()
+
+
+class _AsyncStream:
+    """Values of an asynchronous generator; see `_stream`.
+
+    Parameters
+    ----------
+    call : Call
+        The call of the body.
+    """
+
+    def __init__(self, call: Call) -> None:
+        self._call = _with_one_scope(call)
+        self._begin = time.time()
+        with surroundings(self._call):
+            self._values = _values_of(self._call)
+        self._go_on: Callable[[], Awaitable[Any]] = self._values.__anext__
+        self._is_open = True
+        #: What came of the body, once there is no further value.
+        self.answer: Answer = None
+
+    def send(self, value: Any) -> None:
+        """Go on with what the reader sent."""
+        self._go_on = partial(self._values.asend, value)
+
+    def throw(self, error: BaseException) -> None:
+        """Go on with what the reader threw in."""
+        self._go_on = partial(self._values.athrow, error)
+
+    async def next(self) -> Any:
+        """The next value; `_END` if there is none, and the answer then."""
+        if not self._is_open:
+            return _END
+        with surroundings(self._call):
+            try:
+                return await self._value_in_time()
+            except StopAsyncIteration:
+                self.answer = Returned(await _finished(None))
+            except _TooLate as late:
+                await in_own_thread(partial(abandoned, "the task ran too long"))
+                self.answer = Overran(late.limit, late.left_behind)
+            except BaseException as error:
+                await _ended_by(error)
+                self.answer = Raised(error)
+        self._is_open = False
+        return _END
+
+    async def _value_in_time(self) -> Any:
+        limit = self._call.timeout
+        if limit is None:
+            return await self._go_on()
+        task = asyncio.ensure_future(self._go_on())
+        left = max(0.0, self._begin + limit - time.time())
+        try:
+            done, _ = await asyncio.wait({task}, timeout=left)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if done:
+            return task.result()
+        task.cancel()
+        stopped, _ = await asyncio.wait({task}, timeout=GRACE)
+        raise _TooLate(limit, left_behind=not stopped)
+
+    async def close(self) -> None:
+        """End the body, because the reader has what it wanted."""
+        self._is_open = False
+        with surroundings(self._call):
+            try:
+                await self._values.aclose()
+            finally:
+                await _finished(None)
+        self.answer = Returned(None)
+
+
+class _TooLate(Exception):
+    """A generator reached its limit."""
+
+    def __init__(self, limit: float, left_behind: bool) -> None:
+        super().__init__(limit)
+        self.limit = limit
+        self.left_behind = left_behind

@@ -20,7 +20,7 @@ from prefect_dask_core.engine.plan import Input, Node
 from prefect_dask_core.engine.session import Request
 from prefect_dask_core.errors import InternalError
 from prefect_dask_core.runners._private import outside_the_pool
-from prefect_dask_core.states import Cancelled, Pending, Running, State
+from prefect_dask_core.states import Cancelled, Crashed, Pending, Running, State
 from prefect_dask_core.tasks import Task
 from prefect_dask_core.triggers import all_finished
 
@@ -84,6 +84,7 @@ class DrivenSession:
         self._tasks: list[Node] = []
         self._failure: BaseException | None = None
         self._reason: str | None = None
+        self._ended_at: float | None = None
         self._closed = False
         self._thread = threading.Thread(
             target=self._run, daemon=True, name="prefect-dask-core-session"
@@ -97,10 +98,13 @@ class DrivenSession:
             self._engine.drive(self._take_ended)
         except BaseException as error:
             self._failure = error
-            self._driver.handle(StopAsked(f"{type(error).__name__}: {error}", True))
+            # A driver that failed may fail again, and somebody waits for this thread.
+            with contextlib.suppress(Exception):
+                self._driver.handle(StopAsked(_told(error), True))
             self._driver.finished = True
         self._take_ended()
         with self._ended:
+            self._ended_at = time.time()
             # Nodes that were added after the end, and that the driver never heard of.
             self._final.update(range(len(self._tasks)))
             self._ended.notify_all()
@@ -112,8 +116,9 @@ class DrivenSession:
             return
         with self._ended:
             self._final.update(ended)
+            # Before anybody wakes: who closes the session waits for what was called.
+            self._call_back(ended)
             self._ended.notify_all()
-        self._call_back(ended)
 
     def _call_back(self, nodes: Sequence[int]) -> None:
         calls = []
@@ -159,7 +164,6 @@ class DrivenSession:
             number,
             request.name,
             request.task,
-            request.task,
             request.task.identity,
             inputs,
             request.mapped,
@@ -188,11 +192,15 @@ class DrivenSession:
         return Pending() if found is None else Running(states=found)
 
     def _final_state(self, node: int) -> State:
-        if node >= len(self._driver.plan.nodes):
-            return Cancelled(
-                self._reason or "the run had ended.", timestamp=time.time()
-            )
-        return self._driver.state(node)
+        if node < len(self._driver.plan.nodes):
+            found = self._driver.state(node)
+            if found.is_final() or self._failure is None:
+                return found
+        if self._failure is not None:
+            told = _told(self._failure)
+            return Crashed(told, data=self._failure, timestamp=self._ended_at)
+        reason = self._reason or "the run had ended."
+        return Cancelled(reason, timestamp=self._ended_at)
 
     def child_count(self, node: int) -> int | None:
         """Number of children; `None` while it is not known, or if there are none."""
@@ -278,6 +286,13 @@ class DrivenSession:
 
     def close(self) -> Sequence[State]:
         """Wait for everything that was added; one state per node."""
+        if not self._closed:
+            self._close()
+        if isinstance(self._failure, InternalError):
+            raise self._failure
+        return [self.state(node) for node in range(len(self._tasks))]
+
+    def _close(self) -> None:
         try:
             with outside_the_pool():
                 self._wait_for_callbacks()
@@ -294,9 +309,6 @@ class DrivenSession:
             self._closed = True
             with contextlib.suppress(Exception):
                 self._engine.close(self.outcome)
-        if isinstance(self._failure, InternalError):
-            raise self._failure
-        return [self.state(node) for node in range(len(self._tasks))]
 
     def _wait_for_callbacks(self) -> None:
         """Wait for what was called at the end of runs, which may add others."""
@@ -376,6 +388,10 @@ class _Callbacks:
         if thread is not None:
             self._queue.put(())
             thread.join()
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def of_the_session(variables: Mapping[str, Any]) -> dict[str, Any]:

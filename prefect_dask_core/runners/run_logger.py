@@ -41,7 +41,8 @@ class RunLogger(_Adapter):
         extra["task_run_count"] = variables.get("task_run_count", 1)
         kwargs["extra"] = {**extra, **(kwargs.get("extra") or {})}
         if extra["task_full_name"] is None:
-            return f"Flow '{variables.get('flow_name')}': {msg}", kwargs
+            name = variables.get("flow_run_name") or variables.get("flow_name")
+            return f"Flow run '{name}': {msg}", kwargs
         return f"Task '{extra['task_full_name']}': {msg}", kwargs
 
 

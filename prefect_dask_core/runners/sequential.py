@@ -15,13 +15,13 @@ from prefect_dask_core.engine.whole import (
     run_node,
     state_of,
 )
-from prefect_dask_core.runners.base import FlowRun
+from prefect_dask_core.runners.base import FlowRun, NamedRunner
 from prefect_dask_core.runners.sequential_session import SequentialSession
 from prefect_dask_core.runners.shell import ThreadShell
 from prefect_dask_core.states import Completed, State
 
 
-class SequentialTaskRunner:
+class SequentialTaskRunner(NamedRunner):
     """Runs one task after the other, in this thread.
 
     Examples

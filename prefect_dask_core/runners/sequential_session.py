@@ -52,7 +52,6 @@ class SequentialSession:
             number,
             request.name,
             request.task,
-            request.task,
             request.task.identity,
             request.inputs,
             request.mapped,
@@ -66,6 +65,10 @@ class SequentialSession:
             if item.mapped and item.node is not None:
                 for above in self._outcomes[item.node]:
                     measure(above)
+        # Until it ends it counts as stopped: a person at the keyboard ends it with an
+        # exception, and a flow whose limit passes leaves it behind in its thread.
+        stopped = Cancelled("stopped while it ran.", timestamp=time.time())
+        self._outcomes[number] = _ended(node, stopped)
         outcome = run_node(
             node,
             self._outcomes,
@@ -74,9 +77,7 @@ class SequentialSession:
             measured=False,
             tolerated=request.tolerated,
         )
-        if not outcome.fanout:
-            outcome = outcome._replace(name=request.name)
-        self._outcomes[number] = [outcome]
+        self._outcomes[number] = [outcome._replace(name=request.name)]
         return number
 
     def state(self, node: int) -> State:

@@ -217,6 +217,10 @@ def _raised(error: BaseException) -> Raised:
         abandoned("interrupted")
         if threading.current_thread() is threading.main_thread():
             raise error  # a person at the keyboard, not the task
+    elif isinstance(error, _Ended):
+        # The limit is that of something around this code, which is to end as a whole.
+        abandoned("the limit of what it ran in has passed")
+        raise error
     else:
         finished(None)  # nothing that was submitted is dropped
     return Raised(error)

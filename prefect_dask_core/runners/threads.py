@@ -26,11 +26,12 @@ from prefect_dask_core.engine.events import (
     Started,
     StopAsked,
     Submit,
+    TriedLong,
 )
-from prefect_dask_core.engine.feeds import BlockResult, result_of
+from prefect_dask_core.engine.feeds import BlockResult, StaleInput, result_of
 from prefect_dask_core.engine.growing import GrowingDriver
 from prefect_dask_core.errors import InternalError, OptionTypeError
-from prefect_dask_core.runners.base import FlowRun
+from prefect_dask_core.runners.base import A_MOMENT, FlowRun, NamedRunner, Trial
 from prefect_dask_core.runners.coroutines import Coroutines
 from prefect_dask_core.runners.driven import DrivenSession
 from prefect_dask_core.runners.home import trim
@@ -40,7 +41,7 @@ from prefect_dask_core.states import State
 from prefect_dask_core.tasks import Task
 
 
-class ThreadPoolTaskRunner:
+class ThreadPoolTaskRunner(NamedRunner):
     """Runs tasks in threads of this process.
 
     Parameters
@@ -99,7 +100,7 @@ class ThreadPoolTaskRunner:
                 pool.carry_out(driver.handle(event))
                 if driver.finished:
                     break
-                event = pool.next_event()
+                event = pool.next_event(driver)
         except KeyboardInterrupt:
             driver.handle(StopAsked("interrupted from the keyboard."))
             raise
@@ -117,6 +118,10 @@ class ThreadPoolTaskRunner:
         threads = self.max_workers or os.cpu_count() or 1
         engine = _PoolSession(threads, driver, inherited)
         return DrivenSession(run_id, driver, engine)
+
+
+#: Another word for `ThreadPoolTaskRunner`.
+ConcurrentTaskRunner = ThreadPoolTaskRunner
 
 
 class _PoolSession:
@@ -147,7 +152,7 @@ class _PoolSession:
             told()
             if self._driver.finished:
                 return
-            event = self._pool.next_event()
+            event = self._pool.next_event(self._driver)
 
     def value(self, node: int, index: int | None) -> Any:
         """Value of a node, or of one child."""
@@ -187,6 +192,7 @@ class _Pool:
         self._held: set[int] = set()
         self._ready: list[tuple[int, Assignment]] = []
         self._closed = False
+        self._trial = Trial()
         # Of the task in which the flow runs, if it does.
         self._collector = COLLECTOR.get()
 
@@ -230,9 +236,14 @@ class _Pool:
                 self._held.discard(number)
                 self._forget_if_unread(number)
 
-    def next_event(self) -> Event:
+    def next_event(self, driver: Driver) -> Event:
         """Wait for what happens next."""
-        event = self._events.get()
+        if self._trial.is_long(driver, time.monotonic()):
+            return TriedLong()
+        try:
+            event = self._events.get(timeout=A_MOMENT if driver.is_trying else None)
+        except queue.Empty:
+            return TriedLong()
         if isinstance(event, BaseException):
             raise InternalError("running a block failed") from event
         return event
@@ -270,6 +281,7 @@ class _Pool:
         while True:
             block = assignment.block
             shell = _PoolShell(self)
+            report: BlockReport | None
             try:
                 result, report = run_block(
                     block,
@@ -279,6 +291,9 @@ class _Pool:
                     partial(self._waiting, block.number),
                     self._advanced,
                 )
+            except StaleInput:
+                # The driver knows, and has submitted it anew.
+                result, report = BlockResult({}, {}), None
             except BaseException as error:
                 self._events.put(error)
                 return
@@ -292,7 +307,7 @@ class _Pool:
             assignment = following
 
     def _finished(
-        self, assignment: Assignment, result: BlockResult, report: BlockReport
+        self, assignment: Assignment, result: BlockResult, report: BlockReport | None
     ) -> Assignment | None:
         number = assignment.block.number
         if self._closed:
@@ -307,7 +322,8 @@ class _Pool:
             if not self._missing[waiting]:
                 heapq.heappush(self._ready, (waiting, reader))
         self._forget_if_unread(number)
-        self._events.put(BlockDone(self._trimmed(report)))
+        if report is not None:
+            self._events.put(BlockDone(self._trimmed(report)))
         if self._ready and not self._due:
             return heapq.heappop(self._ready)[1]
         self._free += 1

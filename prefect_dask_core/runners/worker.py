@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import psutil  # type: ignore[import-untyped]
 from distributed import Worker, get_worker, rejoin, secede
@@ -15,7 +15,16 @@ from distributed import Worker, get_worker, rejoin, secede
 from prefect_dask_core.engine.block import Block, BlockReport, run_block
 from prefect_dask_core.engine.compile import RunRecord
 from prefect_dask_core.engine.effects import Answer, AsyncCalls, Call
-from prefect_dask_core.engine.feeds import Items, StaleInput, is_success, leanest
+from prefect_dask_core.engine.feeds import (
+    BlockResult,
+    Items,
+    StaleInput,
+    is_success,
+    items_in,
+    leanest,
+    measure,
+    segment_in,
+)
 from prefect_dask_core.engine.packing import load_small, unpack
 from prefect_dask_core.errors import InternalError, PrefectDaskCoreError
 from prefect_dask_core.runners._private import carry_thread_state
@@ -166,8 +175,8 @@ def run_on_worker(
             outbox.add(run.topic, (*plain, thread), block.awaited)
             return leanest(result, plain.node) if block.keep else None
         for step in block.steps:
-            if step.node in block.keep:
-                segment = result.segments[step.node]
+            segment = result.segments.get(step.node)  # not there if it was handed back
+            if segment is not None and step.node in block.keep:
                 refuse_unpicklable(segment, step.task.name, run.home_bytes)
                 if step.node in result.items and not is_success(segment):
                     del result.items[step.node]
@@ -204,6 +213,60 @@ def _digest(
     except Exception:
         _LOGGER.warning("the pages miss block %d", block.number, exc_info=True)
         return ()
+
+
+class Lost(NamedTuple):
+    """A block of plain nodes of which no report came.
+
+    Parameters
+    ----------
+    key : object
+        Its key.
+    number : int
+        Its number.
+    nodes : dict of int to tuple of bool
+        Whether others map over each of its nodes, and over it flattened.
+    """
+
+    key: Any
+    number: int
+    nodes: dict[int, tuple[bool, bool]]
+
+
+def retell(
+    lost: Sequence[Lost], limit: int, dask_worker: Worker
+) -> list[tuple[str, Any]]:
+    """Report of blocks whose reports were lost, by what they have left here.
+
+    Parameters
+    ----------
+    lost : sequence of Lost
+        The blocks.
+    limit : int
+        Most bytes of values that come along.
+    dask_worker : Worker
+        Filled in by Dask.
+
+    Returns
+    -------
+    list of tuple
+        Messages as `Outbox` sends them, without the worker's address. Of a bare value
+        nobody knows any more when it was made: it is taken for made now.
+    """
+    messages: list[tuple[str, Any]] = []
+    for key, number, nodes in lost:
+        if key not in dask_worker.data:
+            continue
+        left = dask_worker.data[key]
+        segments = {}
+        for node, (measured, flattened) in nodes.items():
+            segment = segments[node] = segment_in(left, node)
+            if not isinstance(left, BlockResult):
+                segment.begins[0] = segment.ends[0] = time.time()
+                measure(segment, items_in(left, node) if measured else None, flattened)
+        report = BlockReport(number, segments, 1, 0.0)
+        messages.append((DONE, pack_report(report, limit)))
+    return messages
 
 
 _settled: set[str] = set()

@@ -23,9 +23,11 @@ from prefect_dask_core.engine.events import (
     Resized,
     Started,
     Submit,
+    TriedLong,
 )
 from prefect_dask_core.engine.fanout import most_in_flight
 from prefect_dask_core.engine.feeds import BlockResult, StaleInput
+from prefect_dask_core.engine.grouping import Kinds
 from prefect_dask_core.execution import make_plan
 from prefect_dask_core.testing import FakeShell
 
@@ -73,6 +75,8 @@ class Simulation:
         Whether all values are wanted, or only those of the last nodes.
     mute : float
         Share of the reports of plain nodes that are lost with their worker.
+    one_kind : bool
+        Whether one plain node per thread is tried for all, which then share blocks.
     """
 
     def __init__(
@@ -84,15 +88,18 @@ class Simulation:
         big=0.5,
         want_all=False,
         mute=0.0,
+        one_kind=False,
     ):
         self.plan = make_plan(flow)
         self.wanted = self.plan.terminal | self.plan.reference
         if want_all:
             self.wanted = frozenset(range(len(self.plan.nodes)))
         self.driver = Driver(self.plan, self.wanted)
+        if one_kind:
+            self.driver._kinds = Kinds(lambda task: 0, tried=1)
         self.random, self.threads = random, threads
         self.speeds, self.big, self.mute = speeds, big, mute
-        self.untold: set[int] = set()  # blocks whose reports were lost
+        self.untold: dict[int, BlockDone] = {}  # reports that were lost
         self.keys: dict[int, Key] = {}
         self.held: set[int] = set()
         self.messages: list = []
@@ -139,7 +146,7 @@ class Simulation:
             self.submitted[block.number] += 1
             if block.number not in self.keys:
                 self.keys[block.number] = Key(assignment)
-                if block.aim and assignment.given is None:
+                if block.steps[0].mapped and block.aim and assignment.given is None:
                     nodes = tuple(step.node for step in block.steps)
                     self.in_flight[block.number] = nodes
                 for number in assignment.reads:
@@ -176,7 +183,7 @@ class Simulation:
             for number in gone:
                 del self.keys[number]
         for number, key in self.keys.items():
-            done = all(self.keys[r].status == DONE for r in readers[number])
+            done = all(self.keys[r].status in (DONE, ERRED) for r in readers[number])
             if key.status == DONE and number not in self.held and done:
                 key.status, key.result = RELEASED, None
 
@@ -223,6 +230,7 @@ class Simulation:
         except StaleInput:
             self.err(number)
             self.stale.add(number)
+            self.forget()
             return
         for node, segment in report.segments.items():
             for index in range(segment.start, segment.stop):
@@ -233,7 +241,7 @@ class Simulation:
         plain = len(steps) == 1 and not steps[0].mapped
         if plain and self.random.random() < self.mute:
             self.losses += 1
-            self.untold.add(number)
+            self.untold[number] = done
         else:
             self.messages.append(done)
             self.reports.append(done)
@@ -272,6 +280,10 @@ class Simulation:
 
     def look(self):
         """Tell the driver of lost blocks, as looks at the futures do."""
+        if self.stale:  # what was told before is known before
+            self.random.shuffle(self.messages)
+            while self.messages:
+                self.feed(self.messages.pop())
         looks = 0
         while self._look_once():
             looks += 1
@@ -279,16 +291,20 @@ class Simulation:
         return self._tell_of_lost_reports() or looks > 0
 
     def _tell_of_lost_reports(self):
-        silent = self.untold.intersection(self.driver.silent())
-        self.untold.clear()
-        ended = [
-            number
-            for number in sorted(silent)
-            if number not in self.keys or self.keys[number].status in (DONE, RELEASED)
-        ]
-        if ended:
-            self.feed(ReportLost(tuple(ended)))
-        return bool(ended)
+        """Tell of blocks that ended without a word, of some by what they have left."""
+        self.wake()
+        untold, self.untold = self.untold, {}
+        told = False
+        for number in self.driver.silent():
+            if number not in untold:
+                continue
+            status = self.keys[number].status if number in self.keys else RELEASED
+            if status == DONE:
+                self.feed(untold[number])
+            elif status == RELEASED:
+                self.feed(ReportLost((number,)))
+            told = told or status in (DONE, RELEASED)
+        return told
 
     def _look_once(self):
         victims = defaultdict(list)
@@ -316,7 +332,9 @@ class Simulation:
         choices = [*(["run"] * bool(ready)), *(["tell"] * bool(self.messages))]
         if not choices:
             return self.look()
-        if self.random.choice(choices) == "run":
+        if self.driver.is_trying and self.random.random() < 0.1:
+            self.feed(TriedLong())
+        elif self.random.choice(choices) == "run":
             self.run(self.random.choice(ready))
         else:
             self.feed(self.messages.pop(self.random.randrange(len(self.messages))))

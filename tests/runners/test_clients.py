@@ -1,6 +1,7 @@
 """Clients of tasks and flows: where they are connected, and that nobody waits long."""
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import threading
@@ -8,7 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import dask
 import pytest
-from distributed import Client, LocalCluster, get_client, get_worker
+from distributed import (
+    Client,
+    LocalCluster,
+    default_client,
+    get_client,
+    get_worker,
+)
 
 from prefect_dask_core import (
     DaskTaskRunner,
@@ -24,7 +31,7 @@ ONE_THREAD = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": ":0"
 
 @pytest.fixture(scope="module")
 def narrow_cluster():
-    """One worker with one thread; in this process it would leave a client behind."""
+    """One worker process with one thread."""
     with LocalCluster(**ONE_THREAD) as made:
         yield made
 
@@ -37,6 +44,9 @@ def narrow(narrow_cluster):
 
 def add(x, y=1):
     return x + y
+
+
+add_one = task(add, name="add_one")
 
 
 @task
@@ -181,3 +191,42 @@ def test_clients_of_several_threads_leave_the_configuration_alone(client):
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(asks, range(4))) == [1, 2, 3, 4]
     assert dask.config.get("scheduler", None) == before
+
+
+@pytest.fixture
+def own_cluster():
+    """A cluster in this process of which no client is known here."""
+    with LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
+    ) as made:
+        yield made
+
+
+def default_here():
+    with contextlib.suppress(ValueError):
+        return default_client()
+
+
+def test_a_worker_in_this_process_leaves_no_default_client(own_cluster):
+    """Else all that runs here without a client would go to that cluster."""
+
+    @task
+    def in_a_block():
+        with get_dask_client() as mine:
+            return mine.submit(add, 1).result()
+
+    @flow(task_runner=DaskTaskRunner)
+    def in_a_flow():
+        return add_one.submit(1)
+
+    @task
+    def around():
+        return in_a_flow()
+
+    @flow(task_runner=DaskTaskRunner(cluster=own_cluster))
+    def asks():
+        return in_a_block.submit(), around.submit(), in_a_block.submit()
+
+    before = default_here(), dask.config.get("scheduler", None)
+    assert asks() == (2, 2, 2)
+    assert (default_here(), dask.config.get("scheduler", None)) == before

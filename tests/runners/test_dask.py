@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import os
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from prefect_dask_core.errors import MissingResult
 from prefect_dask_core.execution import default_runner
 from prefect_dask_core.runners.threads import ThreadPoolTaskRunner
 from prefect_dask_core.triggers import all_finished
+from tests.leftovers import tasks_on, topics_on, wait_until
 
 SMALL = {
     "n_workers": 1,
@@ -301,33 +301,6 @@ def test_a_large_value_stays_on_a_lasting_cluster_until_it_is_asked_for(client):
 # -- what is left behind -----------------------------------------------------------
 
 
-def tasks_on(client):
-    return client.run_on_scheduler(
-        lambda dask_scheduler: [str(key) for key in dask_scheduler.tasks]
-    )
-
-
-def topics_on(client):
-    return client.run_on_scheduler(
-        lambda dask_scheduler: [
-            topic
-            for topic in dask_scheduler._broker._topics
-            if topic.startswith("prefect")
-        ]
-    )
-
-
-def wait_until(done, seconds=10):
-    """Whether something comes true; releases take a moment to arrive."""
-    until = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > until:
-            return False
-        gc.collect()
-        time.sleep(0.02)
-    return True
-
-
 @pytest.fixture
 def tidy(client):
     """Check that a test leaves nothing on the scheduler."""
@@ -549,3 +522,18 @@ def test_a_scheduler_that_goes_away_ends_the_run_as_crashed():
     for node in (slow, cleanup):
         assert type(state[node]).__name__ == "Crashed"
         assert "scheduler" in state[node].message
+
+
+def spans_named(name, dask_scheduler=None):
+    return len(dask_scheduler.extensions["spans"].spans_search_by_name[(name,)])
+
+
+def test_a_run_is_one_span_of_dask_however_many_graphs_it_submits(client):
+    with Flow("a-span-of-a-test") as flow:
+        many = inc.map(Task(lambda: [1, 2, 3], name="numbers")())
+        total(many)
+    before = client.run_on_scheduler(spans_named, "default")
+    state = flow.run(task_runner=DaskTaskRunner(cluster=client))
+    assert state.is_successful()
+    assert client.run_on_scheduler(spans_named, "a-span-of-a-test") == 1
+    assert client.run_on_scheduler(spans_named, "default") == before

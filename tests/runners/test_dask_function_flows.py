@@ -1,7 +1,6 @@
 """Function flows on Dask: worker processes, one thread only, and what stays behind."""
 
 import asyncio
-import gc
 import os
 import threading
 import time
@@ -25,6 +24,7 @@ from prefect_dask_core.states import (
     TriggerFailed,
 )
 from prefect_dask_core.triggers import all_finished
+from tests.leftovers import tasks_on, topics_on, wait_until
 
 ONE_THREAD = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": ":0"}
 LARGE = 1_000_000  # bytes: a value that does not come home by itself
@@ -89,32 +89,6 @@ def narrow(narrow_cluster):
         yield DaskTaskRunner(cluster=made)
 
 
-def keys_on(client):
-    return client.run_on_scheduler(
-        lambda dask_scheduler: [str(key) for key in dask_scheduler.tasks]
-    )
-
-
-def topics_on(client):
-    return client.run_on_scheduler(
-        lambda dask_scheduler: [
-            topic
-            for topic in dask_scheduler._broker._topics
-            if topic.startswith("prefect")
-        ]
-    )
-
-
-def wait_until(done, seconds=10):
-    until = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > until:
-            return False
-        gc.collect()
-        time.sleep(0.02)
-    return True
-
-
 def kinds(states):
     return [type(state).__name__ for state in states]
 
@@ -157,7 +131,7 @@ def test_two_flows_at_once_do_not_see_each_other(runner, process_client):
         thread.join(60)
     expected = {n: 2 * sum(range(1, n + 1)) + sum(range(2, n + 2)) for n in (5, 30, 60)}
     assert found == expected
-    assert wait_until(lambda: not keys_on(process_client)), keys_on(process_client)
+    assert wait_until(lambda: not tasks_on(process_client)), tasks_on(process_client)
 
 
 def test_a_flow_inside_a_task_needs_no_second_thread(narrow):
@@ -483,7 +457,7 @@ def test_a_large_value_is_asked_for_after_the_flow_has_ended(runner, process_cli
     assert len(state.states["large-0"].result()) == LARGE
     kept.clear()
     del one, many, state
-    assert wait_until(lambda: not keys_on(process_client)), keys_on(process_client)
+    assert wait_until(lambda: not tasks_on(process_client)), tasks_on(process_client)
 
 
 def test_values_come_home_from_a_temporary_cluster():
@@ -510,9 +484,9 @@ def test_values_are_released_with_the_last_future(runner, process_client):
         one, many = large.submit(), large.map([LARGE, LARGE])
         one.wait()
         many.wait()
-        during = len(keys_on(process_client))
+        during = len(tasks_on(process_client))
         del one, many
-        gone = wait_until(lambda: not keys_on(process_client))
+        gone = wait_until(lambda: not tasks_on(process_client))
         return during > 0, gone
 
     assert drops() == (True, True)
@@ -538,7 +512,7 @@ def test_nothing_stays_on_the_scheduler(runner, process_client):
         state = everything(return_state=True)
         assert state.result() == 210
     del state
-    assert wait_until(lambda: not keys_on(process_client)), keys_on(process_client)
+    assert wait_until(lambda: not tasks_on(process_client)), tasks_on(process_client)
     assert set(topics_on(process_client)) <= before
 
 
@@ -554,7 +528,7 @@ def test_nothing_stays_of_what_tasks_submit(narrow):
     for _ in range(3):
         assert nested() == [1, 2, 3, 4, 5]
     client = narrow.cluster
-    assert wait_until(lambda: not keys_on(client)), keys_on(client)
+    assert wait_until(lambda: not tasks_on(client)), tasks_on(client)
     assert not topics_on(client)
 
 
@@ -582,7 +556,7 @@ def test_an_interrupted_flow_leaves_nothing_running(
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert time.monotonic() - begin < 10
-    assert wait_until(lambda: not keys_on(process_client)), keys_on(process_client)
+    assert wait_until(lambda: not tasks_on(process_client)), tasks_on(process_client)
     time.sleep(0.4)
     ran = len(list(tmp_path.iterdir()))
     time.sleep(0.7)
@@ -653,7 +627,7 @@ def test_a_flow_that_ends_at_its_limit_cancels_what_it_submitted(
     assert time.monotonic() - begin < 10
     assert type(state).__name__ == "TimedOut"
     del state
-    assert wait_until(lambda: not keys_on(process_client)), keys_on(process_client)
+    assert wait_until(lambda: not tasks_on(process_client)), tasks_on(process_client)
 
 
 def test_a_dropped_value_says_that_it_is_gone(runner):

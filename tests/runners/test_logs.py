@@ -73,15 +73,20 @@ def test_a_log_is_heard_once_with_run_and_task_and_index(runner, heard):
     run_id = talks()
     found = heard()
     assert sorted(messages(found)) == [
-        "Task 'speak': x is 7",
-        "Task 'speak[0]': x is 0",
-        "Task 'speak[1]': x is 1",
-        "Task 'speak[2]': x is 2",
+        "Task 'speak-0': x is 7",
+        "Task 'speak-1[0]': x is 0",
+        "Task 'speak-1[1]': x is 1",
+        "Task 'speak-1[2]': x is 2",
     ]
     assert {record.flow_run_id for record in found} == {run_id}
     assert {record.task_name for record in found} == {"speak"}
     indexes = {record.task_full_name: record.map_index for record in found}
-    assert indexes == {"speak": None, "speak[0]": 0, "speak[1]": 1, "speak[2]": 2}
+    assert indexes == {
+        "speak-0": None,
+        "speak-1[0]": 0,
+        "speak-1[1]": 1,
+        "speak-1[2]": 2,
+    }
     assert {record.levelname for record in found} == {"INFO"}
     assert {record.funcName for record in found} == {"speak"}
 
@@ -94,10 +99,10 @@ def test_prints_are_heard_once(runner, heard):
 
     talks()
     assert sorted(messages(heard())) == [
-        "Task 'chat[0]': and so on",
-        "Task 'chat[0]': x is 0",
-        "Task 'chat[1]': and so on",
-        "Task 'chat[1]': x is 1",
+        "Task 'chat-0[0]': and so on",
+        "Task 'chat-0[0]': x is 0",
+        "Task 'chat-0[1]': and so on",
+        "Task 'chat-0[1]': x is 1",
     ]
 
 
@@ -136,9 +141,9 @@ def test_bodies_of_all_kinds_are_heard(runner, heard):
 
     talks()
     assert sorted(messages(heard())) == [
-        "Task 'awaited': awaited",
-        "Task 'generated': generated",
-        "Task 'limited': limited",
+        "Task 'awaited-0': awaited",
+        "Task 'generated-0': generated",
+        "Task 'limited-0': limited",
     ]
 
 
@@ -160,9 +165,9 @@ def test_what_runs_inside_of_a_task_is_heard(runner, heard, threads):
 
     talks()
     assert sorted(messages(heard())) == [
-        "Task 'outer': outer",
-        "Task 'speak': x is 1",
-        "Task 'speak': x is 2",
+        "Task 'outer-0': outer",
+        "Task 'speak-0': x is 1",
+        "Task 'speak-0': x is 2",
     ]
 
 
@@ -178,7 +183,7 @@ def test_many_lines_are_all_heard_in_order(apart, heard):
         count.submit(5_000)
 
     talks()
-    assert messages(heard()) == [f"Task 'count': {n}" for n in range(5_000)]
+    assert messages(heard()) == [f"Task 'count-0': {n}" for n in range(5_000)]
 
 
 @pytest.mark.slow
@@ -197,7 +202,7 @@ def test_a_log_is_heard_while_its_body_still_runs(apart, heard, level):
             time.sleep(0.02)
         return messages(heard()), future.done()
 
-    assert talks() == (["Task 'slow': begun"], False)
+    assert talks() == (["Task 'slow-0': begun"], False)
 
 
 @pytest.mark.slow
@@ -215,7 +220,7 @@ def test_what_was_logged_before_a_death_is_heard(apart, heard):
         return type(future.state).__name__
 
     assert talks() == "Crashed"
-    assert "Task 'dying': I feel unwell" in messages(heard())
+    assert "Task 'dying-0': I feel unwell" in messages(heard())
 
 
 class Odd:
@@ -244,7 +249,7 @@ def test_what_cannot_travel_is_heard_as_text(apart, heard):
 
     talks()
     first, second = heard()
-    assert first.getMessage() == "Task 'odd': it is <odd>"
+    assert first.getMessage() == "Task 'odd-0': it is <odd>"
     assert (first.more, first.number) == ("<odd>", 10**30)
     assert "ValueError: <odd>" in second.exc_text
 
@@ -268,7 +273,7 @@ def test_what_the_client_does_not_take_in_does_not_travel(apart, caplog):
     with caplog.at_level(logging.WARNING):
         assert talks() is False
     assert [r.getMessage() for r in caplog.records if r.name == NAME] == [
-        "Task 'talk': high"
+        "Task 'talk-0': high"
     ]
     with caplog.at_level(logging.INFO):
         logging.disable(logging.WARNING)
@@ -331,8 +336,8 @@ def test_without_handlers_logs_go_to_the_stderr_of_the_client(tmp_path):
     found = subprocess.run([sys.executable, path], capture_output=True, text=True)
     lines = [line for line in found.stderr.splitlines() if "heard" in line]
     assert sorted(lines) == [
-        "INFO Task 'talk[0]': heard 0",
-        "INFO Task 'talk[1]': heard 1",
+        "INFO Task 'talk-0[0]': heard 0",
+        "INFO Task 'talk-0[1]': heard 1",
     ], found.stderr
 
 

@@ -12,11 +12,12 @@ import weakref
 
 import dask
 import pytest
-from distributed import Client, Event, get_client, get_worker
+from distributed import Client, Event, Worker, get_client, get_worker
 from distributed.worker import thread_state
 
 from prefect_dask_core.runners._private import (
     carry_thread_state,
+    client_here,
     current_client,
     find_blamed,
     find_ended,
@@ -59,6 +60,14 @@ def test_a_client_is_the_current_one_in_a_block(client):
         assert dask.config.get("scheduler", None) == before
     with pytest.raises(ValueError, match="as_current"):
         Client.current(allow_global=False)
+
+
+def test_a_worker_has_one_client_that_closes_with_it(client):
+    def body():
+        made = client_here()
+        return made is get_client(), made in Worker._initialized_clients
+
+    assert client.submit(body, pure=False).result() == (True, True)
 
 
 def test_the_thread_state_is_a_thread_local():
@@ -128,10 +137,11 @@ def test_keys_that_ended_are_found(client):
         ("forgotten-too-of-a-test", None),
         ("not-yet-there-of-a-test", "nor-its-witness"),
     ]
+    (worker,) = client.who_has(done)["done-of-a-test"]
     assert client.run_on_scheduler(find_ended, asked) == [
-        "done-of-a-test",
-        "forgotten-of-a-test",
-        "forgotten-too-of-a-test",
+        ("done-of-a-test", worker),
+        ("forgotten-of-a-test", None),
+        ("forgotten-too-of-a-test", None),
     ]
     going_on.set()
     runs.result()

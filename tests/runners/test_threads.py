@@ -17,6 +17,8 @@ from prefect_dask_core import (
     task,
     unmapped,
 )
+from prefect_dask_core.engine.driver import MOST_BROUGHT
+from prefect_dask_core.errors import MissingResult
 
 
 class Busy:
@@ -198,3 +200,38 @@ STARTED = {}
 def _start_and_wait(x):
     STARTED["event"].set()
     time.sleep(0.05)
+
+
+def test_values_that_only_the_lane_itself_reads_live_no_longer_than_their_child():
+    alive, most = set(), []
+
+    class Value:
+        def __init__(self, number):
+            self.number = number
+            alive.add(id(self))
+
+        def __del__(self):
+            alive.discard(id(self))
+
+    def last(value):
+        most.append(len(alive))
+        return value.number
+
+    with Flow("lane") as flow:
+        first = Task(Value, name="first").map(range(MOST_BROUGHT + 1))
+        middle = Task(lambda x: Value(x.number), name="middle").map(first)
+        end = Task(last, name="last").map(middle)
+    state = flow.run(task_runner=ThreadPoolTaskRunner(1))
+    assert max(most) == 2
+    inner, states = state[middle], state[end]
+    assert states[MOST_BROUGHT].result() == MOST_BROUGHT
+    with pytest.raises(MissingResult, match="return_tasks"):
+        inner[0].result()
+
+
+def test_values_of_a_small_fan_out_come_home_unasked():
+    with Flow("lane") as flow:
+        first = Task(lambda x: x + 1, name="first").map(range(MOST_BROUGHT))
+        Task(lambda x: x + 1, name="last").map(first)
+    state = flow.run(task_runner=ThreadPoolTaskRunner(1))
+    assert state[first][5].result() == 6

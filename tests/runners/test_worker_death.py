@@ -243,6 +243,31 @@ def test_a_report_that_a_dying_worker_takes_along_is_asked_for(tmp_path):
     assert kind(state[dying]) == "Crashed"
 
 
+def test_a_lost_report_of_what_is_still_there_costs_no_second_run(
+    process_client, tmp_path
+):
+    @task
+    def note(x):
+        (tmp_path / f"{x}-{time.monotonic_ns()}").touch()
+        return x
+
+    @task
+    def slow(x, y):
+        time.sleep(3)
+        return x + y
+
+    with Flow("untold") as flow:
+        first, second = note(1), note(2)
+        last = slow(first, second)
+    process_client.run(gather_reports, 1_000.0)
+    try:
+        state = flow.run(task_runner=DaskTaskRunner(cluster=process_client))
+    finally:
+        process_client.run(gather_reports, outbox.UNHURRIED)
+    assert [state[node].result() for node in (first, second, last)] == [1, 2, 3]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_a_crash_on_a_temporary_cluster_is_a_state_too():
     with Flow("temporary") as flow:
         killed = die()

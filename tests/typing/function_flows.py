@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, assert_type
 
-from prefect_dask_core import State, flow, task
+from prefect_dask_core import State, as_completed, flow, task, wait
 from prefect_dask_core.calls import Future, Futures
 
 
@@ -35,6 +35,15 @@ def count(texts: list[str]) -> int:
     assert_type(fetch.submit("a"), Future[bytes])
     assert_type(fetch.map(texts).result(), list[bytes])
     length.submit(length.submit("a"))
+    done, not_done = wait([length.submit("a")], timeout=1)
+    assert_type(done, set[Future[Any]])
+    assert_type(not_done, set[Future[Any]])
+    wait(length.map(texts))
+    for future in as_completed([length.submit("a")]):
+        assert_type(future, Future[int])
+        assert_type(future.result(), int)
+    for child in as_completed(length.map(texts), timeout=1):
+        assert_type(child.result(), int)
     length(3)  # type: ignore[call-overload]
     length()  # type: ignore[call-overload]
     return 3
