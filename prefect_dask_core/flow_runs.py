@@ -199,6 +199,7 @@ def _run(run: FunctionRun) -> Steps[State]:
     run.scope, body = _open(run)
     try:
         state = yield from _attempts(run, body)
+        run.scope.outcome = state
         yield Blocking(run.scope.close)  # it may be that of a further attempt
     except GeneratorExit:  # nobody is left who would carry out a step
         run.scope.cancel("the flow was left before its end.")
