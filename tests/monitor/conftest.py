@@ -16,16 +16,6 @@ _SPEC.loader.exec_module(chromium)
 
 
 @pytest.fixture(scope="package")
-def window():
-    """A headless Chromium."""
-    reason = chromium.missing()
-    if reason:
-        pytest.skip(f"the pages are looked at with Chromium, but {reason}")
-    with chromium.browser(1_280, 800) as driver:
-        yield driver
-
-
-@pytest.fixture(scope="package")
 def watched():
     """Two workers in this process, with a dashboard."""
     with LocalCluster(
@@ -40,10 +30,22 @@ def watched_client(watched):
         yield made
 
 
+@pytest.fixture(scope="package")
+def window(watched):
+    """A headless Chromium; it is gone before the cluster it looks at."""
+    reason = chromium.missing()
+    if reason:
+        pytest.skip(f"the pages are looked at with Chromium, but {reason}")
+    with chromium.browser(1_280, 800) as driver:
+        yield driver
+
+
 @pytest.fixture
 def see(window, watched):
     """Open a page, and give what a `Reader` reads on it."""
-    return lambda page: Reader(window, watched, page)
+    yield lambda page: Reader(window, watched, page)
+    # Bokeh sends nothing more: it would to a cluster that is about to close, too.
+    window.get("about:blank")
 
 
 class Reader:
