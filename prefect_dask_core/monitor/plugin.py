@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from distributed import Scheduler
@@ -19,7 +19,7 @@ from prefect_dask_core.config import kept_runs, most_bars
 from prefect_dask_core.monitor.metrics import forget_metrics
 from prefect_dask_core.monitor.runs import NAMES, Run
 from prefect_dask_core.runners._private import TOPIC_PREFIX
-from prefect_dask_core.runners.digests import Digest, ReportDigest, read
+from prefect_dask_core.runners.digests import read
 from prefect_dask_core.runners.outbox import PLAIN
 from prefect_dask_core.runners.telling import TOLD, Begin, Death, End, NodeInfo
 
@@ -78,7 +78,8 @@ class MonitorPlugin(SchedulerPlugin):
             self._take_told(run, body)
         elif kind == PLAIN:
             for report in body:
-                run.take(worker, digest_of_plain(report))
+                # The fields of a `home.PlainReport`, and the thread of the worker.
+                run.take_plain(worker, report[-1], *report[:4])
         elif digest:
             run.take(worker, read(digest[0]))
         self.version += 1
@@ -201,20 +202,6 @@ def _tasks_of(key: Any, run_id: str) -> str:
     # Keys carry the begin of the id only.
     name, _, suffix = str(key[0]).rpartition("-")
     return name if suffix and run_id.startswith(suffix) else ""
-
-
-def digest_of_plain(report: Sequence[Any]) -> ReportDigest:
-    """Digest of a plain node that completed, from its short report.
-
-    Parameters
-    ----------
-    report : sequence
-        The fields of a `home.PlainReport`, and the thread of the worker.
-    """
-    number, node, begin, end = report[:4]
-    return ReportDigest(
-        report[-1], number, (), (Digest.of_completed(node, begin, end),)
-    )
 
 
 def plugin_of(scheduler: Scheduler) -> MonitorPlugin | None:

@@ -13,10 +13,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from prefect_dask_core.engine.columns import STATE_BY_CODE
+from prefect_dask_core.engine.columns import COMPLETED, STATE_BY_CODE
 from prefect_dask_core.monitor.bars import Bar, Bars, Row
 from prefect_dask_core.monitor.spans import Spans
-from prefect_dask_core.runners.digests import Digest, FailureText, ReportDigest
+from prefect_dask_core.runners.digests import (
+    Digest,
+    FailureText,
+    ReportDigest,
+    duration_power,
+)
 from prefect_dask_core.runners.telling import OPEN, Begin, Death, End, NodeInfo
 from prefect_dask_core.states import Crashed, Failed
 
@@ -103,10 +108,28 @@ class TaskTally:
             self.begin = min(self.begin or digest.begin, digest.begin)
         if digest.end:
             self.end = max(self.end, digest.end)
-            self.recent[int(digest.end)] += digest.stop - digest.start
-            oldest = max(self.recent) - COUNTED
-            for second in [s for s in self.recent if s <= oldest]:
-                del self.recent[second]
+            self._count_end(digest.end, digest.stop - digest.start)
+
+    def take_completed(self, begin: float, end: float) -> None:
+        """Add a run that completed at its first attempt."""
+        self.counts[COMPLETED] += 1
+        self.durations[duration_power(end - begin)] += 1
+        self.busy += end - begin
+        if not self.begin or begin < self.begin:
+            self.begin = begin
+        if end > self.end:
+            self.end = end
+        self._count_end(end, 1)
+
+    def _count_end(self, end: float, count: int) -> None:
+        second = int(end)
+        if second in self.recent:
+            self.recent[second] += count
+            return
+        self.recent[second] = count
+        oldest = max(self.recent) - COUNTED
+        for second in [s for s in self.recent if s <= oldest]:
+            del self.recent[second]
 
 
 @dataclass(slots=True)
@@ -274,6 +297,29 @@ class Run:
             row = Row(worker, report.thread, -1 if task is None else task, 0, 0)
             for begin, end in report.waits:
                 self.bars.add(row, Bar(begin, end, 1, 0, 0, 0, 0.0))
+
+    def take_plain(
+        self, worker: str, thread: int, block: int, node: int, begin: float, end: float
+    ) -> None:
+        """Take in that a plain node completed at its first attempt.
+
+        As `take` with a digest of it, in a third of the time: there are many of them.
+        """
+        task = self._task(node)
+        if (
+            task is None
+            or self._mapped[node]
+            or self.codes[node] != OPEN
+            or self.ended is not None
+        ):
+            digest = Digest.of_completed(node, begin, end)
+            self.take(worker, ReportDigest(thread, block, (), (digest,)))
+            return
+        self.version += 1
+        self.codes[node] = COMPLETED
+        self.tasks[task].take_completed(begin, end)
+        row = Row(worker, thread, task, 0, 1)
+        self.bars.add(row, Bar(begin, max(begin, end), 1, 1, 0, 0, end - begin))
 
     def _take(self, worker: str, report: ReportDigest, position: int) -> None:
         digest = report.digests[position]

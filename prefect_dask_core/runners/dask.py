@@ -426,7 +426,9 @@ class _DaskRun:
             while not self._driver.finished:
                 self._step()
             self._bring_home()
-            return [self._driver.state(n.index) for n in self._driver.plan.nodes]
+            states = [self._driver.state(n.index) for n in self._driver.plan.nodes]
+            self._teller.take_states(states)
+            return states
         except KeyboardInterrupt:
             self._driver.handle(StopAsked("interrupted from the keyboard."))
             self._client.cancel(list(self._futures.values()), force=True)

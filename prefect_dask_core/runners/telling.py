@@ -136,15 +136,15 @@ class Death(NamedTuple):
     reason: str
 
 
-def end_of(driver: Driver, outcome: State | None, end: float) -> End:
+def end_of(driver: Driver, outcome: State, end: float) -> End:
     """What is told of the end of a run, from what its driver knows.
 
     Parameters
     ----------
     driver : Driver
         Of the run; one that has not finished was interrupted.
-    outcome : State or None
-        State of the flow; worked out from those of its nodes unless given.
+    outcome : State
+        State of the flow.
     end : float
         Seconds since the epoch.
     """
@@ -159,17 +159,17 @@ def end_of(driver: Driver, outcome: State | None, end: float) -> End:
             mapped.append((node.index, len(children), _counts(segments)))
         elif segments:
             codes[node.index] = segments[0].codes[0]
-    state = _outcome(driver) if outcome is None else outcome
-    message = message_of(state.message)
-    return End(type(state).__name__, message, end, bytes(codes), tuple(mapped))
+    message = message_of(outcome.message)
+    return End(type(outcome).__name__, message, end, bytes(codes), tuple(mapped))
 
 
-def _outcome(driver: Driver) -> State:
+def _outcome(driver: Driver, states: Sequence[State] | None) -> State:
     """State of a run, from those of its nodes."""
     plan = driver.plan
     if not driver.finished:
         return Cancelled("the run was interrupted")
-    states = [driver.state(node.index) for node in plan.nodes]
+    if states is None:
+        states = [driver.state(node.index) for node in plan.nodes]
     if isinstance(plan, Plan):
         return flow_state(plan, states)
     # What a task has submitted: nothing of it decides how the task ends.
@@ -201,6 +201,9 @@ class Silence:
 
     def rest(self) -> None:
         """Tell what has gathered, if the last message was long enough ago."""
+
+    def take_states(self, states: Sequence[State]) -> None:
+        """Take the states in which the nodes ended: they need not be made once more."""
 
     def last(self, driver: Driver, outcome: State | None) -> Any:
         """The last message, for whoever closes the topic; `None` if there is none."""
@@ -236,6 +239,7 @@ class Teller(Silence):
         self._known: set[int] = set()
         self._gathered: dict[str, Any] = {}
         self._told = 0.0
+        self._states: Sequence[State] | None = None
 
     def began(self, driver: Driver) -> None:
         """Tell that the run has begun, and of what it consists."""
@@ -271,6 +275,10 @@ class Teller(Silence):
             death = Death(time.time(), worker, True, tasks, message_of(event.reason))
             self._gathered.setdefault("lost", []).append(tuple(death))
 
+    def take_states(self, states: Sequence[State]) -> None:
+        """Take the states in which the nodes ended: they need not be made once more."""
+        self._states = states
+
     def rest(self) -> None:
         """Tell what has gathered, if the last message was long enough ago."""
         if self._gathered and time.monotonic() - self._told > TELL_EVERY:
@@ -278,6 +286,8 @@ class Teller(Silence):
 
     def last(self, driver: Driver, outcome: State | None) -> Any:
         """The last message, for whoever closes the topic."""
+        if outcome is None:
+            outcome = _outcome(driver, self._states)
         self._gathered["end"] = tuple(end_of(driver, outcome, time.time()))
         return TOLD, "", self._gathered
 

@@ -231,3 +231,24 @@ def test_a_state_that_is_unsuccessful_is_among_the_failures():
     (failure,) = run.failures()
     assert (failure.text.child, failure.text.message) == (1, "no")
     assert failure.worker == WORKERS[1]
+
+
+@given(
+    ends=st.lists(
+        st.tuples(st.integers(0, 5), st.integers(0, 900), st.integers(0, 9)),
+        max_size=20,
+    )
+)
+def test_the_short_way_for_plain_nodes_counts_as_the_long_one(ends):
+    nodes = [NodeInfo(n, f"task {n % 2}", n == 5, False, ()) for n in range(5)]
+    short, long = Run("0123", most_bars=8), Run("0123", most_bars=8)
+    for number, (node, begin, seconds) in enumerate(ends):
+        if number == len(ends) // 2:  # some are told before their nodes are
+            short.add_nodes(nodes)
+            long.add_nodes(nodes)
+        times = 100.0 + begin, 100.0 + begin + seconds
+        short.take_plain(WORKERS[0], 7, number, node, *times)
+        digest = Digest.of_completed(node, *times)
+        long.take(WORKERS[0], ReportDigest(7, number, (), (digest,)))
+    assert known_of(short) == known_of(long)
+    assert [t.recent for t in short.tasks] == [t.recent for t in long.tasks]
