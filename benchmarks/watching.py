@@ -35,7 +35,7 @@ def measure_map(bench: Bench) -> Measurement:
     with Flow("watched map") as flow:
         Task(_nothing, name="nothing").map(list(range(count)))
     what = f"map of {count:,} no-op children, watched; peer: not watched"
-    return _in_turns(bench, flow, what)
+    return _in_turns(bench, flow, what, 1.05)
 
 
 def measure_nodes(bench: Bench) -> Measurement:
@@ -45,10 +45,10 @@ def measure_nodes(bench: Bench) -> Measurement:
         for _ in range(count):
             TASKS[0]()
     what = f"{count:,} plain nodes, watched; peer: not watched"
-    return _in_turns(bench, flow, what)
+    return _in_turns(bench, flow, what, 1.2)
 
 
-def _in_turns(bench: Bench, flow: Flow, what: str) -> Measurement:
+def _in_turns(bench: Bench, flow: Flow, what: str, limit: float) -> Measurement:
     def run(watched: bool) -> float:
         bench.settle()
         with dask.config.set({"prefect-dask-core.monitor.enabled": watched}):
@@ -57,7 +57,7 @@ def _in_turns(bench: Bench, flow: Flow, what: str) -> Measurement:
     pairs = in_turns(
         partial(run, True), partial(run, False), rounds=bench.choose(15, 2), warm_up=2
     )
-    return Measurement(what, "s", pairs, Bar("ratio", 1.05))
+    return Measurement(what, "s", pairs, Bar("ratio", limit))
 
 
 def _nothing(x: int) -> int:
