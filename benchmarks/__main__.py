@@ -22,6 +22,7 @@ from benchmarks import (
     scale,
     static_graphs,
     submits,
+    watching,
 )
 from benchmarks.bench import Bench, open_bench
 from benchmarks.comparison import Measurement
@@ -39,6 +40,7 @@ TOPICS: Final[dict[str, Topic]] = {
     "recording": recording.measure,
     "overhead": overhead.measure,
     "caching": caching.measure,
+    "watching": watching.measure,
 }
 #: Measured only if named: they install other packages first.
 ON_REQUEST: Final[dict[str, Topic]] = {"peers": peers.measure}
@@ -60,10 +62,10 @@ def main(
 ) -> None:
     """Measure what flows cost on two worker processes, beside the same in raw Dask.
 
-    NAME is static_graphs, mapped, submits, scale, retries, recording, overhead or
-    caching; all of them unless given. With NAME peers, Prefect 1.4.1 and Prefect 3 are
-    installed below the folder .peers and measured. The exit code is 1 if a bar is
-    missed.
+    NAME is static_graphs, mapped, submits, scale, retries, recording, overhead,
+    caching or watching; all of them unless given. With NAME peers, Prefect 1.4.1 and
+    Prefect 3 are installed below the folder .peers and measured. The exit code is 1 if
+    a bar is missed.
     """
     click.echo(text_row(HEADINGS))
     lines = []

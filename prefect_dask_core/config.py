@@ -79,3 +79,18 @@ def default_ledger() -> str:
     """File of the ledger where somebody asks for one and names none."""
     found = str(dask.config.get("prefect-dask-core.ledger.file"))
     return os.path.abspath(os.path.expanduser(found))
+
+
+def monitor_enabled() -> bool:
+    """Whether runs tell the pages of the dashboard what they do."""
+    return bool(dask.config.get("prefect-dask-core.monitor.enabled"))
+
+
+def kept_runs() -> int:
+    """Ended runs that the pages of the dashboard show."""
+    return int(dask.config.get("prefect-dask-core.monitor.runs"))
+
+
+def most_bars() -> int:
+    """Bars that the timeline keeps of a run."""
+    return int(dask.config.get("prefect-dask-core.monitor.bars"))

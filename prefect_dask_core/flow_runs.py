@@ -230,6 +230,7 @@ def _run(run: FunctionRun) -> Steps[State]:
         try:
             state = yield from _attempts(run, body)
             state = yield from _kept(run, body, state)
+            run.scope.outcome = state
             yield Blocking(run.scope.close)  # it may be that of a further attempt
         except GeneratorExit:  # nobody is left who would carry out a step
             run.scope.cancel("the flow was left before its end.")
@@ -523,6 +524,7 @@ def _close(run: FunctionRun, body: dict[str, Any], state: State) -> Steps[State]
     """Wait for what was submitted, put its states into the state, call the hooks."""
     scope = run.scope
     assert scope is not None
+    scope.outcome = state
     states = yield Blocking(scope.close)
     run.returned = None
     if not state.is_final() and not state.is_paused():

@@ -144,6 +144,8 @@ class Scope:
         #: States of the runs of attempts that were stopped.
         self._earlier: dict[str, State] = {}
         self._ended: Sequence[State] | None = None
+        #: How the flow ended, for whoever watches it; set before `close`.
+        self.outcome: State | None = None
         self._cancelled: str | None = None
 
     # -- submitting -------------------------------------------------------------
@@ -376,6 +378,7 @@ class Scope:
         # One after the other: whoever was interrupted while it waited asks again.
         with self._closing:
             if self._session is not None and self._ended is None:
+                self._session.outcome = self.outcome
                 self._ended = self._session.close()
                 self._take_ends()
             called = list(self._called.items())

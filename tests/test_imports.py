@@ -62,7 +62,11 @@ MODULES = sorted(
     for path in ROOT.rglob("*.py")
 )
 #: Functions that are sent to a worker by value, and so bring their imports along.
-SENT_BY_VALUE = {("runners.preflight", "_tell"), ("runners.preflight", "_sees")}
+SENT_BY_VALUE = {
+    ("runners.preflight", "_tell"),
+    ("runners.preflight", "_sees"),
+    ("runners.telling", "_register"),
+}
 #: Libraries that the rules of the engine have no use for: it does no I/O, has no
 #: threads and no clock of its own.
 OF_THE_SHELL = {"asyncio", "distributed", "logging", "random", "socket", "threading"}

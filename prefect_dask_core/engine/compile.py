@@ -57,6 +57,8 @@ class RunRecord(NamedTuple):
         Process whose workers send no logs, because the client is there.
     log_level : int
         The least level of logs that the client takes in.
+    watched : bool
+        Whether pages want a digest of each report.
     """
 
     run_id: str
@@ -65,6 +67,7 @@ class RunRecord(NamedTuple):
     home_bytes: int
     log_process: str = ""
     log_level: int = 0
+    watched: bool = False
 
 
 class GraphBuilder:

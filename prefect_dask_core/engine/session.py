@@ -55,6 +55,9 @@ class Session(Protocol):
     """One running function flow, or the scope of a task that submits, on one runner."""
 
     run_id: str
+    #: How the flow ended; set before `close`, for whoever watches the run. `None` if
+    #: that is not known: tasks that submit have a session, too.
+    outcome: State | None
 
     def look(self) -> Look:
         """What is known of the nodes, for any thread to read."""

@@ -116,19 +116,32 @@ def client_here(timeout: Any = None) -> Client:
     return found
 
 
-def forget_topic(client: Client, topic: str) -> None:
+def forget_topic(client: Client, topic: str, last: Any = None) -> None:
     """Let scheduler and client forget a topic.
 
+    Parameters
+    ----------
+    client : Client
+        Who was subscribed.
+    topic : str
+        The topic.
+    last : object, optional
+        A last message, for those who listen on the scheduler.
+
+    Notes
+    -----
     Not by `Client.unsubscribe_topic`: that message may arrive after the topic was
     forgotten, and would bring it back; and it leaves the handler in the client.
     """
-    client.run_on_scheduler(_forget, topic)
+    client.run_on_scheduler(_forget, topic, last)
     # A report may be on its way, and the client wants a handler for it.
     client._event_handlers[topic] = _ignore
 
 
-async def _forget(topic: str, dask_scheduler: Any = None) -> None:
+async def _forget(topic: str, last: Any, dask_scheduler: Any = None) -> None:
     topics = dask_scheduler._broker._topics
+    if last is not None:
+        dask_scheduler.log_event(topic, last)
     for _ in range(100):
         if topic in topics:
             break

@@ -85,6 +85,7 @@ from prefect_dask_core.runners.preflight import check_folder, check_workers
 from prefect_dask_core.runners.run_logger import Outlet
 from prefect_dask_core.runners.spool import left_behind
 from prefect_dask_core.runners.stranded import Strandings
+from prefect_dask_core.runners.telling import TOLD, Silence, Teller, add_pages
 from prefect_dask_core.runners.worker import Lost, retell, run_on_worker
 from prefect_dask_core.states import Failed, State
 from prefect_dask_core.tasks import Task
@@ -400,7 +401,11 @@ class _DaskRun:
             home_bytes(),
             self._outlet.process,
             self._outlet.level,
+            watched=add_pages(client),
         )
+        self._teller = Silence()
+        if record.watched:
+            self._teller = Teller(client, self._topic, variables, driver.plan.flow_name)
         self._builder = GraphBuilder(record, run_on_worker)
         self._keeping: FlowKeeping | None = variables.get(KEEPING)
         #: Folders of this machine that values are kept in.
@@ -427,11 +432,14 @@ class _DaskRun:
         self._preflight()
         self._client.subscribe_topic(self._topic, self._messages.put)
         try:
+            self._teller.began(self._driver)
             self._feed(Started(self._threads()))
             while not self._driver.finished:
                 self._step()
             self._bring_home()
-            return [self._driver.state(n.index) for n in self._driver.plan.nodes]
+            states = [self._driver.state(n.index) for n in self._driver.plan.nodes]
+            self._teller.take_states(states)
+            return states
         except KeyboardInterrupt:
             self._driver.handle(StopAsked("interrupted from the keyboard."))
             self._client.cancel(list(self._futures.values()), force=True)
@@ -471,6 +479,7 @@ class _DaskRun:
             for event in events:
                 self._feed(event)
             self._looked = time.monotonic()
+        self._teller.rest()
 
     def _feed(self, event: Event) -> None:
         for command in self._driver.handle(event):
@@ -488,18 +497,20 @@ class _DaskRun:
                 if not isinstance(message, tuple):
                     yield message
                 else:
-                    yield from self._take(*message[1])
+                    yield from self._take(*message[1][:3])
                 message = self._messages.get_nowait()
         except queue.Empty:
             self._drained = time.monotonic()
 
     def _take(self, kind: str, worker: str, body: Any) -> Iterator[Event]:
         """What a worker's message stands for."""
+        if kind == TOLD:
+            return  # its own words
         self._is_quiet = False
         worker = sys.intern(worker)
         if kind == PLAIN:
             for fields in body:
-                yield BlockDone(PlainReport(*fields).full(worker))
+                yield BlockDone(PlainReport(*fields[:-1]).full(worker))
         elif kind == LOGS:
             self._take_logs(body)
         elif kind == DONE:
@@ -582,7 +593,7 @@ class _DaskRun:
             error = _error_of(lost[numbers[0]])
             if isinstance(error, InternalError):
                 raise error
-            yield BlockLost(
+            event = BlockLost(
                 culprit,
                 _reason(error),
                 divisible=isinstance(error, KilledWorker),
@@ -590,6 +601,8 @@ class _DaskRun:
                 stale=isinstance(error, StaleInput),
                 when=time.time(),
             )
+            self._teller.lost(event, self._builder.key(culprit), _last_worker(error))
+            yield event
 
     def _threads(self) -> int:
         """Worker threads there are; workers that are new are asked what they have."""
@@ -609,6 +622,7 @@ class _DaskRun:
                 for assignment in assignments:
                     number = assignment.block.number
                     self._number_of[self._builder.key(number)] = number
+                self._teller.submitted(command, self._driver)
                 numbers = sorted(hold)
                 keys = [self._builder.key(number) for number in numbers]
                 futures = self._client.get(graph, keys, sync=False)
@@ -703,7 +717,7 @@ class _DaskRun:
                 found.update(blobs)
         self._outlet.take_late(list(found))
 
-    def _clean_up(self) -> None:
+    def _clean_up(self, outcome: State | None = None) -> None:
         self._futures.clear()
         self._drain_logs()
         if self._client.status != "running":
@@ -711,7 +725,8 @@ class _DaskRun:
         with contextlib.suppress(Exception):
             self._fetch_late_logs()
         with contextlib.suppress(Exception):  # the scheduler may be gone by now
-            forget_topic(self._client, self._topic)
+            last = self._teller.last(self._driver, outcome)
+            forget_topic(self._client, self._topic, last)
 
 
 class _DaskSession(_DaskRun):
@@ -751,6 +766,7 @@ class _DaskSession(_DaskRun):
     def drive(self, told: Callable[[], None]) -> None:
         """Feed events until the driver has finished."""
         self._client.subscribe_topic(self._topic, self._messages.put)
+        self._teller.began(self._driver)
         self._feed(Started(self._threads()))
         while not self._driver.finished:
             self._step()
@@ -771,6 +787,11 @@ class _DaskSession(_DaskRun):
             yield event
         if added:
             yield Added(tuple(added))
+
+    def _feed(self, event: Event) -> None:
+        super()._feed(event)
+        if isinstance(event, Added):
+            self._teller.added(event.nodes, self._driver)
 
     def _graph(self, assignments: Sequence[Assignment]) -> HighLevelGraph:
         try:
@@ -819,9 +840,9 @@ class _DaskSession(_DaskRun):
                 return picked.result()
         return segment.state(index - segment.start).result()
 
-    def close(self) -> None:
+    def close(self, outcome: State | None = None) -> None:
         """Forget the run; on a client of the user's what is kept stays readable."""
-        self._clean_up()
+        self._clean_up(outcome)
         self._stack.close()
 
 
@@ -886,6 +907,11 @@ def _reason(error: BaseException | None) -> str:
             f"was {error.last_worker.address}."
         )
     return f"{type(error).__name__}: {error}"
+
+
+def _last_worker(error: BaseException | None) -> str:
+    """Address of the worker that a block died with; empty if none did."""
+    return error.last_worker.address if isinstance(error, KilledWorker) else ""
 
 
 def _check_cluster(cluster: Any) -> None:

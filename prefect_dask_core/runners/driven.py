@@ -49,8 +49,14 @@ class Engine(Protocol):
     def value(self, node: int, index: int | None) -> Any:
         """Value of a final node that completed, or of a child."""
 
-    def close(self) -> None:
-        """Clean up once the driver has finished; values that are kept stay readable."""
+    def close(self, outcome: State | None) -> None:
+        """Clean up once the driver has finished; values that are kept stay readable.
+
+        Parameters
+        ----------
+        outcome : State or None
+            How the flow ended, as far as that is known.
+        """
 
 
 class DrivenSession:
@@ -68,6 +74,7 @@ class DrivenSession:
 
     def __init__(self, run_id: str, driver: GrowingDriver, engine: Engine) -> None:
         self.run_id = run_id
+        self.outcome: State | None = None
         self._driver = driver
         self._engine = engine
         self._lock = threading.RLock()
@@ -308,7 +315,7 @@ class DrivenSession:
         finally:
             self._closed = True
             with contextlib.suppress(Exception):
-                self._engine.close()
+                self._engine.close(self.outcome)
 
     def _wait_for_callbacks(self) -> None:
         """Wait for what was called at the end of runs, which may add others."""

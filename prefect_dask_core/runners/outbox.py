@@ -35,11 +35,12 @@ class Outbox:
 
     Notes
     -----
-    A message is a tuple of its kind, the worker's address and a body. The body of a
-    `PLAIN` one is a list of reports. Such a report may come a moment after Dask's own
-    message that the task has finished, so it can be lost with its worker; the driver
-    asks for blocks that have ended without a word (`events.ReportLost`). All other
-    messages go out at once.
+    A message is a tuple of its kind, the worker's address and a body; where pages watch
+    and the body is pickled, a digest of it comes fourth (`digests`). The body of a
+    `PLAIN` one is a list of reports, each followed by the thread it comes from. Such a
+    report may come a moment after Dask's own message that the task has finished, so it
+    can be lost with its worker; the driver asks for blocks that have ended without a
+    word (`events.ReportLost`). All other messages go out at once.
     """
 
     def __init__(self, worker: Worker) -> None:
@@ -52,11 +53,11 @@ class Outbox:
         #: When the next message goes out.
         self._due = float("inf")
 
-    def send(self, topic: str, kind: str, body: Any) -> None:
+    def send(self, topic: str, kind: str, body: Any, *digest: Any) -> None:
         """Send a message."""
         worker = self._worker()
         if worker is not None:
-            worker.log_event(topic, (kind, self._address, body))
+            worker.log_event(topic, (kind, self._address, body, *digest))
 
     def add(self, topic: str, report: tuple[Any, ...], awaited: bool) -> None:
         """Send the report of a plain node, now or with those that follow.

@@ -43,7 +43,7 @@ def check_workers(client: Client, addresses: Iterable[str]) -> None:
     fresh = sorted(set(addresses) - asked)
     if not fresh:
         return
-    answers = client.run(_by_value(_tell), workers=fresh, on_error="return")
+    answers = client.run(by_value(_tell), workers=fresh, on_error="return")
     for address, answer in sorted(answers.items()):
         problem = _problem(answer)
         if problem is not None:
@@ -89,7 +89,7 @@ def check_folder(client: Client, addresses: Iterable[str], folder: str) -> None:
         return
     os.makedirs(folder, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".seen-") as probe:
-        ask = _by_value(_sees)
+        ask = by_value(_sees)
         answers = client.run(ask, probe.name, workers=fresh, on_error="return")
     for address, answer in sorted(answers.items()):
         if answer is False:
@@ -141,7 +141,7 @@ def _problem(answer: Any) -> str | None:
     return None
 
 
-def _by_value(function: Callable[..., Any]) -> Callable[..., Any]:
+def by_value(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function as if it stood in a script, so that it travels as its code.
 
     By its name it would ask for the very package that may be missing.

@@ -39,6 +39,7 @@ class SequentialSession:
 
     def __init__(self, variables: Mapping[str, Any], run_id: str) -> None:
         self.run_id = run_id
+        self.outcome: State | None = None
         self._variables = variables
         self._shell = ThreadShell()
         self._outcomes: dict[int, list[Outcome]] = {}

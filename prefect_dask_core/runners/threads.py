@@ -165,7 +165,7 @@ class _PoolSession:
         assert children is not None
         return children[index].result()
 
-    def close(self) -> None:
+    def close(self, outcome: State | None = None) -> None:
         """Start nothing more."""
         self._pool.close()
 
@@ -258,7 +258,7 @@ class _Pool:
             self._ready.clear()
             self._results.clear()
 
-    # -- with the lock held ------------------------------------------------------
+    # -- with the lock held --------------------------------------------------------
 
     def _start_ready(self) -> None:
         while self._free > self._due and self._ready and not self._closed:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
@@ -27,6 +29,7 @@ from prefect_dask_core.errors import InternalError, PrefectDaskCoreError
 from prefect_dask_core.runners import locks as _locks  # noqa: F401  those of clusters
 from prefect_dask_core.runners._private import carry_thread_state, nanny_knows
 from prefect_dask_core.runners.coroutines import Coroutines
+from prefect_dask_core.runners.digests import MOST_WAITS, ReportDigest, digests_of, told
 from prefect_dask_core.runners.home import (
     PlainReport,
     make_portable,
@@ -45,6 +48,8 @@ from prefect_dask_core.runners.outbox import (
 from prefect_dask_core.runners.run_logger import collector_here
 from prefect_dask_core.runners.shell import ThreadShell
 
+_LOGGER: Final = logging.getLogger(__name__)
+
 #: Seconds until a message has left a worker that may die next; Dask sends every 2 ms.
 TIME_TO_LEAVE: Final = 0.01
 #: Seconds that the first block of a worker waits at most for its nanny.
@@ -61,6 +66,8 @@ class WorkerShell(ThreadShell):
     def __init__(self) -> None:
         self._has_left = False
         self._returns = False
+        #: When it waited: begin and end, in seconds since the epoch.
+        self.waits: list[tuple[float, float]] = []
 
     def call(self, call: Call) -> Answer:
         """Call user code, in a place of the pool."""
@@ -77,12 +84,15 @@ class WorkerShell(ThreadShell):
 
     def wait(self, until: float) -> None:
         """Wait outside of the worker's thread pool."""
+        begin = time.time()
         if self._has_left:
             super().wait(until)
-            return
-        secede()
-        super().wait(until)
-        rejoin()
+        else:
+            secede()
+            super().wait(until)
+            rejoin()
+        if len(self.waits) < MOST_WAITS:
+            self.waits.append((begin, time.time()))
 
     def async_calls(self) -> AsyncCalls:
         """Coroutines side by side; the worker's thread is given back meanwhile."""
@@ -122,15 +132,23 @@ def run_on_worker(
 
     outbox = outbox_of(worker)
 
-    def tell(kind: str, body: Any) -> None:
+    thread = threading.get_native_id()
+    shell = WorkerShell()
+
+    def tell(kind: str, body: Any, *digest: Any) -> None:
         if collector is not None:
             collector.flush()  # logs go before the report of what has logged them
-        outbox.send(run.topic, kind, body)
+        outbox.send(run.topic, kind, body, *digest)
 
-    def advanced(report: BlockReport) -> None:
+    def tell_report(kind: str, report: BlockReport) -> None:
+        # Before the errors are made to travel, which costs them their tracebacks.
+        digest = _digest(block, report, arguments, shell, thread) if run.watched else ()
         for segment in report.segments.values():
             make_portable(segment)
-        tell(ADVANCED, pack_report(report, run.home_bytes))
+        tell(kind, pack_report(report, run.home_bytes), *digest)
+
+    def advanced(report: BlockReport) -> None:
+        tell_report(ADVANCED, report)
 
     def began_waiting(done: int, busy: float) -> None:
         tell(BEGAN_WAITING, (block.number, done, busy))
@@ -144,7 +162,7 @@ def run_on_worker(
             block,
             arguments,
             run.variables,
-            WorkerShell(),
+            shell,
             began_waiting,
             advanced,
             reached,
@@ -153,7 +171,7 @@ def run_on_worker(
         if plain is not None:
             if collector is not None:
                 collector.flush()
-            outbox.add(run.topic, tuple(plain), block.awaited)
+            outbox.add(run.topic, (*plain, thread), block.awaited)
             return leanest(result, plain.node) if block.keep else None
         for step in block.steps:
             segment = result.segments.get(step.node)  # not there if it was handed back
@@ -162,9 +180,7 @@ def run_on_worker(
                 if step.node in result.items and not is_success(segment):
                     del result.items[step.node]
                     segment.length = segment.flat_length = None
-        for segment in report.segments.values():
-            make_portable(segment)
-        tell(DONE, pack_report(report, run.home_bytes))
+        tell_report(DONE, report)
     except StaleInput:
         raise
     except Exception as error:
@@ -176,6 +192,26 @@ def run_on_worker(
     finally:
         COLLECTOR.reset(token)
     return result
+
+
+def _digest(
+    block: Block,
+    report: BlockReport,
+    arguments: Sequence[Any],
+    shell: WorkerShell,
+    thread: int,
+) -> tuple[Any, ...]:
+    """What the pages are told of a report; nothing where that fails.
+
+    The values it may show are the user's, and no run is to fail because it is watched.
+    """
+    waits, shell.waits = tuple(shell.waits), []
+    try:
+        digests = digests_of(block, report.segments, arguments)
+        return (told(ReportDigest(thread, block.number, waits, digests)),)
+    except Exception:
+        _LOGGER.warning("the pages miss block %d", block.number, exc_info=True)
+        return ()
 
 
 class Lost(NamedTuple):
