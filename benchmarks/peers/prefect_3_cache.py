@@ -13,8 +13,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from prefect_3 import settings  # type: ignore[import-not-found]
-
 
 def nothing(number: int) -> int:
     """Body of a child that does nothing."""
@@ -51,6 +49,9 @@ def rate(children: int, log: Path) -> float:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        # Of the script beside this one: Python finds it there when it runs this one.
+        from prefect_3 import settings  # type: ignore[import-not-found]
+
         os.environ.update(settings(folder))
         os.environ["PREFECT_LOCAL_STORAGE_PATH"] = str(Path(folder) / "storage")
         print(rate(int(sys.argv[1]), Path(folder) / "log"))

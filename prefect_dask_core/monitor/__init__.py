@@ -6,12 +6,13 @@ pages on a scheduler when that starts, so that none has to be put there by a run
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from distributed import Scheduler
 
 
 def dask_setup(scheduler: Scheduler) -> None:
     """Add the pages; called by ``dask scheduler --preload``."""
-    # Here, because Bokeh takes long to import and a flow needs none of it.
-    from prefect_dask_core.monitor.dashboard import register
-
-    register(scheduler)
+    # By its name and not above: a flow shows progress and needs no Bokeh, which the
+    # pages are made of.
+    import_module("prefect_dask_core.monitor.dashboard").register(scheduler)

@@ -2,7 +2,8 @@
 
 from prefect_dask_core import task
 from prefect_dask_core.engine.events import Added, Started, Submit
-from prefect_dask_core.engine.growing import TRIED_PER_THREAD, GrowingDriver
+from prefect_dask_core.engine.grouping import TRIED_PER_THREAD
+from prefect_dask_core.engine.growing import GrowingDriver
 from prefect_dask_core.engine.plan import Node
 
 
