@@ -230,10 +230,10 @@ class Noting(SequentialTaskRunner):
     """A runner that notes that it was used."""
 
     def __init__(self, name):
-        self.name = name
+        self.label = name
 
     def run(self, flow_run):
-        LOG.append(self.name)
+        LOG.append(self.label)
         return super().run(flow_run)
 
 
