@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from dask.base import tokenize
-from distributed import get_client
 
 from prefect_dask_core.cached_values import known_to, remember
 from prefect_dask_core.calls import nested_run_id
@@ -57,6 +56,7 @@ from prefect_dask_core.results.keeping import KEEPING, flow_keeping
 from prefect_dask_core.results.result import Result
 from prefect_dask_core.resuming import find_run, resume_plan
 from prefect_dask_core.run_ids import current_id
+from prefect_dask_core.runners._private import client_here
 from prefect_dask_core.runners.base import FlowRun, TaskRunner
 from prefect_dask_core.runners.dask import DaskTaskRunner
 from prefect_dask_core.runners.shell import run_compiled
@@ -594,7 +594,7 @@ def parameters_of(flow: Graph, given: Mapping[str, Any]) -> dict[str, Any]:
 def default_runner() -> TaskRunner:
     """Runner where none is named: the current Dask client, else threads."""
     try:
-        client = get_client()
+        client = client_here()
     except ValueError:
         return ThreadPoolTaskRunner()
     return DaskTaskRunner(cluster=client)

@@ -12,9 +12,10 @@ import threading
 import time
 from typing import Any, Final
 
-from distributed import Client, Lock, Worker, get_client, get_worker
+from distributed import Client, Lock, Worker, get_worker
 
 from prefect_dask_core.results.locks import LAST_LOOK, set_cluster_locks
+from prefect_dask_core.runners._private import client_here
 
 #: Locks that this process holds: holder and lock, by scheduler and key.
 _held: Final[dict[tuple[str, str], tuple[str, Any]]] = {}
@@ -94,7 +95,7 @@ def cluster_locks() -> ClusterLockManager | None:
     except ValueError:
         pass
     try:
-        return ClusterLockManager(get_client())
+        return ClusterLockManager(client_here())
     except ValueError:
         return None
 
