@@ -163,6 +163,8 @@ class Driver:
         # Readers of a fan-out wait for its end, those of a plain node do not.
         self._fans_out = bytearray(int(node.mapped) for node in plan.nodes)
         self._kinds = Kinds()
+        # Blocks with several parts that have not ended.
+        self._shared: set[int] = set()
 
     # -- events ---------------------------------------------------------------------
 
@@ -184,6 +186,7 @@ class Driver:
             case Resized(threads):
                 self.threads = threads
             case BlockDone(report):
+                self._shared.discard(report.number)
                 self._block_done(report)
                 self._take_back(report)
             case BlockAdvanced(report):
@@ -472,9 +475,11 @@ class Driver:
         block = assignment.block
         gone = [s.node for s in block.steps if s.node not in report.segments]
         rest = [node for node in gone if self._status[node] != FINAL]
+        if len(rest) < len(gone) and number in self._held:
+            # Dask has run it again, and it gave less than it had told of before.
+            self._redo([number, *self._unfinished_plain_readers([number])])
+            return
         if not rest:
-            if gone and number in self._held:
-                self._redo([number])  # what Dask has run again gave less this time
             return
         stays = tuple(s for s in block.steps if s.node in report.segments)
         block = block._replace(
@@ -872,6 +877,7 @@ class Driver:
         return segment.part(offset, offset + stop - start)
 
     def _forget(self, number: int) -> None:
+        self._shared.discard(number)
         del self._assigned[number]
         self._lane_of_block.pop(number, None)
         if number in self._held:
@@ -949,7 +955,24 @@ class Driver:
         """Blocks that some plain nodes are joined into, in an order of their edges."""
         assert isinstance(self.plan, Plan)
         groups = [Group(n, self._seconds(n)) for n in fuse(self.plan, nodes)]
-        return put_together(groups, self._above, self._label, self.threads)
+        return put_together(
+            groups,
+            self._above,
+            self._label,
+            self.threads,
+            is_there=self._is_there,
+        )
+
+    def _is_there(self, index: int) -> bool:
+        """Whether the value of a node is there, and small enough to come along."""
+        if self._status[index] != FINAL:
+            return False
+        if index in self._children:
+            return len(self._children[index]) <= MOST_BROUGHT and all(
+                segment.values is not None for segment in self._children[index].segments
+            )
+        known = self._plain.get(index)
+        return known is None or not is_success(known) or known.values is not None
 
     def _seconds(self, nodes: Sequence[int]) -> float | None:
         """Seconds that nodes take one after the other, `None` if it is not known."""
@@ -1004,7 +1027,11 @@ class Driver:
         hold = set()
         submitted = []
         # What a block hands back is submitted anew, and reads the same once more.
-        may_return = any(assignment.block.parts for assignment in assignments)
+        # That holds as long as such a block goes on, for graphs that come later, too.
+        for assignment in assignments:
+            if assignment.block.parts:
+                self._shared.add(assignment.block.number)
+        may_return = bool(self._shared)
         for assignment in assignments:
             number = assignment.block.number
             if may_return or number not in read_here or self._is_read_later(assignment):

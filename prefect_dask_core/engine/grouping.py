@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
-from prefect_dask_core.engine.columns import Segment
-from prefect_dask_core.engine.fanout import AIM, BLOCKS_PER_THREAD, LEAST_WORK, Pace
+from prefect_dask_core.engine.columns import Segment, code_of
+from prefect_dask_core.engine.fanout import AIM, BLOCKS_PER_THREAD, LEAST_WORK
 from prefect_dask_core.engine.feeds import is_success
 from prefect_dask_core.engine.plan import Node, definition_key
+from prefect_dask_core.engine.quick import is_quick
+from prefect_dask_core.states import Completed, Failed, TimedOut
 from prefect_dask_core.tasks import Task
 
 #: Most groups of nodes in one block.
@@ -45,9 +47,11 @@ class Kinds:
     ) -> None:
         self._kind = kind or kind_of
         self._most_tried = tried
-        self._paces: dict[Hashable, Pace] = {}
-        self._alone: set[Hashable] = set()
+        self._seconds: dict[Hashable, float] = {}
+        self._large: set[Hashable] = set()
+        self._given_up: set[Hashable] = set()
         self._tried: dict[Hashable, int] = {}
+        self._ended: dict[Hashable, int] = {}
         self._held_back: dict[Hashable, list[int]] = {}
 
     @property
@@ -58,45 +62,73 @@ class Kinds:
     def may_go(self, node: Node, threads: int) -> bool:
         """Whether a node goes out now; else it is held back until `learn` gives it."""
         kind = self._kind(node.task)
-        if kind in self._paces or kind in self._alone or node.task.isasync:
+        known = kind in self._seconds or kind in self._large or kind in self._given_up
+        if known or not could_share(node.task):
             return True
-        self._tried[kind] = tried = self._tried.get(kind, 0) + 1
-        if tried <= self._most_tried * max(threads, 1):
+        tried = self._tried.get(kind, 0)
+        if tried < self._most_tried * max(threads, 1):
+            self._tried[kind] = tried + 1
             return True
         self._held_back.setdefault(kind, []).append(node.index)
         return False
 
     def learn(self, node: Node, segment: Segment) -> Sequence[int]:
-        """Take in how a node ended; the nodes that were held back until then."""
+        """Take in how a node ended; the nodes that were held back until then.
+
+        A run that took long counts at once, and is forgotten by halves. Of one whose
+        body has not run nothing is learnt.
+        """
         kind = self._kind(node.task)
         if is_success(segment) and segment.values is None:
             # The values of a block come and go together; this one is large.
-            self._alone.add(kind)
-        elif kind not in self._alone:
-            pace = self._paces.setdefault(kind, Pace())
-            pace.observe(1, segment.ends[0] - segment.begins[0])
-        return self._held_back.pop(kind, ())
+            self._large.add(kind)
+        elif segment.codes[0] in _RAN:
+            measured = max(segment.ends[0] - segment.begins[0], 1e-7)
+            known = self._seconds.get(kind, measured)
+            self._seconds[kind] = max(measured, 0.5 * (known + measured))
+        self._ended[kind] = ended = self._ended.get(kind, 0) + 1
+        if kind in self._seconds or kind in self._large:
+            return self._held_back.pop(kind, ())
+        if ended >= self._tried.get(kind, 0):
+            self._given_up.add(kind)  # none of the bodies that were tried has run
+            return self._held_back.pop(kind, ())
+        return ()
 
     def give_up(self) -> list[int]:
-        """Take the kinds of which none has ended so far as long ones.
+        """Wait no longer for the kinds of which none has ended so far.
 
         Returns
         -------
         list of int
             Nodes that were held back.
         """
-        self._alone.update(self._held_back)
+        self._given_up.update(self._held_back)
         held_back = [node for nodes in self._held_back.values() for node in nodes]
         self._held_back.clear()
         return held_back
 
+    def is_large(self, node: Node) -> bool:
+        """Whether values of such nodes are known to be large."""
+        return self._kind(node.task) in self._large
+
     def seconds(self, node: Node) -> float | None:
         """Seconds that a node takes; `None` if it runs by itself."""
-        if node.task.isasync:
+        if not could_share(node.task) or self.is_large(node):
             return None
-        kind = self._kind(node.task)
-        pace = self._paces.get(kind)
-        return None if pace is None or kind in self._alone else pace.seconds
+        return self._seconds.get(self._kind(node.task))
+
+
+#: States of runs whose body has run, and which so tell how long one takes.
+_RAN: Final = frozenset(code_of(state) for state in (Completed(), Failed(), TimedOut()))
+
+
+def could_share(task: Task[..., Any]) -> bool:
+    """Whether runs of a task may share a block with others.
+
+    Not those that may wait, for an attempt or for the end of a coroutine: what else
+    is in the block would be told with them. Nor those that want their pipeline.
+    """
+    return not task.isasync and not task.options.retries and is_quick(task)
 
 
 def kind_of(task: Task[..., Any]) -> Hashable:
@@ -145,6 +177,7 @@ def put_together(
     label: Callable[[int], Hashable],
     threads: int,
     most: float = AIM,
+    is_there: Callable[[int], bool] = lambda node: False,
 ) -> list[Together]:
     """Put groups of tiny nodes into common blocks.
 
@@ -160,6 +193,10 @@ def put_together(
         Worker threads; 0 counts as 1.
     most : float
         Most seconds of work in a block that is shared.
+    is_there : callable, optional
+        Tells whether the value of a node is there, and small. A group shares a block
+        only if all it reads is that, or comes from shared blocks itself: nothing tiny
+        waits for a straggler that only another group reads.
 
     Returns
     -------
@@ -184,6 +221,7 @@ def put_together(
     (0, 1, 2, 3) (1, 2, 3)
     (4, 5) ()
     """
+    groups = _ready_groups(groups, upstream, is_there)
     if all(group.seconds is None for group in groups):
         return [Together(group.nodes) for group in groups]
     places = list(zip(_levels(groups, upstream), _labels(groups, label), strict=True))
@@ -202,6 +240,30 @@ def put_together(
     found += [(place[0], block.together()) for place, block in begun.items()]
     found.sort(key=lambda one: (one[0], one[1].nodes[0]))
     return [together for _, together in found]
+
+
+def _ready_groups(
+    groups: Sequence[Group],
+    upstream: Callable[[int], Iterable[int]],
+    is_there: Callable[[int], bool],
+) -> list[Group]:
+    """The groups, without the seconds of those that have to wait for something long."""
+    tiny: set[int] = set()
+    found = []
+    for group in groups:
+        if group.seconds is not None:
+            own = frozenset(group.nodes)
+            waits = any(
+                above not in own and above not in tiny and not is_there(above)
+                for node in group.nodes
+                for above in upstream(node)
+            )
+            if waits:
+                group = Group(group.nodes, None)
+            else:
+                tiny.update(own)
+        found.append(group)
+    return found
 
 
 #: Level, and label.

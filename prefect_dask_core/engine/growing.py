@@ -113,10 +113,21 @@ class GrowingDriver(Driver):
                 self._uncounted.add(index)
             alone = self._stands_alone(self.plan.nodes[index])
             groups.append(Group((index,), self._seconds((index,)) if alone else None))
-        return put_together(groups, self._above, self._label, self.threads, LEAST_WORK)
+        return put_together(
+            groups,
+            self._above,
+            self._label,
+            self.threads,
+            LEAST_WORK,
+            self._is_there,
+        )
 
     def _may_submit(self, node: Node) -> bool:
         return not self._stands_alone(node) or super()._may_submit(node)
+
+    def silent(self) -> list[int]:
+        """Blocks of which no end is known, those that count among them."""
+        return sorted({*super().silent(), *self._counting})
 
     def _stands_alone(self, node: Node) -> bool:
         """Whether nothing that a node reads is still on its way."""

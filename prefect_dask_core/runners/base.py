@@ -67,7 +67,7 @@ class FlowRun:
 
 #: Seconds after which a node that was tried before others of its kind takes long.
 #: Several per thread are tried, so no thread runs dry before.
-A_MOMENT: Final = 1.0
+A_MOMENT: Final = 3.0
 
 
 class Trial:
@@ -78,7 +78,7 @@ class Trial:
 
     def is_long(self, driver: Driver, now: float) -> bool:
         """Whether it is time to tell the driver that they take long."""
-        if not driver.is_trying:
+        if not driver.is_trying or not driver.threads:
             self._since = None
         elif self._since is None:
             self._since = now

@@ -96,6 +96,9 @@ _LOGGER: Final = logging.getLogger(__name__)
 LOOK_EVERY: Final = 0.5
 #: Seconds between two times that reports are taken in.
 BREATH: Final = 0.005
+#: Seconds without a report after which blocks that have ended are asked for although no
+#: worker was seen to leave. A body that holds Python's lock holds reports up, too.
+CERTAINLY_LOST = 60.0
 #: Most blocks that the scheduler is asked about at a time.
 MOST_ASKED: Final = 1_000
 #: Seconds the scheduler is given to answer before it counts as gone.
@@ -421,6 +424,9 @@ class _DaskRun:
         self._drained = 0.0
         # Whether no report came since the last look; blocks that had then ended.
         self._is_quiet = False
+        self._quiet_since = time.monotonic()
+        # Whether a worker has left, which may have taken reports along.
+        self._has_left = False
         self._trial = Trial()
         self._silent: set[int] = set()
         # For each block one of its graph whose future is held: there always is one, as
@@ -540,7 +546,10 @@ class _DaskRun:
         lost = {n: f for n, f in self._futures.items() if f.status in _LOST}
         if lost:
             yield from self._lost_blocks(lost)
-        if self._is_quiet:
+        if not self._is_quiet:
+            self._quiet_since = time.monotonic()
+        silence = time.monotonic() - self._quiet_since
+        if (self._has_left and silence) or silence > CERTAINLY_LOST:
             yield from self._lost_reports()
         self._is_quiet = True
 
@@ -607,6 +616,7 @@ class _DaskRun:
     def _threads(self) -> int:
         """Worker threads there are; workers that are new are asked what they have."""
         threads: Mapping[str, int] = self._client.nthreads()
+        self._has_left = self._has_left or not self._workers.issubset(threads)
         self._workers.update(threads)
         check_workers(self._client, threads)
         for folder in self._folders:

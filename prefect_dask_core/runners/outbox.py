@@ -87,6 +87,8 @@ class Outbox:
 
     def _ship(self) -> None:
         with self._adding:
+            if not self._pending:
+                return  # an earlier message has taken all along
             pending, self._pending = self._pending, {}
             self._due = float("inf")
             self._sent = time.monotonic()
