@@ -37,6 +37,17 @@ def is_url(place: str) -> bool:
     return _URL.match(place) is not None
 
 
+def is_memory(place: str) -> bool:
+    """Whether a place is the memory of one process.
+
+    Examples
+    --------
+    >>> is_memory("memory://results"), is_memory("/data/memory"), is_memory("s3://a")
+    (True, False, False)
+    """
+    return place.startswith("memory://")
+
+
 class Storage(Protocol):
     """Bytes under names; a name is a path of parts between slashes."""
 
