@@ -89,11 +89,19 @@ class Resumption:
             if name in declared and name not in known and name not in given:
                 raise ResumeError(
                     f"run {self.run_id} cannot be resumed without its parameter "
-                    f"{name!r}, which the ledger does not have ({told}); give it "
-                    "beside resume=."
+                    f"{name!r}, which the ledger does not have ({told}); give it: "
+                    f"{self._giving(name)}."
                 )
         first = {name: value for name, value in known.items() if name in declared}
         return {**first, **given}
+
+    def _giving(self, name: str) -> str:
+        """How a parameter is given to a run that is resumed."""
+        if self.first is not None and self.first.record.kind == "function":
+            call = f"my_flow.resume(run_id, {{{name!r}: ...}})"
+        else:
+            call = f"flow.run(resume=run_id, parameters={{{name!r}: ...}})"
+        return f"{call}, or dask flow resume ... --param {name}=VALUE"
 
 
 def find_run(
@@ -299,8 +307,13 @@ def resume_plan(
         else node
         for node in plan.nodes
     )
+    begins = {
+        number: first.columns(plan.nodes[number].slug).begins[0]
+        for number, state in states.items()
+        if state.is_final() and not state.is_mapped()
+    }
     return replace(plan, nodes=nodes), resume_after(
-        plan, states, changed, frozenset(keepers)
+        plan, states, changed, frozenset(keepers), begins
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -427,5 +428,20 @@ def _warn_of_unused(changes: Mapping[str, Any], options: TaskOptions) -> None:
             "keeps nothing; give one of them only."
         )
     for text in said:
-        # The line that made the task, if nothing of the user's stands in between.
-        warnings.warn(text, UserWarning, stacklevel=4)
+        warnings.warn(text, UserWarning, stacklevel=_level_of_user())
+
+
+def _level_of_user() -> int:
+    """The `stacklevel` of the line of the user's that made the task.
+
+    It is counted, because `@task`, `Task(...)` and a class of the user's own come
+    here through different numbers of calls.
+    """
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__")):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def _is_ours(module: object) -> bool:
+    return str(module).split(".")[0] == __name__.split(".")[0]

@@ -4,6 +4,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 
+from prefect_dask_core import Task, task
 from prefect_dask_core.cache_validators import all_inputs, duration_only, never_use
 from prefect_dask_core.errors import (
     OptionTypeError,
@@ -301,3 +302,24 @@ def test_a_single_callable_that_is_no_callback_is_refused(hook):
         OptionTypeError, match=r"\(task, task_run, state\) stands in a l"
     ):
         make_options({"on_failure": hook}, "t")
+
+
+class Wrapped(Task):
+    def __init__(self):
+        super().__init__(len, persist_result=False, cache_policy=INPUTS)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: task(len, persist_result=False, cache_policy=INPUTS),
+        lambda: task(persist_result=False, cache_policy=INPUTS)(len),
+        lambda: Task(len, persist_result=False, cache_policy=INPUTS),
+        lambda: task(len, cache_policy=INPUTS).with_options(persist_result=False),
+        Wrapped,
+    ],
+)
+def test_a_warning_points_at_the_line_that_made_the_task(make):
+    with pytest.warns(UserWarning, match="finds and keeps nothing") as found:
+        make()
+    assert {warning.filename for warning in found} == {__file__}

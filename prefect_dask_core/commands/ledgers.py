@@ -45,9 +45,12 @@ def opened(url: str | None) -> Iterator[Ledger]:
 
 def told_state(record: RunRecord, now: float | None = None) -> str:
     """State of a run; ``"Lost"`` if its client seems to have died."""
-    if record.end is not None or is_alive(record, now or time.time()):
-        return record.state
-    return "Lost"
+    return "Lost" if is_lost(record, now) else record.state
+
+
+def is_lost(record: RunRecord, now: float | None = None) -> bool:
+    """Whether a run has no end, and its client seems to have died."""
+    return record.end is None and not is_alive(record, now or time.time())
 
 
 def told_time(seconds: float) -> str:

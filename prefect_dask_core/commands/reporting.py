@@ -6,9 +6,7 @@ from pathlib import Path
 
 import click
 
-from prefect_dask_core.config import default_ledger, ledger_url
-from prefect_dask_core.errors import PrefectDaskCoreError
-from prefect_dask_core.ledger import Ledger
+from prefect_dask_core.commands.ledgers import is_lost, ledger_option, opened
 from prefect_dask_core.monitor.recorded_run import recorded_run
 
 
@@ -22,17 +20,15 @@ from prefect_dask_core.monitor.recorded_run import recorded_run
     type=click.Path(dir_okay=False, path_type=Path),
     help="File to write.",
 )
-@click.option("--ledger", help="Path or URL of the ledger, if it is another one.")
 @click.option("--text", is_flag=True, help="Print a summary instead of the page.")
-def command(run: str, output: Path, ledger: str | None, text: bool) -> None:
+@ledger_option
+def command(run: str, output: Path, text: bool, ledger: str | None) -> None:
     """Write the report of a run in the ledger.
 
     RUN is its id, or the first characters of it. Neither the cluster nor the process
     of the run is needed.
     """
-    place = ledger or ledger_url() or default_ledger()
-    try:
-        found = recorded_run(Ledger(place, must_exist=True).run(run))
-    except PrefectDaskCoreError as error:
-        raise click.UsageError(str(error)) from error
-    click.echo(str(found) if text else str(found.report(output)))
+    with opened(ledger) as found:
+        recorded = found.run(run)
+        view = recorded_run(recorded, is_lost=is_lost(recorded.record))
+        click.echo(str(view) if text else str(view.report(output)))

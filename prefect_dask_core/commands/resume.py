@@ -10,7 +10,7 @@ import click
 
 from prefect_dask_core.commands.ledgers import ledger_option, opened
 from prefect_dask_core.commands.loading import AnyFlow, load_flow, parameters_from
-from prefect_dask_core.commands.running import runner_of, view_of
+from prefect_dask_core.commands.running import runner_of, tell_failure, view_of
 from prefect_dask_core.errors import FlowParameterError, ParameterBindError
 from prefect_dask_core.flows import Flow
 from prefect_dask_core.ledger import Ledger
@@ -43,7 +43,7 @@ from prefect_dask_core.states import State
 @click.option(
     "--progress/--no-progress",
     default=None,
-    help="Show how the run goes, or nothing at all; on a terminal it is shown.",
+    help="Show how the run goes, or only what failed; on a terminal it is shown.",
 )
 @ledger_option
 def command(
@@ -74,6 +74,8 @@ def command(
             raise click.UsageError(str(error)) from error
     if silent:
         click.echo(str(view_of(state)))
+    elif shown is False:
+        tell_failure(made, state)
     if not state.is_successful():
         raise SystemExit(1)
 

@@ -55,7 +55,7 @@ from prefect_dask_core.states import State
 @click.option(
     "--progress/--no-progress",
     default=None,
-    help="Show how the run goes, or nothing at all; on a terminal it is shown.",
+    help="Show how the run goes, or only what failed; on a terminal it is shown.",
 )
 def command(
     flow: str,
@@ -83,6 +83,8 @@ def command(
         raise click.ClickException(str(error)) from error
     if silent:
         click.echo(str(view_of(state)))
+    elif shown is False:
+        tell_failure(found, state)
     if report is not None:
         click.echo(str(state.report(report)))
     if not state.is_successful():
@@ -145,6 +147,15 @@ def run(
 
 async def _awaited(found: Any) -> Any:
     return await found
+
+
+def tell_failure(flow: AnyFlow, state: State) -> None:
+    """Say on stderr why a function flow did not succeed.
+
+    A graph flow logs what failed; a function flow raises it, and here nobody sees that.
+    """
+    if not isinstance(flow, Flow) and not state.is_successful():
+        click.echo(f"flow {flow.name!r}: {state!r}", err=True)
 
 
 def view_of(state: State) -> Any:

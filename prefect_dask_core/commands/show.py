@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import click
 
 from prefect_dask_core.commands.ledgers import (
+    is_lost,
     ledger_option,
     opened,
     table,
@@ -17,7 +18,7 @@ from prefect_dask_core.commands.ledgers import (
 from prefect_dask_core.ledger import DetailRecord, LedgerRun
 from prefect_dask_core.monitor.recorded_run import recorded_run
 from prefect_dask_core.monitor.summary import duration, lines_of, summarize
-from prefect_dask_core.states import Crashed, State
+from prefect_dask_core.states import State
 
 
 @click.command(name="show")
@@ -44,14 +45,11 @@ def _lines(run: LedgerRun, failures: int) -> Iterator[str]:
     record = run.record
     now = time.time()
     yield f"run {record.id}"
-    yield from _facts(run)
+    view = recorded_run(run, is_lost=is_lost(record, now))
+    yield from _facts(run, view.info.begin)
     yield ""
-    view = recorded_run(run)
-    state = told_state(record, now)
     final = view.state or State()
-    if state == "Lost":
-        final = Crashed("its client died; `dask flow resume` goes on", name="Lost")
-    end = now if state == "Running" else record.end or record.seen
+    end = now if final.name == "Running" else record.end or record.seen
     yield from lines_of(summarize(view, final, end))
     if record.attempt > 1:
         yield ""
@@ -65,13 +63,13 @@ def _lines(run: LedgerRun, failures: int) -> Iterator[str]:
         yield f"\n{more:,} more: --failures {len(shown)} shows all."
 
 
-def _facts(run: LedgerRun) -> Iterator[str]:
+def _facts(run: LedgerRun, begin: float) -> Iterator[str]:
     record = run.record
     facts = {
         "name": record.name if record.name != record.id else None,
         "flow": record.flow + (f", version {record.version}" * bool(record.version)),
         "defined in": record.source,
-        "began": told_time(record.begin),
+        "began": told_time(begin),
         "ran on": f"{record.runner}, from process {record.process} on {record.host}",
         "part of run": record.parent,
         "tags": ", ".join(record.tags),

@@ -9,6 +9,7 @@ import click
 
 from prefect_dask_core.commands.loading import load_flow, parameters_from
 from prefect_dask_core.drawing import save_picture
+from prefect_dask_core.errors import ParameterBindError, VisualizationUnsupportedError
 from prefect_dask_core.flows import Flow
 
 
@@ -46,8 +47,13 @@ def command(flow: str, params: tuple[str, ...], output: str | None) -> None:
     with warnings.catch_warnings():
         # That the function runs is what this command is for.
         warnings.filterwarnings("ignore", "while flow .* is drawn", UserWarning)
-        if output is None:
-            click.echo(text_of(**arguments))
-            return
-        graph: Any = graph_of(**arguments)
+        try:
+            if output is None:
+                click.echo(text_of(**arguments))
+                return
+            graph: Any = graph_of(**arguments)
+        except ParameterBindError as error:
+            raise click.UsageError(str(error)) from error
+        except VisualizationUnsupportedError as error:
+            raise click.ClickException(str(error)) from error
     click.echo(str(save_picture(graph, output)))

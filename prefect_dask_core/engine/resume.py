@@ -86,6 +86,7 @@ def resume_after(
     states: Mapping[int, State],
     changed: frozenset[int],
     stored: frozenset[int] = frozenset(),
+    begins: Mapping[int, float] | None = None,
 ) -> Earlier:
     """Decide what of an earlier run stands.
 
@@ -100,8 +101,11 @@ def resume_after(
     stored : frozenset of int
         Nodes that find what they have stored by themselves. Where somebody needs
         their values they are submitted, and so looked for by many workers at a time.
+    begins : mapping of int to float, optional
+        When plain nodes began, in seconds since the epoch, of those where it is known;
+        a state tells only when it was reached.
     """
-    decision = _Decision(plan, states, changed, stored)
+    decision = _Decision(plan, states, changed, stored, begins or {})
     return Earlier(decision.kept(), _paused(states))
 
 
@@ -114,9 +118,11 @@ class _Decision:
         states: Mapping[int, State],
         changed: frozenset[int],
         stored: frozenset[int],
+        begins: Mapping[int, float],
     ) -> None:
         self._plan = plan
         self._stored = stored
+        self._begins = begins
         self._states = states
         #: Per node: `True` as a whole, `False` not at all, else a flag per child.
         self._stands: dict[int, bool | bytearray] = {}
@@ -184,7 +190,8 @@ class _Decision:
         if needed and node.index in self._stored:
             return None
         if not isinstance(state.states, Children):
-            segment = _segment_of(self._plan, node.index, state, needed)
+            begin = self._begins.get(node.index)
+            segment = _segment_of(self._plan, node.index, state, needed, begin)
             if needed and segment.values is None:
                 return None
             return Kept((segment,))
@@ -220,15 +227,22 @@ def _is_at_hand(segment: Segment) -> bool:
     return segment.values is not None
 
 
-def _segment_of(plan: Plan, index: int, state: State, needed: bool = True) -> Segment:
+def _segment_of(
+    plan: Plan,
+    index: int,
+    state: State,
+    needed: bool = True,
+    begin: float | None = None,
+) -> Segment:
     """The segment of a plain node, as if it had just run."""
     segment = Segment(0)
     segment.open(1)
-    when = state.timestamp or 0.0
+    end = state.timestamp or 0.0
+    begin = end if begin is None else begin
     measured = needed and index in plan.measured
     if isinstance(state.data, KeptItem) and not measured:
         # Read when somebody asks, by whoever needs it.
-        segment.put(0, state.replace(data=None), when, when)
+        segment.put(0, state.replace(data=None), begin, end)
         segment.kept = kept = state.data.as_kept()
         segment.values = StoredValues(kept, 1)
         return segment
@@ -238,7 +252,7 @@ def _segment_of(plan: Plan, index: int, state: State, needed: bool = True) -> Se
         except MissingResult as error:
             state = state.replace(data=Missing(str(error)))
     missing = isinstance(state.data, Missing)
-    segment.put(0, state, when, when)
+    segment.put(0, state, begin, end)
     if missing:
         segment.values = None
     elif measured and is_success(segment):

@@ -44,7 +44,7 @@ def tasks_html(tasks: Sequence[TaskSummary]) -> str:
             f"<b>{text(task.name)}</b>",
             f"{task.runs:,}",
             counts_html({name: task.counts[name] for name in ORDER}),
-            duration(task.longest) if task.ended else "",
+            duration(task.longest) if task.is_timed else "",
         )
         for task in tasks[:MOST_ROWS]
     ]

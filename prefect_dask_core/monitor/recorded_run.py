@@ -22,9 +22,11 @@ from prefect_dask_core.ledger import DetailRecord, LedgerRun, NodeColumns, NodeR
 from prefect_dask_core.ledger.columns import indexes_in
 from prefect_dask_core.monitor.run_lines import last_lines
 from prefect_dask_core.monitor.watched_run import WatchedRun
-from prefect_dask_core.states import Pending, Running, State
+from prefect_dask_core.states import Crashed, Pending, Running, State
 
 _CLASSES: Final = {found.__name__: found for found in State.children(True)}
+#: Message of a run whose client died.
+LOST: Final = "its client died; `dask flow resume` goes on"
 _PENDING: Final = CODE_BY_STATE[Pending]
 
 
@@ -47,8 +49,16 @@ class RecordedError(RemoteTaskError):
         return type(self), (self.args[0], self.traceback_text)
 
 
-def recorded_run(run: LedgerRun) -> WatchedRun:
-    """A run of the ledger as it was at its last sign of life."""
+def recorded_run(run: LedgerRun, *, is_lost: bool = False) -> WatchedRun:
+    """A run of the ledger as it was at its last sign of life.
+
+    Parameters
+    ----------
+    run : LedgerRun
+        The run.
+    is_lost : bool
+        Whether its client died: the ledger has its last sign of life and no end.
+    """
     record = run.record
     info = RunInfo(
         run_id=record.id,
@@ -77,6 +87,8 @@ def recorded_run(run: LedgerRun) -> WatchedRun:
     found = WatchedRun(info, views, SegmentLook(children, plain))
     kind = _CLASSES.get(record.state, Running)
     found.state = kind(record.message, timestamp=record.end)
+    if is_lost:
+        found.state = Crashed(LOST, name="Lost")
     found.end = record.seen if record.end is None else record.end
     # Other files have lines of other runs as well.
     own = [Path(name) for name in record.logs if record.id in Path(name).name]

@@ -47,7 +47,8 @@ def write_report(view: RunView, path: str | os.PathLike[str]) -> Path:
     view : RunView
         The run; one that goes on is shown as it is at this moment.
     path : str or path
-        The file. What stood there is replaced once the page is complete.
+        The file. What stood there is replaced once the page is complete; folders that
+        are missing are made.
 
     Returns
     -------
@@ -55,6 +56,8 @@ def write_report(view: RunView, path: str | os.PathLike[str]) -> Path:
         The file.
     """
     found = Path(path)
+    # A run may have taken hours by now; its page is not lost for want of a folder.
+    found.parent.mkdir(parents=True, exist_ok=True)
     aside = found.with_name(f".{found.name}.{os.getpid()}.part")
     try:
         aside.write_text(page_of(view), encoding="utf-8")

@@ -59,6 +59,14 @@ class TaskSummary:
     longest_name: str = ""
     retries: int = 0
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether it is known how long any of them took.
+
+        Of a state that an earlier run gave only the end is known.
+        """
+        return self.longest > 0
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -245,7 +253,7 @@ def _row(task: TaskSummary) -> tuple[str, str, str, str]:
         longest += f": {task.longest_name}"
     if task.retries:
         longest += f", {task.retries:,} retr" + ("y" if task.retries == 1 else "ies")
-    return task.name, runs, counts_text(task.counts), longest if task.ended else ""
+    return task.name, runs, counts_text(task.counts), longest if task.is_timed else ""
 
 
 def _failure_lines(summary: RunSummary) -> list[str]:

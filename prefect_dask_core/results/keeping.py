@@ -32,6 +32,7 @@ from prefect_dask_core.results.places import (
 )
 from prefect_dask_core.results.policies import CachePolicy, IsolationLevel
 from prefect_dask_core.results.result import PLACE_OF_RUN, LocalResult, Result
+from prefect_dask_core.results.storage import is_memory
 from prefect_dask_core.results.store import ResultStore, as_store
 from prefect_dask_core.results.transactions import Transaction, TransactionHook
 
@@ -189,10 +190,14 @@ class Keeper:
         )
 
     @property
-    def local_folder(self) -> str | None:
-        """Folder of this machine that values are kept in; `None` without one."""
+    def local_place(self) -> str | None:
+        """Where values are kept that not everybody sees; `None` if everybody does.
+
+        A folder of this machine, or a ``"memory://"`` URL, which is of one process.
+        """
         if self.store is not None:
-            return self.store.url if self.store.is_local else None
+            is_own = self.store.is_local or is_memory(self.store.url)
+            return self.store.url if is_own else None
         if self.result is None:
             return self.folder
         return self.result.dir if isinstance(self.result, LocalResult) else None

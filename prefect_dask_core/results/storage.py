@@ -16,6 +16,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
+from prefect_dask_core.errors import StoreError
+
 #: Protocols whose files appear as a whole, so that they need not be moved: buckets,
 #: where a move is a copy, and the memory of this process.
 _WHOLE_AT_ONCE: Final = frozenset(
@@ -33,6 +35,17 @@ def is_url(place: str) -> bool:
     (True, False, False)
     """
     return _URL.match(place) is not None
+
+
+def is_memory(place: str) -> bool:
+    """Whether a place is the memory of one process.
+
+    Examples
+    --------
+    >>> is_memory("memory://results"), is_memory("/data/memory"), is_memory("s3://a")
+    (True, False, False)
+    """
+    return place.startswith("memory://")
 
 
 class Storage(Protocol):
@@ -208,7 +221,13 @@ class RemoteStorage:
                 # fsspec is loaded by those who store somewhere else than in a folder.
                 from fsspec.core import url_to_fs
 
-                system, top = url_to_fs(self.url, **self._options)
+                try:
+                    system, top = url_to_fs(self.url, **self._options)
+                except ValueError as error:
+                    raise StoreError(
+                        f"the store {self.url!r} cannot be opened: {error}; give "
+                        "result_storage a folder, or a URL whose protocol fsspec knows."
+                    ) from error
                 self._opened = os.getpid(), system, top
             _, system, top = self._opened
         return system, f"{top.rstrip('/')}/{name}" if name else top

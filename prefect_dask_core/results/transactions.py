@@ -104,8 +104,7 @@ class Transaction:
     _staged: Any = _NOT_GIVEN
     _commit_hooks: tuple[TransactionHook, ...] = ()
     _rollback_hooks: tuple[TransactionHook, ...] = ()
-    _adopted: tuple[Adopted, ...] = ()
-    _children: list[Transaction] | None = None
+    _children: list[Transaction | Adopted] | None = None
     _id: str | None = None
 
     def __init__(
@@ -240,26 +239,44 @@ class Transaction:
         self.state = TransactionState.STAGED
 
     def adopt(self, runs: Adopted) -> None:
-        """Take runs elsewhere along: they are committed or rolled back with this."""
-        self._adopted = (*self._adopted, runs)
+        """Take runs elsewhere along: they are committed or rolled back with this.
+
+        Their place is that of now: what is called later may build on them, and is
+        undone before them.
+        """
+        self._take(runs)
 
     def take(self, child: Transaction) -> None:
         """Take a staged transaction along: it is committed or rolled back with this."""
+        self._take(child)
+
+    def _take(self, inside: Transaction | Adopted) -> None:
         if self._children is None:
             self._children = []
-        self._children.append(child)
+        self._children.append(inside)
 
     @property
     def children(self) -> Sequence[Transaction]:
-        """Staged ones inside of it, in the order in which they ended."""
-        return self._children or ()
+        """Staged ones inside of it, in their order; not those still elsewhere.
+
+        A transaction has the place in which it ended, runs elsewhere that in which they
+        were submitted.
+        """
+        inside = self._children or ()
+        return [child for child in inside if isinstance(child, Transaction)]
 
     def gather(self) -> None:
         """Wait for the runs elsewhere, and take their transactions as children."""
-        adopted, self._adopted = self._adopted, ()
-        for runs in adopted:
-            for child in runs.transactions(self):
-                self.take(child)
+        inside = self._children or []
+        position = 0
+        while position < len(inside):
+            child = inside[position]
+            if isinstance(child, Transaction):
+                position += 1
+            else:
+                # Out before it is waited for: whoever interrupts that waits only once.
+                del inside[position]
+                inside[position:position] = child.transactions(self)
 
     def write_with(
         self,
@@ -281,8 +298,7 @@ class Transaction:
     def has_content(self) -> bool:
         """Whether its commit or rollback does anything."""
         return bool(
-            self.children
-            or self._adopted
+            self._children
             or self._commit_hooks
             or self._rollback_hooks
             or self._write is not None

@@ -81,7 +81,7 @@ from prefect_dask_core.runners.outbox import (
     PLAIN,
     REACHED,
 )
-from prefect_dask_core.runners.preflight import check_folder, check_workers
+from prefect_dask_core.runners.preflight import check_place, check_workers
 from prefect_dask_core.runners.run_logger import Outlet
 from prefect_dask_core.runners.spool import left_behind
 from prefect_dask_core.runners.stranded import Strandings
@@ -411,8 +411,8 @@ class _DaskRun:
             self._teller = Teller(client, self._topic, variables, driver.plan.flow_name)
         self._builder = GraphBuilder(record, run_on_worker)
         self._keeping: FlowKeeping | None = variables.get(KEEPING)
-        #: Folders of this machine that values are kept in.
-        self._folders: set[str] = set()
+        #: Folders of this machine, and memory of this process, that values are kept in.
+        self._places: set[str] = set()
         self._span = _span_of(driver.plan.flow_name)
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._futures: dict[int, Future[Any]] = {}
@@ -458,15 +458,15 @@ class _DaskRun:
         for node in self._driver.plan.nodes:
             if not node.constant:
                 self._builder.packer.pack_task(node.task)
-                self._note_folder(node.task)
+                self._note_place(node.task)
 
-    def _note_folder(self, task: Task[..., Any]) -> bool:
-        """Note the folder that a task keeps values in; whether it is a new one."""
+    def _note_place(self, task: Task[..., Any]) -> bool:
+        """Note the place that a task keeps values in; whether it is a new one."""
         keeper = within(task, self._keeping).keeper
-        folder = None if keeper is None else keeper.local_folder
-        if folder is None or folder in self._folders:
+        place = None if keeper is None else keeper.local_place
+        if place is None or place in self._places:
             return False
-        self._folders.add(folder)
+        self._places.add(place)
         return True
 
     # -- events ------------------------------------------------------------------------
@@ -619,8 +619,8 @@ class _DaskRun:
         self._has_left = self._has_left or not self._workers.issubset(threads)
         self._workers.update(threads)
         check_workers(self._client, threads)
-        for folder in self._folders:
-            check_folder(self._client, threads, folder)
+        for place in self._places:
+            check_place(self._client, threads, place)
         return sum(threads.values())
 
     # -- commands ----------------------------------------------------------------------
@@ -768,9 +768,9 @@ class _DaskSession(_DaskRun):
         self._hurried.clear()
 
     def prepare(self, task: Task[..., Any]) -> None:
-        """Pickle the definition, and ask the workers for a folder that it needs."""
+        """Pickle the definition, and ask the workers for a place that it needs."""
         self._builder.packer.pack_task(task)
-        if self._note_folder(task):
+        if self._note_place(task):
             self._threads()
 
     def drive(self, told: Callable[[], None]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
@@ -19,6 +20,7 @@ from distributed import Client
 
 from prefect_dask_core._version import __version__
 from prefect_dask_core.errors import ClusterMismatchError, StoreError
+from prefect_dask_core.results.storage import is_memory
 
 _asked: Final[WeakKeyDictionary[Client, set[str]]] = WeakKeyDictionary()
 
@@ -58,11 +60,12 @@ def check_workers(client: Client, addresses: Iterable[str]) -> None:
 _seen: Final[WeakKeyDictionary[Client, set[tuple[str, str]]]] = WeakKeyDictionary()
 
 
-def check_folder(client: Client, addresses: Iterable[str], folder: str) -> None:
-    """Ask workers whether they see a folder of this machine that values are kept in.
+def check_place(client: Client, addresses: Iterable[str], place: str) -> None:
+    """Ask workers whether they see a place of this machine that values are kept in.
 
-    A file is put into it, and they look for that: whether a host is another one, and
-    whether it shares the folder, no address tells.
+    A file is put into a folder, and they look for that: whether a host is another one,
+    and whether it shares the folder, no address tells. The memory of this process is
+    seen by workers that are threads of it.
 
     Parameters
     ----------
@@ -70,8 +73,8 @@ def check_folder(client: Client, addresses: Iterable[str], folder: str) -> None:
         Client of the cluster.
     addresses : iterable of str
         Workers that are there now.
-    folder : str
-        An absolute path.
+    place : str
+        An absolute path, or a ``"memory://"`` URL.
 
     Raises
     ------
@@ -83,25 +86,43 @@ def check_folder(client: Client, addresses: Iterable[str], folder: str) -> None:
         address
         for address in sorted(addresses)
         # They are in this process.
-        if not address.startswith("inproc://") and (address, folder) not in seen
+        if not address.startswith("inproc://") and (address, place) not in seen
     ]
     if not fresh:
         return
-    os.makedirs(folder, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".seen-") as probe:
-        ask = by_value(_sees)
-        answers = client.run(ask, probe.name, workers=fresh, on_error="return")
-    for address, answer in sorted(answers.items()):
+    for address, answer in sorted(_ask(client, fresh, place).items()):
         if answer is False:
+            what = f"see the folder {place!r} of this machine"
+            if is_memory(place):
+                what = f"share the memory of this process, where {place!r} is"
             raise StoreError(
-                f"worker {address} does not see the folder {folder!r} of this machine, "
+                f"worker {address} does not {what}, "
                 "so values kept there would be lost to the others; set "
                 'result_storage= of the flow or of its tasks to a URL such as "s3://'
                 'bucket/results", or the setting prefect-dask-core.result-storage, or '
                 "to a folder that all hosts share."
             )
         if answer is True:
-            seen.add((address, folder))
+            seen.add((address, place))
+
+
+def _ask(client: Client, addresses: list[str], place: str) -> dict[str, Any]:
+    """What each worker says: whether it sees a place, or the error of asking."""
+    asking: dict[str, Any] = {"workers": addresses, "on_error": "return"}
+    if is_memory(place):
+        here = socket.gethostname(), os.getpid()
+        return dict(client.run(by_value(_is_process), *here, **asking))
+    os.makedirs(place, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=place, prefix=".seen-") as probe:
+        return dict(client.run(by_value(_sees), probe.name, **asking))
+
+
+def _is_process(host: str, number: int) -> bool:
+    """Run on a worker: whether it is in a process."""
+    import os
+    import socket
+
+    return (socket.gethostname(), os.getpid()) == (host, number)
 
 
 def _sees(path: str) -> bool:

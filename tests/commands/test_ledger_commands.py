@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from prefect_dask_core import ThreadPoolTaskRunner
 from prefect_dask_core.commands import flow
+from prefect_dask_core.commands.ledgers import told_time
 from prefect_dask_core.commands.loading import load_flow
 from prefect_dask_core.ledger import Ledger, RunRecord, RunWriter
 
@@ -132,6 +133,8 @@ def test_a_function_flow_is_resumed_by_the_file_that_is_named(file, url, name):
         told = ran(*again)
         assert told.exit_code == 1
         assert "without its parameter 'password'" in told.output
+        assert "my_flow.resume(run_id, {'password': ...})" in told.output
+        assert "--param password=VALUE" in told.output
         again += ["--param", "password=no"]
 
     told = ran(*again)
@@ -160,9 +163,34 @@ def test_a_run_whose_client_died_is_lost(url):
     lost_run(url)
 
     assert ran("runs", "--ledger", url).output.splitlines()[1].split()[2] == "Lost"
-    assert "Lost" in ran("show", "abab", "--ledger", url).output
+    for told in (["show", "abab"], ["report", "abab", "--text"]):
+        lines = ran(*told, "--ledger", url).output
+        assert "flow 'doubling' Lost in 40.0 s: its client died" in lines
     assert "abab" in ran("runs", "--ledger", url, "--state", "Lost").output
     assert ran("runs", "--ledger", url, "--state", "Running").output == "no runs\n"
+
+
+def test_the_page_of_a_lost_run_says_so(url, tmp_path):
+    lost_run(url)
+    path = tmp_path / "page.html"
+
+    assert ran("report", "abab", "-o", path, "--ledger", url).exit_code == 0
+
+    assert "<title>doubling: Lost</title>" in path.read_text("utf-8")
+
+
+def test_a_resumed_run_began_with_its_first_attempt(file, url):
+    lost_run(url)
+    record = Ledger(url).runs()[0]
+    again = replace(record, begin=time.time(), seen=time.time(), attempt=2)
+    writer = RunWriter(Ledger(url).engine, again)
+    writer.begin()
+    writer.close()
+
+    assert (
+        f"began: {told_time(record.begin)}"
+        in ran("show", "abab", "--ledger", url).output
+    )
 
 
 def test_a_run_of_which_nobody_knows_the_flow_needs_its_name(url):
@@ -174,7 +202,7 @@ def test_a_run_of_which_nobody_knows_the_flow_needs_its_name(url):
     assert "dask flow resume abab FILE.py:FLOW" in told.output
 
 
-@pytest.mark.parametrize("name", ["runs", "show", "resume"])
+@pytest.mark.parametrize("name", ["runs", "show", "resume", "report"])
 def test_what_is_wrong_is_told_without_a_traceback(name, url):
     run = [] if name == "runs" else ["ffff"]
     told = ran(name, *run, "--ledger", url)

@@ -80,14 +80,6 @@ def test_a_summary_can_be_printed(state, url):
     assert "1 Failed, 4 Completed" in told.output
 
 
-def test_a_run_that_is_unknown_is_a_mistake_of_the_call(state, url):
-    told = reported("ffffffff", "--ledger", url)
-    assert told.exit_code == 2
-    assert "has no run" in told.output
-
-
-def test_a_ledger_that_is_not_there_is_a_mistake_of_the_call(tmp_path):
-    pytest.importorskip("sqlalchemy")
-    told = reported("ffffffff", "--ledger", tmp_path / "nothing.sqlite")
-    assert told.exit_code == 2
-    assert "nothing.sqlite" in told.output
+def test_a_report_makes_the_folder_that_it_goes_to(state, tmp_path):
+    path = state.report(tmp_path / "new" / "pages" / "page.html")
+    assert path.is_file()

@@ -68,6 +68,14 @@ def test_nothing_is_printed_without_progress(file):
     assert told.output == ""
 
 
+def test_a_failure_is_told_without_progress_too(file):
+    told = ran(f"{file}:function", "--param", "n=4", "--no-progress")
+    assert told.exit_code == 1
+    assert told.stderr.startswith("flow 'function': Failed(")
+    assert "three is too much" in told.stderr
+    assert told.stdout == ""
+
+
 def test_an_asynchronous_flow_runs(file):
     assert ran(f"{file}:later", "--param", "n=4").exit_code == 0
 

@@ -22,6 +22,10 @@ with Flow("doubling") as graph:
 def function(n):
     for _ in range(n):
         double(1)
+
+@flow
+def mapped():
+    return double.map([1, 2])
 """
 
 
@@ -49,6 +53,19 @@ def test_a_function_flow_is_drawn_with_its_arguments(file):
     told = drawn(f"{file}:function", "--param", "n=3")
     assert told.exit_code == 0, told.output
     assert told.output.count('(["double-') == 3
+
+
+@pytest.mark.parametrize("output", [(), ("-o", "mapped.svg")])
+def test_a_function_flow_that_cannot_be_drawn_says_so_without_a_traceback(file, output):
+    told = drawn(f"{file}:mapped", *output)
+    assert told.exit_code == 1
+    assert told.output.startswith("Error: task 'double' is mapped while the flow")
+
+
+def test_a_parameter_that_is_missing_is_a_mistake_of_the_call(file):
+    told = drawn(f"{file}:function")
+    assert told.exit_code == 2
+    assert "missing a required argument: 'n'" in told.output
 
 
 def test_parameters_of_a_graph_flow_are_refused(file):

@@ -152,7 +152,7 @@ def test_the_lines_of_a_summary_tell_what_needs_a_look():
         "flow 'etl' Failed in 10.0 s: reference tasks failed: store.",
         "  load   6 runs  1 Failed, 4 Pending, 1 Completed   "
         "longest 7.50 s: load[5], 2 retries",
-        "  store   1 run  1 TriggerFailed                    longest 0 µs",
+        "  store   1 run  1 TriggerFailed",
         "  load[5]: ValueError: no luck",
         "  1 did not run because of that",
     ]

@@ -323,3 +323,8 @@ def test_threads_that_write_one_key_leave_one_whole_value(store):
     found = store.read("total").value
     assert len(found) == 1000
     assert len(set(found)) == 1
+
+
+def test_a_protocol_that_nobody_knows_is_told_with_the_store():
+    with pytest.raises(StoreError, match="'nope://x' cannot be opened: Protocol not"):
+        ResultStore("nope://x").write("a", 1)

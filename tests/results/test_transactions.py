@@ -437,3 +437,18 @@ def test_submitted_runs_count_with_the_block(flow_runner, tmp_path, fails):
         assert both() == (1, [2, 3])
         assert LOG == []
         assert seen[0] == []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_submitted_runs_have_their_place_among_the_calls(flow_runner, fails):
+    @flow(task_runner=flow_runner)
+    def mixed():
+        with transaction():
+            made("a")()
+            made("c")(made("b").submit())
+            if fails:
+                raise ZeroDivisionError
+
+    mixed(return_state=True)
+    ended = LOG[3:]
+    assert ended == (undone("c", "b", "a") if fails else committed("a", "b", "c"))

@@ -811,6 +811,29 @@ def test_a_body_whose_value_was_stored_is_not_run_again_by_a_death(
     assert found == sorted([*range(20), 19])
 
 
+@pytest.mark.slow
+def test_the_memory_of_this_process_is_refused_where_workers_have_their_own(
+    process_client, tmp_path
+):
+    place = f"memory://{tmp_path.name}"
+    runner = DaskTaskRunner(process_client)
+    refused = pytest.raises(
+        prefect_dask_core.errors.StoreError,
+        match=rf"does not share the memory of this process, where '{place}' is.*s3://",
+    )
+    with Flow("kept") as graph:
+        inc.with_options(result_storage=place)(1)
+    with refused:
+        graph.run(task_runner=runner)
+
+    @flow(task_runner=runner, result_storage=place, persist_result=True)
+    def kept():
+        return inc.submit(1)
+
+    with refused:
+        kept()
+
+
 def test_a_folder_that_a_worker_does_not_see_is_refused(tmp_path):
     """A worker in a mount namespace of its own stands for another host."""
     if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
