@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import pickle
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, Final
 
-from distributed import Client, Status, Worker, get_client, get_worker, rejoin, secede
+from distributed import Client, Worker, get_client, get_worker, rejoin, secede
 from distributed.client import _current_client
-from distributed.utils import sync
 from distributed.worker import thread_state  # type: ignore[attr-defined]
 
 #: What the topics of runs begin with.
@@ -212,24 +210,3 @@ def find_stranded(dask_scheduler: Any = None) -> tuple[int, list[Hashable]]:
     """Number of workers, and keys that none of them may run; runs on the scheduler."""
     keys = [task.key for task in dask_scheduler.unrunnable]
     return len(dask_scheduler.workers), keys
-
-
-def nanny_knows(worker: Worker, timeout: float) -> bool:
-    """Whether the nanny of a worker has taken note that it runs; from a body's thread.
-
-    A worker gets work as soon as the scheduler knows it, and its nanny, which looks
-    every now and then, may hear of it later. If the process dies in between, the nanny
-    gives up.
-    """
-    address: Any = worker.nanny
-
-    async def ask() -> bool:
-        answer = await worker.rpc(address).run(function=pickle.dumps(_runs))
-        return bool(answer["result"])
-
-    return bool(sync(worker.loop, ask, callback_timeout=timeout))
-
-
-def _runs(dask_worker: Any) -> bool:
-    process = dask_worker.process  # `dask_worker` is the nanny here
-    return process is not None and process.status == Status.running

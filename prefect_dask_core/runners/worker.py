@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
+import psutil  # type: ignore[import-untyped]
 from distributed import Worker, get_worker, rejoin, secede
 
 from prefect_dask_core.engine.block import Block, BlockReport, run_block
@@ -27,7 +28,7 @@ from prefect_dask_core.engine.feeds import (
 from prefect_dask_core.engine.packing import load_small, unpack
 from prefect_dask_core.errors import InternalError, PrefectDaskCoreError
 from prefect_dask_core.runners import locks as _locks  # noqa: F401  those of clusters
-from prefect_dask_core.runners._private import carry_thread_state, nanny_knows
+from prefect_dask_core.runners._private import carry_thread_state
 from prefect_dask_core.runners.coroutines import Coroutines
 from prefect_dask_core.runners.digests import MOST_WAITS, ReportDigest, digests_of, told
 from prefect_dask_core.runners.home import (
@@ -52,8 +53,9 @@ _LOGGER: Final = logging.getLogger(__name__)
 
 #: Seconds until a message has left a worker that may die next; Dask sends every 2 ms.
 TIME_TO_LEAVE: Final = 0.01
-#: Seconds that the first block of a worker waits at most for its nanny.
-LONGEST_TO_SETTLE: Final = 5.0
+#: Age in seconds of a worker's process before which it begins no block; and the most
+#: that a block waits for it.
+OLD_ENOUGH, TIME_TO_SETTLE = 1.5, 0.5
 
 
 class CannotLoad(PrefectDaskCoreError):
@@ -274,20 +276,16 @@ _settled: Final[set[str]] = set()
 def _settle(worker: Worker) -> None:
     """Let the nanny of a worker that has just begun take note of it.
 
-    A body that kills its worker before that makes the nanny give up, and with it the
-    worker's place is lost to the cluster.
+    A worker gets work as soon as the scheduler knows it, and the nanny hears of it a
+    moment later. A body that kills its worker in between makes the nanny give up, and
+    with it the worker's place is lost to the cluster.
     """
     if worker.id in _settled:
         return
     _settled.add(worker.id)
-    if worker.nanny is None:
-        return
-    begun = time.monotonic()
-    with contextlib.suppress(Exception):  # the nanny may be gone; the block runs
-        while not nanny_knows(worker, LONGEST_TO_SETTLE):
-            if time.monotonic() - begun > LONGEST_TO_SETTLE:
-                break
-            time.sleep(0.02)
+    if worker.nanny is not None:
+        age = time.time() - psutil.Process().create_time()
+        time.sleep(min(max(0.0, OLD_ENOUGH - age), TIME_TO_SETTLE))
 
 
 def _plain_report(block: Block, report: BlockReport, limit: int) -> PlainReport | None:

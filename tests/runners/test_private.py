@@ -22,7 +22,6 @@ from prefect_dask_core.runners._private import (
     find_blamed,
     find_ended,
     forget_topic,
-    nanny_knows,
 )
 
 
@@ -146,10 +145,3 @@ def test_keys_that_ended_are_found(client):
     ]
     going_on.set()
     runs.result()
-
-
-def test_a_nanny_knows_of_the_worker_it_has_started(process_client):
-    def ask():
-        return nanny_knows(get_worker(), 10.0)
-
-    assert process_client.submit(ask, pure=False).result() is True
