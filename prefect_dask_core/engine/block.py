@@ -42,11 +42,11 @@ from prefect_dask_core.run_ids import run_name
 from prefect_dask_core.states import Completed, Failed, State
 from prefect_dask_core.tasks import Task
 
-# Of a type that can be pickled, though nobody may add to them.
 #: How often a careful block tells how far it is: a worker that dies leaves one part of
 #: so many as suspects, where halving would need five deaths to come as far.
 CAREFUL_PIECES: Final = 32
 
+# Of a type that can be pickled, though nobody may add to them.
 NOT_PAUSED: Final[Mapping[int, str]] = {}
 NO_VARIABLES: Final[Mapping[str, Any]] = {}
 #: A block over its aim by this factor hands back what it has not begun.

@@ -1,5 +1,6 @@
 """The driver: events in, commands out."""
 
+import itertools
 from random import Random
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from prefect_dask_core import Flow, SequentialTaskRunner, Task, unmapped
 from prefect_dask_core.engine.events import (
+    BlockAdvanced,
     BlockDone,
     BlockLost,
     Finish,
@@ -584,3 +586,36 @@ def test_after_the_end_nothing_happens():
         assert simulation.driver.handle(event) == []
     assert isinstance(simulation.reports[0], BlockDone)
     assert not [k for k in simulation.keys.values() if k.status == ERRED]
+
+
+def test_a_shared_block_that_gives_less_when_it_is_run_again_is_run_to_its_end():
+    #  leaf leaf leaf ...   a block that has told of some when its worker dies
+    #     \ /  \ /
+    #     top  top ...
+    with Flow("again") as flow:
+        leaves = [Task(lambda i: i, name="leaf")(i) for i in range(12)]
+        for left, right in itertools.pairwise(leaves):
+            Task(lambda a, b: a + b, name="top")(left, right)
+    simulation = Simulation(
+        flow, Random(0), big=0.0, want_all=True, threads=1, one_kind=True, speeds=(0.0,)
+    )
+    simulation.start()
+    simulation.run(simulation.ready()[0])
+    simulation.feed(simulation.messages.pop())
+    shared = next(
+        n for n in simulation.ready() if simulation.keys[n].assignment.block.parts
+    )
+    simulation.speeds = (0.15,)
+    simulation.run(shared)
+    told = next(m for m in simulation.messages if isinstance(m, BlockAdvanced))
+    simulation.feed(told)
+    simulation.messages.clear()
+    simulation.lose_result(shared)
+    simulation.speeds = (0.3,)
+    simulation.run(shared)
+    simulation.feed(simulation.messages.pop())
+    simulation.messages.clear()
+    simulation.speeds = (0.0,)
+    simulation.to_the_end(500)
+    simulation.check_end()
+    assert simulation.states()[-1].result() == 21

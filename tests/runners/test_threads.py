@@ -235,3 +235,33 @@ def test_values_of_a_small_fan_out_come_home_unasked():
         Task(lambda x: x + 1, name="last").map(first)
     state = flow.run(task_runner=ThreadPoolTaskRunner(1))
     assert state[first][5].result() == 6
+
+
+def test_what_a_reader_of_a_shared_block_needs_is_there_when_it_runs_anew():
+    """A block hands nodes back, and one that reads them was submitted in between."""
+    ran = []
+
+    @task
+    def leaf(i):
+        time.sleep(0.001 if i < 8 else (0.6 if i == 8 else 0.0))
+        return i
+
+    @task
+    def child(x):
+        time.sleep(0.2)
+        return x
+
+    @task
+    def after(k, children):
+        ran.append(k)
+        return k
+
+    with Flow("anew") as flow:
+        leaves = [leaf(i) for i in range(40)]
+        many = child.map([1, 2])
+        last = Task(lambda a, b, c: a + b + c, name="last")(
+            leaves[10], after(1, many), after(2, many)
+        )
+    state = flow.run(task_runner=ThreadPoolTaskRunner(2))
+    assert state[last].result() == 13
+    assert sorted(ran) == [1, 2]
