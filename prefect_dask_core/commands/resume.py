@@ -10,7 +10,13 @@ import click
 
 from prefect_dask_core.commands.ledgers import ledger_option, opened
 from prefect_dask_core.commands.loading import AnyFlow, load_flow, parameters_from
-from prefect_dask_core.commands.running import runner_of, tell_failure, view_of
+from prefect_dask_core.commands.running import (
+    place_options,
+    progress_option,
+    runner_of,
+    tell_failure,
+    view_of,
+)
 from prefect_dask_core.errors import FlowParameterError, ParameterBindError
 from prefect_dask_core.flows import Flow
 from prefect_dask_core.ledger import Ledger
@@ -29,22 +35,8 @@ from prefect_dask_core.states import State
     metavar="NAME=VALUE",
     help="Parameter that gets another value, or was not kept. May be repeated.",
 )
-@click.option("--address", help="Scheduler to run on, as tcp://10.0.0.1:8786.")
-@click.option(
-    "--n-workers",
-    type=click.IntRange(min=1),
-    help="Start a cluster on this machine, with so many worker processes.",
-)
-@click.option(
-    "--threads-per-worker",
-    type=click.IntRange(min=1),
-    help="Threads of each of these workers.",
-)
-@click.option(
-    "--progress/--no-progress",
-    default=None,
-    help="Show how the run goes, or only what failed; on a terminal it is shown.",
-)
+@place_options
+@progress_option
 @ledger_option
 def command(
     run: str,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,35 @@ from prefect_dask_core.runners.prints import real_stderr
 from prefect_dask_core.states import State
 
 
+def place_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say where a flow runs; see `runner_of`."""
+    options = (
+        click.option("--address", help="Scheduler to run on, as tcp://10.0.0.1:8786."),
+        click.option(
+            "--n-workers",
+            type=click.IntRange(min=1),
+            help="Start a cluster on this machine, with so many worker processes.",
+        ),
+        click.option(
+            "--threads-per-worker",
+            type=click.IntRange(min=1),
+            help="Threads of each of these workers.",
+        ),
+    )
+    for option in reversed(options):  # the last that is added is listed first
+        function = option(function)
+    return function
+
+
+def progress_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option that says whether a run shows how it goes."""
+    return click.option(
+        "--progress/--no-progress",
+        default=None,
+        help="Show how the run goes, or only what failed; on a terminal it is shown.",
+    )(function)
+
+
 @click.command(name="run")
 @click.argument("flow", metavar="FILE.py:FLOW")
 @click.option(
@@ -31,17 +61,7 @@ from prefect_dask_core.states import State
     metavar="NAME=VALUE",
     help="Parameter of the flow: JSON, or else text. May be repeated.",
 )
-@click.option("--address", help="Scheduler to run on, as tcp://10.0.0.1:8786.")
-@click.option(
-    "--n-workers",
-    type=click.IntRange(min=1),
-    help="Start a cluster on this machine, with so many worker processes.",
-)
-@click.option(
-    "--threads-per-worker",
-    type=click.IntRange(min=1),
-    help="Threads of each of these workers.",
-)
+@place_options
 @click.option(
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -52,11 +72,7 @@ from prefect_dask_core.states import State
     metavar="URL",
     help="Record the run: in a file, or at a URL as postgresql://user@host/database.",
 )
-@click.option(
-    "--progress/--no-progress",
-    default=None,
-    help="Show how the run goes, or only what failed; on a terminal it is shown.",
-)
+@progress_option
 def command(
     flow: str,
     params: tuple[str, ...],
