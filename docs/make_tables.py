@@ -40,7 +40,8 @@ that proves it here; "later" is what only later generations had. Written by
 
 What the reference pages of tasks of 3.0 and 3.8 document, parameter by parameter and
 example by example, and the test that proves it here. What is *to come* (deferred
-runs) is refused with a clear error until then. Written by `make_tables.py` from `functional_rows.csv`.
+runs) is refused with a clear error until then. Written by `make_tables.py` from
+`functional_rows.csv`.
 
 """,
 }
