@@ -628,13 +628,21 @@ class Driver:
         Dask computes these anew. Where workers die every few seconds that is more than
         what gets done in between, and the run would not end.
         """
+        # What may still be computed from them, reads them by their old numbers.
         read = {
             above
             for number, assignment in self._assigned.items()
-            if self._is_under_way(number)
+            if assignment.reads and not self._came_home(number)
             for above in map(self._present, assignment.reads)
         }
-        gone = [n for n in numbers if n not in read and self._came_home(n)]
+        gone = [
+            number
+            for number in numbers
+            if number in self._held
+            and number not in read
+            and self._assigned[number].given is None
+            and self._came_home(number)
+        ]
         put_back = []
         for old in gone:
             block = self._assigned[old].block
@@ -651,12 +659,10 @@ class Driver:
             self._forget(old)
 
     def _came_home(self, number: int) -> bool:
-        """Whether all that a held block gives to others is known here."""
-        if number not in self._held or number in self._solo:
+        """Whether a block has ended and all that it gives to others is known here."""
+        if number in self._solo or self._is_under_way(number):
             return False
         assignment = self._assigned[number]
-        if assignment.given is not None or self._is_under_way(number):
-            return False
         known = [self._known(node, number) for node in assignment.block.keep]
         return all(found is not None and found.values is not None for found in known)
 
