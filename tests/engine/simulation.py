@@ -27,7 +27,7 @@ from prefect_dask_core.engine.events import (
     TriedLong,
 )
 from prefect_dask_core.engine.fanout import most_in_flight
-from prefect_dask_core.engine.feeds import BlockResult, StaleInput
+from prefect_dask_core.engine.feeds import StaleInput, result_of
 from prefect_dask_core.engine.grouping import Kinds
 from prefect_dask_core.execution import make_plan
 from prefect_dask_core.testing import FakeShell
@@ -216,7 +216,7 @@ class Simulation:
         key = self.keys[number]
         assignment = key.assignment
         if assignment.given is not None:
-            key.result, key.status = BlockResult(assignment.given, {}), DONE
+            key.result, key.status = result_of(assignment.given), DONE
             self.forget()
             return
         waiting = partial(self.tell_waiting, number)
@@ -336,6 +336,9 @@ class Simulation:
         """Let one thing happen; whether there was one."""
         ready = self.ready()
         choices = [*(["run"] * bool(ready)), *(["tell"] * bool(self.messages))]
+        if not choices and self.driver.is_trying:
+            self.feed(TriedLong())  # those that were tried may all be lost
+            return True
         if not choices:
             return self.look()
         if self.driver.is_trying and self.random.random() < 0.1:
