@@ -195,7 +195,8 @@ class Driver:
             case BlockWaiting(number, done, busy):
                 self._block_waiting(number, done, busy)
             case BlockReached(number, index):
-                self._reached[number] = index
+                if number == self._alone:  # else a late word of one that was lost
+                    self._reached[number] = index
             case BlockLost():
                 self._block_lost(event)
             case ReportLost(numbers):
@@ -354,6 +355,7 @@ class Driver:
             return
         if report.number == self._alone:
             self._alone = None
+        self._reached.pop(report.number, None)
         start, stop = span
         self._spans[report.number] = start, start + report.done
         lane.waiting.discard(report.number)
@@ -721,8 +723,7 @@ class Driver:
         """
         start, stop = span = lane.in_flight[lost.number]
         alone = self._alone == lost.number
-        if alone:
-            self._alone = None
+        first = self._reached.get(lost.number, start)
         if lost.stale:
             self._withdraw(lane, lost.number)
             lane.todo.appendleft(span)
@@ -731,7 +732,6 @@ class Driver:
             lane.suspects.append(span)
         elif lost.divisible and stop - start > 1:
             self._withdraw(lane, lost.number)
-            first = self._reached.pop(lost.number, start)
             last = min(first + careful_piece(start, stop), stop)
             lane.suspects.appendleft((first, last))
             if last < stop:
@@ -783,8 +783,18 @@ class Driver:
             solo.lane.children_done += 1
             self._after_lane_step(solo.lane)
 
+    def _cut_again(self, lane: _Lane, number: int) -> None:
+        """Take back a block that cannot run because of what it reads."""
+        is_suspect = self._alone == number
+        todo = lane.suspects if is_suspect else lane.todo
+        todo.appendleft(lane.in_flight[number])
+        self._withdraw(lane, number)
+
     def _withdraw(self, lane: _Lane, number: int) -> None:
         """Take a block of a lane back, as if it had never been cut."""
+        if self._alone == number:
+            self._alone = None
+        self._reached.pop(number, None)
         del lane.in_flight[number]
         lane.waiting.discard(number)
         for node in lane.nodes:
@@ -808,8 +818,7 @@ class Driver:
         for old in self._unfinished_readers(gone):
             lane = self._lane_of_block.get(old)
             if lane is not None:
-                lane.todo.appendleft(lane.in_flight[old])
-                self._withdraw(lane, old)
+                self._cut_again(lane, old)
                 continue
             assignment = self._assigned[old]
             fresh = assignment.block._replace(number=self._take_number())
@@ -899,8 +908,7 @@ class Driver:
             if lane is None:
                 readers.append(found)
                 continue
-            lane.todo.appendleft(lane.in_flight[found])
-            self._withdraw(lane, found)
+            self._cut_again(lane, found)
         return readers
 
     def _stand_in(self, number: int, lost: BlockLost) -> Assignment:

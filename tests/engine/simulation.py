@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from functools import partial
 
-from prefect_dask_core.engine.block import run_block
+from prefect_dask_core.engine.block import careful_piece, run_block
 from prefect_dask_core.engine.driver import Driver
 from prefect_dask_core.engine.events import (
     BlockAdvanced,
     BlockDone,
     BlockLost,
+    BlockReached,
     BlockWaiting,
     Finish,
     Release,
@@ -264,6 +265,11 @@ class Simulation:
     def kill(self, number, reason="a worker died", divisible=True):
         """A block kills its workers: it and all that reads it is lost."""
         self.losses += 1
+        block = self.keys[number].assignment.block
+        if block.careful:
+            piece = careful_piece(block.start, block.stop)
+            reached = range(block.start, block.stop, piece)
+            self.messages.append(BlockReached(number, self.random.choice(reached)))
         self.err(number)
         self.reason, self.divisible = reason, divisible
 

@@ -178,6 +178,10 @@ def test_whatever_is_lost_every_node_ends_once(drawn, random, divisible, one_kin
         alive = [n for n, key in simulation.keys.items() if key.status == WAITING]
         if alive and random.random() < 0.15:
             simulation.kill(random.choice(alive), divisible=divisible)
+        # Or one that was there already: whoever computes it anew may die, too.
+        done = [n for n, key in simulation.keys.items() if key.result is not None]
+        if done and random.random() < 0.1:
+            simulation.lose_result(random.choice(done))
         if random.random() < 0.3:
             simulation.look()
         if simulation.finished:
@@ -583,6 +587,41 @@ def test_a_result_that_lanes_read_is_lost_for_good():
     assert state[numbers].is_successful()
     assert all(child.is_final() for child in state[many])
     assert state[summed].result() == 3
+
+
+def test_a_suspect_whose_input_is_lost_too_is_suspected_further():
+    with Flow("lost") as flow:
+        numbers = Task(lambda: list(range(40)), name="numbers")()
+        many = Task(inc).map(numbers)
+    simulation = Simulation(flow, Random(0), big=1.0, speeds=(0.0001,))
+    simulation.start()
+    [made] = simulation.ready()
+    simulation.run(made)
+    simulation.feed(simulation.messages.pop())
+
+    def suspect():
+        return [
+            number
+            for number, key in simulation.keys.items()
+            if key.assignment.block.careful and key.status == WAITING
+        ]
+
+    while not suspect():
+        for number in simulation.ready():
+            simulation.kill(number)
+        simulation.look()
+    [number] = suspect()
+    span = simulation.keys[number].assignment.block
+    # The worker that had the numbers died along, and so did the next one.
+    simulation.lose_result(made)
+    simulation.kill(made)
+    simulation.look()
+    [again] = suspect()
+    block = simulation.keys[again].assignment.block
+    assert (again != number, block.start, block.stop) == (True, span.start, span.stop)
+    simulation.to_the_end()
+    state = flow_state(simulation.plan, simulation.states())
+    assert kinds(state[many]) == ["Completed"] * 40
 
 
 def test_a_child_that_fails_is_no_loss():
