@@ -5,7 +5,7 @@ The only module that knows Dask's graph specification.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
@@ -86,8 +86,13 @@ class GraphBuilder:
         self._suffix = record.run_id[:8]
         self._target = target
         self._keys: dict[int, Key] = {}
-        self._shared: dict[bytes, tuple[str, int]] = {}
+        self._shared: dict[bytes, Key] = {}
         self._record = _pack_record(self.packer, record)
+        #: Payloads that the scheduler holds: graphs refer to them and bring them not.
+        self.there: Collection[Key] = ()
+        #: Payloads that graphs refer to, and the nodes that need them; for the runner
+        #: to take and clear.
+        self.needed: dict[Key, set[int]] = {}
 
     def key(self, number: int) -> Key:
         """Key of a block that is in some graph of the run."""
@@ -111,25 +116,24 @@ class GraphBuilder:
             graph[key] = GraphTask(key, unpack, *blob[:2], ())
             return
         packed = self.packer.pack(block, len(assignment.reads))
+        nodes = [step.node for step in block.steps]
         arguments = [TaskRef(self._keys[number]) for number in assignment.reads]
-        arguments += [self._place(shared, blob) for blob in packed.shared]
+        arguments += [self._place(shared, blob, nodes) for blob in packed.shared]
         record: Any = self._record
         if len(record) >= OWN_KEY_BYTES:
-            record = self._place(shared, record)
+            record = self._place(shared, record, nodes)
         graph[key] = GraphTask(
             key, self._target, packed.header, packed.inline, record, *arguments
         )
 
-    def _place(self, graph: Graph, blob: bytes) -> TaskRef:
-        """Key of a large shared part, part of each graph that refers to it.
-
-        A key that the scheduler holds already is not computed again; one it has
-        forgotten in between is.
-        """
+    def _place(self, graph: Graph, blob: bytes, nodes: Iterable[int]) -> TaskRef:
+        """Key of a large shared part; part of the graph unless the scheduler has it."""
         key = self._shared.get(blob)
         if key is None:
             key = self._shared[blob] = (f"payload-{self._suffix}", len(self._shared))
-        graph[key] = GraphTask(key, load_shared, blob)
+        self.needed.setdefault(key, set()).update(nodes)
+        if key not in self.there:
+            graph[key] = GraphTask(key, load_shared, blob)
         return TaskRef(key)
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from dask.base import get_annotations
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from dask.typing import Key
 from distributed import (
     Client,
     Future,
@@ -82,6 +83,7 @@ from prefect_dask_core.runners.outbox import (
     PLAIN,
     REACHED,
 )
+from prefect_dask_core.runners.payloads import Payloads
 from prefect_dask_core.runners.run_logger import Outlet
 from prefect_dask_core.runners.spool import left_behind
 from prefect_dask_core.runners.stranded import Strandings
@@ -416,6 +418,7 @@ class _DaskRun:
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._futures: dict[int, Future[Any]] = {}
         self._number_of: dict[Any, int] = {}
+        self._payloads = Payloads()
         self._strandings = Strandings()
         self._looked = 0.0
         self._drained = 0.0
@@ -481,8 +484,11 @@ class _DaskRun:
         self._teller.rest()
 
     def _feed(self, event: Event) -> None:
+        known = len(self._driver.ended)
         for command in self._driver.handle(event):
             self._carry_out(command)
+        # After the commands, which may need what they needed.
+        self._payloads.let_go(self._driver.ended[known:])
 
     def _next_events(self) -> Iterator[Event]:
         """What workers reported; waits a moment for the first report."""
@@ -616,15 +622,19 @@ class _DaskRun:
     def _carry_out(self, command: Command) -> None:
         match command:
             case Submit(assignments, hold):
+                self._builder.there = self._payloads.there()
                 graph = self._graph(assignments)
+                brought = self._note_payloads()
                 for assignment in assignments:
                     number = assignment.block.number
                     self._number_of[self._builder.key(number)] = number
                 self._teller.submitted(command, self._driver)
                 numbers = sorted(hold)
                 keys = [self._builder.key(number) for number in numbers]
-                futures = self._client.get(graph, keys, sync=False)
-                self._futures.update(zip(numbers, futures, strict=True))
+                futures = self._client.get(graph, [*keys, *brought], sync=False)
+                self._futures.update(zip(numbers, futures, strict=False))
+                payloads = futures[len(keys) :]
+                self._payloads.hold(dict(zip(brought, payloads, strict=True)))
                 for assignment in assignments:
                     self._witness[assignment.block.number] = numbers[0]
             case Release(numbers):
@@ -632,6 +642,13 @@ class _DaskRun:
                     self._futures.pop(number).release()
             case Finish():
                 pass
+
+    def _note_payloads(self) -> list[Key]:
+        """Note what the last graph needs; the payloads that it brings."""
+        needed, self._builder.needed = self._builder.needed, {}
+        for key, nodes in needed.items():
+            self._payloads.note(key, nodes)
+        return [key for key in needed if key not in self._builder.there]
 
     def _graph(self, assignments: Sequence[Assignment]) -> HighLevelGraph:
         """Graph of some blocks: a layer for each kind of annotations.
@@ -717,6 +734,7 @@ class _DaskRun:
 
     def _clean_up(self, outcome: State | None = None) -> None:
         self._futures.clear()
+        self._payloads.clear()
         self._drain_logs()
         if self._client.status != "running":
             return

@@ -232,7 +232,7 @@ def test_blocks_refer_to_what_they_share_by_one_key():
         assert len(str(graph[key])) < 5_000
 
 
-def test_a_later_graph_brings_its_payloads_along():
+def test_a_later_graph_brings_the_payloads_that_are_not_there():
     large = "x" * (2 * OWN_KEY_BYTES)
     with Flow("shared") as flow:
         transform.map([1, 2], unmapped(large))
@@ -240,3 +240,9 @@ def test_a_later_graph_brings_its_payloads_along():
     second = builder.graph(assignments[:1])
     payloads = [key for key in first if str(key[0]).startswith("payload-")]
     assert all(key in second for key in payloads)
+    builder.there = payloads
+    third = builder.graph(assignments[:1])
+    assert not any(key in third for key in payloads)
+    assert builder.needed[payloads[0]] == {
+        step.node for assignment in assignments for step in assignment.block.steps
+    }
