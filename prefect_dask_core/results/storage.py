@@ -8,6 +8,7 @@ read or write.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 import re
@@ -63,9 +64,6 @@ class Storage(Protocol):
     def delete(self, name: str) -> None:
         """Forget a name; nothing happens if it is unknown."""
 
-    def move(self, name: str, to: str) -> None:
-        """Give bytes another name, in the place of what stands there."""
-
     def names(self, under: str) -> list[str]:
         """Names in a folder and below, in no order."""
 
@@ -109,12 +107,6 @@ class LocalStorage:
             except OSError:  # there is something else in it
                 return
             folder = os.path.dirname(folder)
-
-    def move(self, name: str, to: str) -> None:
-        """Move a file."""
-        path = self._path(to)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        os.replace(self._path(name), path)
 
     def names(self, under: str) -> list[str]:
         """Files of a folder and of those in it."""
@@ -186,13 +178,6 @@ class RemoteStorage:
         except FileNotFoundError:
             return
 
-    def move(self, name: str, to: str) -> None:
-        """Move an object."""
-        # By its bytes: what is a move differs between file systems, and few of them
-        # put it in the place of another object.
-        self.write(to, self.read(name))
-        self.delete(name)
-
     def names(self, under: str) -> list[str]:
         """Objects of a folder and of those in it."""
         system, path = self._open(under)
@@ -238,6 +223,8 @@ class RemoteStorage:
 
 #: End of the names of files that are being written.
 _PART: Final = ".part"
+#: How often a folder that vanishes is made before that is an error.
+_TRIES: Final = 100
 
 
 def write_aside(path: str, blob: bytes) -> None:
@@ -247,11 +234,17 @@ def write_aside(path: str, blob: bytes) -> None:
     # under a name of its own, because others may write the same result.
     aside = os.path.join(folder, f".{uuid.uuid4().hex}{_PART}")
     try:
-        try:
-            _write_new(aside, blob)
-        except FileNotFoundError:
-            os.makedirs(folder, exist_ok=True)
-            _write_new(aside, blob)
+        for left in reversed(range(_TRIES)):
+            try:
+                _write_new(aside, blob)
+                break
+            except FileNotFoundError:
+                # Not made yet, or removed by somebody who found it empty: it may
+                # happen again, between making it and writing.
+                if not left:
+                    raise
+                with contextlib.suppress(FileNotFoundError):
+                    os.makedirs(folder, exist_ok=True)
         os.replace(aside, path)
     except BaseException:
         if os.path.exists(aside):
