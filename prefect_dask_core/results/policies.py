@@ -213,8 +213,11 @@ class RunId(_Shipped):
         """Id of the flow run, else of the task run."""
         if task_ctx is None:
             return None
-        run = task_ctx.task_run
-        found = kwargs.get("kept_as") or run.flow_run_id or run.id
+        found = kwargs.get("kept_as")
+        if not found:
+            # Made when it is read, which takes longer than all else here.
+            run = task_ctx.task_run
+            found = run.flow_run_id or run.id
         return None if found is None else str(found)
 
 

@@ -184,7 +184,7 @@ def test_a_resumed_run_began_with_its_first_attempt(file, url):
     record = Ledger(url).runs()[0]
     again = replace(record, begin=time.time(), seen=time.time(), attempt=2)
     writer = RunWriter(Ledger(url).engine, again)
-    writer.begin()
+    writer.begin(after=1)
     writer.close()
 
     assert (
