@@ -432,6 +432,12 @@ def publish(keeper: Keeper, transaction: str, own: str) -> None:
         notes.write(metadata.key, None, metadata.expiration, run=own)
 
 
+def is_staged(keeper: Keeper, transaction: str, own: str) -> bool:
+    """Whether a value of a run waits for a commit."""
+    assert keeper.store is not None
+    return keeper.store.exists(staged_key(transaction, own))
+
+
 def withdraw(keeper: Keeper, transaction: str, own: str) -> None:
     """Remove a value that waited for a commit."""
     assert keeper.store is not None

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_dask_core import flow, task
+from prefect_dask_core import SequentialTaskRunner, flow, task
 from prefect_dask_core.errors import OptionValueError, TransactionError
 from prefect_dask_core.results import (
     INPUTS,
@@ -23,6 +23,8 @@ from prefect_dask_core.results import (
     transaction,
 )
 from prefect_dask_core.results.locks import locks_of
+from prefect_dask_core.runtime import flow_run
+from prefect_dask_core.states import Completed
 
 LOG = []
 
@@ -552,6 +554,57 @@ def test_submitted_runs_count_with_the_block(flow_runner, tmp_path, fails):
         assert both() == (1, [2, 3])
         assert LOG == []
         assert seen[0] == []
+
+
+def test_a_resumed_flow_commits_what_an_earlier_attempt_had_not(tmp_path):
+    one = made("one", persist_result=True, result_storage=tmp_path)
+    none = made("none", persist_result=True, result_storage=tmp_path)
+    bad = ["block", "after"]
+    ids = []
+
+    @flow(task_runner=SequentialTaskRunner())
+    def both():
+        ids.append(flow_run.id)
+        with transaction():
+            values = one.map([1, 2]).result()
+            if "block" in bad:
+                raise ValueError("block")
+        with transaction():
+            values += none.map([3]).result()
+            values.append(one(4))
+        if bad:
+            raise ValueError("after")
+        return values
+
+    assert both(return_state=True).is_failed()
+    assert ["run one", "run one", *undone("one", "one")] == LOG
+    LOG.clear()
+    bad.remove("block")
+    assert both.resume(ids[0], return_state=True).is_failed()
+    ran = ["run one", "run one", *committed("one", "one"), "run none", "run one"]
+    assert [*ran, *committed("none", "one")] == LOG
+    LOG.clear()
+    bad.clear()
+    assert both.resume(ids[0]) == [1, 2, 3, 4]
+    assert LOG == []  # all counts already
+    assert ResultStore(tmp_path).list_keys("staged") == []
+
+
+def test_a_submitted_run_without_a_value_counts_with_its_block(tmp_path):
+    def body():
+        return Completed("by hand")
+
+    hooks = {"on_commit": [lambda txn: LOG.append("commit")]}
+    by_hand = task(body, persist_result=True, result_storage=tmp_path, **hooks)
+
+    @flow(task_runner=SequentialTaskRunner())
+    def one():
+        with transaction():
+            future = by_hand.submit()
+        return future.state
+
+    assert one(return_state=True).is_successful()
+    assert LOG == ["commit"]
 
 
 @pytest.mark.parametrize("fails", [False, True])
