@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import prefect_dask_core
-from prefect_dask_core import SequentialTaskRunner, flow
+from prefect_dask_core import Flow, SequentialTaskRunner, flow
 from prefect_dask_core.cache_validators import (
     all_inputs,
     all_parameters,
@@ -144,6 +145,115 @@ def test_the_members_of_a_sum_are_told_apart():
 
     assert made_of("a\nb", "c") != made_of("a", "b\nc")
     assert made_of("a", None) != made_of(None, "a")
+
+
+def adds(number):
+    return lambda x: x + number
+
+
+class Adds:
+    def __init__(self, number):
+        self.number = number
+
+    def __call__(self, x):
+        return x + self.number
+
+    def add(self, x):
+        return x + self.number
+
+    __hash__ = None
+
+
+class AddsTask(Task):
+    def __init__(self, number):
+        self.number = number
+        super().__init__()
+
+    def run(self, x):
+        return x + self.number
+
+
+def adds_in_turn(number):
+    """Functions that close over each other."""
+
+    def one(x):
+        return x if not x else other(x - number)
+
+    def other(x):
+        return one(x)
+
+    return one
+
+
+@dataclass(frozen=True)
+class Setting:
+    number: int
+
+
+def reads(setting):
+    def read(x, of=setting):
+        return x + setting.number + of.number
+
+    return read
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        adds,
+        Adds,
+        adds_in_turn,
+        lambda n: adds(adds(n)),
+        lambda n: adds([1, {"n": n}]),
+        lambda n: adds({n, 5}),
+        lambda n: adds(Adds(7).add) if n == 1 else adds(Adds(n).add),
+        lambda n: Adds(n).add,
+        lambda n: AddsTask(n).fn,
+        lambda n: adds(AddsTask(n)),
+        lambda n: partial(plus, n),
+        lambda n: partial(plus, y=n),
+        lambda n: partial(Adds(n).add),
+        lambda n: reads(Setting(n)),
+        lambda n: adds(IsolationLevel.SERIALIZABLE if n == 1 else n),
+    ],
+)
+def test_functions_of_one_text_that_do_different_things_are_told_apart(make):
+    assert source_token(make(1)) == source_token(make(1))
+    assert source_token(make(1)) != source_token(make(2))
+
+
+def test_what_has_no_token_counts_by_its_class():
+    assert source_token(adds(Handle(1))) == source_token(adds(Handle(2)))
+    assert source_token(adds(Handle(1))) != source_token(adds(object()))
+
+
+def test_what_an_object_is_set_to_later_counts():
+    body = Adds(1)
+    before = source_token(body)
+    body.number = 2
+    assert source_token(body) != before
+
+
+def test_a_task_has_nothing_that_counts_but_what_its_class_sets(tmp_path):
+    bare = Task(plus, result_storage=tmp_path)
+    mine = AddsTask(3).with_options(result_storage=tmp_path)
+    with Flow("all") as made:
+        bare(1)
+        mine(2)
+    made.run(task_runner=SequentialTaskRunner())
+    for known in (bare, mine, *made.tasks, bare.copy(), bare.labelled()):
+        expected = {"number": 3} if isinstance(known, AddsTask) else {}
+        assert known._attributes_of_user() == expected
+
+
+def test_what_a_class_sets_decides_on_values_of_a_run(tmp_path):
+    kept = {"persist_result": True, "result_storage": tmp_path}
+    tasks = [AddsTask(n).with_options(**kept) for n in (1, 2)]
+    tasks += [Task(adds(n), name="adds", **kept) for n in (1, 2)]
+    with Flow("sums") as made:
+        found = [task(5) for task in tasks]
+    state = made.run(task_runner=SequentialTaskRunner())
+    assert [state[task].result() for task in found] == [6, 7, 6, 7]
 
 
 def test_the_source_decides():
