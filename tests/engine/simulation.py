@@ -21,6 +21,7 @@ from prefect_dask_core.engine.events import (
     Release,
     ReportLost,
     Resized,
+    ResultsLost,
     Started,
     Submit,
     TriedLong,
@@ -110,6 +111,7 @@ class Simulation:
         self.waiting: set[int] = set()
         self.ended: Counter = Counter()  # lane blocks whose report arrived
         self.losses = 0
+        self.gone: set[int] = set()  # results that were lost, as futures tell
         self.stale: set[int] = set()  # blocks that found fewer children than promised
         self.reason, self.divisible = "", False
         self.finished = False
@@ -323,6 +325,10 @@ class Simulation:
         """A worker dies that holds a result; it is computed again."""
         self.losses += 1
         self.keys[number].status, self.keys[number].result = WAITING, None
+        self.gone.add(number)
+
+    def is_computed_anew(self, number):
+        return number in self.keys and self.keys[number].status == WAITING
 
     # -- running ------------------------------------------------------------------
 
@@ -334,6 +340,11 @@ class Simulation:
             return self.look()
         if self.driver.is_trying and self.random.random() < 0.1:
             self.feed(TriedLong())
+        elif self.gone and self.random.random() < 0.5:
+            gone, self.gone = self.gone, set()
+            still = [n for n in sorted(gone & self.held) if self.is_computed_anew(n)]
+            if still:
+                self.feed(ResultsLost(tuple(still)))
         elif self.random.choice(choices) == "run":
             self.run(self.random.choice(ready))
         else:
