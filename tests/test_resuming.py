@@ -18,10 +18,12 @@ from prefect_dask_core import (
     DaskTaskRunner,
     Flow,
     Parameter,
+    ResultStore,
     SequentialTaskRunner,
     Task,
     ThreadPoolTaskRunner,
     context,
+    flatten,
     flow,
     task,
 )
@@ -289,6 +291,31 @@ def test_a_flow_that_has_changed_takes_what_still_matches(ledger, scene, caplog)
         "twice-1: it read first-1 as x and it reads second-1 as x now; gone-1: it is "
         "gone"
     ) in caplog.text
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_lists_that_are_gone_are_not_counted_if_nobody_reads_them(
+    ledger, runner, scene, stored
+):
+    lists = scene.task("lists", lambda n: list(range(n)), stored=stored)
+    square = scene.task("square", lambda x: x * x)
+    other = scene.task("other", lambda: 1)
+    with Flow("flattened") as made:
+        square.map(flatten(lists.map([2, 3])))
+        result = other()
+    scene.bad = {"other"}
+    made.run(ledger=ledger, task_runner=runner)
+    scene.bad.clear()
+    scene.took()
+    store = ResultStore(scene.store)
+    for key in store.list_keys():
+        if store.read(key).metadata.task == "lists":
+            store.delete(key)
+
+    state = made.run(resume=last(ledger), ledger=ledger, task_runner=runner)
+
+    assert state[result].result() == 1
+    assert scene.took() == {"other": 1}
 
 
 def test_a_paused_task_is_resumed(ledger, tmp_path):
