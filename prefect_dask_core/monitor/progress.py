@@ -18,18 +18,10 @@ import dask.config
 
 from prefect_dask_core.engine.views import RunView
 from prefect_dask_core.errors import OptionValueError
-from prefect_dask_core.monitor.progress_rows import (
-    ProgressRow,
-    ProgressRows,
-    rate_text,
-)
+from prefect_dask_core.monitor.progress_rows import ProgressRow, ProgressRows
 from prefect_dask_core.monitor.screen import Screen
-from prefect_dask_core.monitor.summary import (
-    counts_text,
-    duration,
-    lines_of,
-    summarize,
-)
+from prefect_dask_core.monitor.summary import counts_text, lines_of, summarize
+from prefect_dask_core.monitor.texts import duration, rate_text
 from prefect_dask_core.monitor.watching import Maker, News, Watcher
 from prefect_dask_core.runners.prints import real_stderr
 from prefect_dask_core.states import State

@@ -25,10 +25,10 @@ from prefect_dask_core.monitor.summary import (
     Failure,
     RunSummary,
     TaskSummary,
-    duration,
     summarize,
     told_by,
 )
+from prefect_dask_core.monitor.texts import duration
 from prefect_dask_core.states import Pending, State, TriggerFailed
 
 #: Most failures, lines of log and characters of a value that a page shows.

@@ -15,7 +15,7 @@ from prefect_dask_core.monitor.report_columns import (
     timeline,
 )
 from prefect_dask_core.monitor.report_graph import Arrow, Box, graph
-from prefect_dask_core.monitor.summary import cut
+from prefect_dask_core.monitor.texts import cut
 
 #: Heights in pixels of a row of a timeline, and of all around the rows.
 ROW: Final = 26

@@ -10,8 +10,8 @@ from typing import Any, Final, TextIO
 
 from prefect_dask_core.engine.views import RunInfo
 from prefect_dask_core.monitor.palette import COLORS, ORDER
-from prefect_dask_core.monitor.progress_rows import ProgressRow, rate_text
-from prefect_dask_core.monitor.summary import cut, duration
+from prefect_dask_core.monitor.progress_rows import ProgressRow
+from prefect_dask_core.monitor.texts import cut, duration, rate_text
 from prefect_dask_core.runners.prints import are_captured, redirect
 
 #: Rows of the terminal that stay free.

@@ -15,7 +15,7 @@ from prefect_dask_core.engine.block import Block, Step
 from prefect_dask_core.engine.columns import COMPLETED, STATE_BY_CODE, Segment
 from prefect_dask_core.engine.feeds import Filled, Whole, open_feed
 from prefect_dask_core.runners.redaction import message_of, short_text, traceback_of
-from prefect_dask_core.states import Crashed, Failed
+from prefect_dask_core.states import Crashed, Failed, TriggerFailed
 
 #: Failures that are told of one node in one report.
 MOST_FAILURES: Final = 20
@@ -28,9 +28,11 @@ MOST_ARGUMENTS: Final = 8
 
 _ONE_COMPLETED: Final = ((COMPLETED, 1),)
 _CODES: Final = range(len(STATE_BY_CODE))
-_UNSUCCESSFUL: Final = frozenset(
+#: Codes of what failed or crashed, or what its trigger refused because of that.
+UNSUCCESSFUL: Final = frozenset(
     code for code in _CODES if issubclass(STATE_BY_CODE[code], Failed | Crashed)
 )
+_REFUSED: Final = STATE_BY_CODE.index(TriggerFailed)
 #: The shortest duration that is told apart, as a power of two in seconds.
 SHORTEST: Final = -20
 
@@ -199,7 +201,7 @@ def digest_of(
     counts = counts_of(segment.codes)
     durations, busy = _durations(segment)
     begin, end = _span(segment)
-    failed = any(code in _UNSUCCESSFUL for code, _ in counts)
+    failed = any(code in UNSUCCESSFUL for code, _ in counts)
     return Digest(
         node,
         mapped,
@@ -279,7 +281,7 @@ def _failures(
     found = 0
     for offset in sorted(segment.details):
         code = segment.codes[offset]
-        if code not in _UNSUCCESSFUL:
+        if code not in UNSUCCESSFUL:
             continue
         state = segment.details[offset]
         index = segment.start + offset
@@ -287,7 +289,8 @@ def _failures(
         yield FailureText(
             index,
             code,
-            segment.attempts.get(offset, 1),
+            # What its trigger refused was not tried.
+            0 if code == _REFUSED else segment.attempts.get(offset, 1),
             segment.ends[offset],
             message_of(state.message),
             traceback_of(error) if isinstance(error, BaseException) else "",

@@ -13,8 +13,8 @@ from distributed import Client, LocalCluster
 from prefect_dask_core import DaskTaskRunner, Flow, flow, task, triggers, unmapped
 from prefect_dask_core.monitor.columns import about_run, about_tasks, texts_of_failures
 from prefect_dask_core.monitor.dashboard import register
+from prefect_dask_core.monitor.failures import MOST_FAILURES
 from prefect_dask_core.monitor.plugin import NAME, MonitorPlugin, plugin_of
-from prefect_dask_core.monitor.runs import MOST_FAILURES
 
 
 @task
