@@ -69,7 +69,11 @@ class ScreenProgress:
         now = self._clock()
         self._rows.take(view, news, now)
         if now - self._begin >= PATIENCE:
-            self._screen.show(self, view.info, self._rows.rows)
+            try:
+                self._screen.show(self, view.info, self._rows.rows)
+            except Exception:  # the terminal has gone
+                self._screen.give_up(self)
+                raise
 
     def ended(self, view: RunView, state: State) -> None:
         """Take the rows away and tell how it ended, unless it is inside another."""

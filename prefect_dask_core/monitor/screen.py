@@ -76,6 +76,14 @@ class Screen:
                 self._step_aside()
             self.stream.flush()
 
+    def give_up(self, key: Hashable) -> None:
+        """Forget a run whose rows could not be drawn; nothing is written."""
+        with self._lock:
+            self._shown.pop(key, None)
+            self._lines = 0
+            if not self._shown:
+                self._step_aside()
+
     def write_above(self, stream: TextIO, text: str) -> int:
         """Write what the program prints where the rows stood."""
         with self._lock:

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from prefect_dask_core.runners.redaction import cut
 
 __all__ = [
+    "Told",
     "clock_text",
     "cut",
     "cut_label",
@@ -15,6 +16,12 @@ __all__ = [
     "rate_text",
     "short_address",
 ]
+
+
+class Told(str):
+    """A value that is text for people already, as the ledger keeps it."""
+
+    __slots__ = ()
 
 
 def duration(seconds: float) -> str:

@@ -322,6 +322,25 @@ def test_a_dumb_or_closed_terminal_is_none(monkeypatch):
     assert not is_terminal(closed)
 
 
+def test_a_terminal_that_goes_away_leaves_prints_and_run_as_they_were(
+    terminal, monkeypatch
+):
+    before = sys.stdout
+    real, drawn = Screen._draw, []
+
+    def fails(self):
+        real(self)
+        drawn.append(1)
+        raise OSError("the terminal is gone")
+
+    monkeypatch.setattr(Screen, "_draw", fails)
+    state = doubling(3).run(task_runner=ThreadPoolTaskRunner(2))
+    assert state.is_successful()
+    assert drawn
+    assert sys.stdout is before
+    assert progress._screen[0]._shown == {}
+
+
 def test_a_run_goes_on_while_its_rows_are_drawn(terminal, monkeypatch):
     begin = threading.Event()
     real = Screen._draw
