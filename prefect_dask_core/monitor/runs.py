@@ -16,7 +16,12 @@ from prefect_dask_core.engine.columns import COMPLETED
 from prefect_dask_core.monitor.bars import Bar, Bars, Row
 from prefect_dask_core.monitor.failures import Failure, Failures
 from prefect_dask_core.monitor.tallies import FAILED, NAMES, FanOut, TaskTally
-from prefect_dask_core.runners.digests import UNSUCCESSFUL, Digest, ReportDigest
+from prefect_dask_core.runners.digests import (
+    UNSUCCESSFUL,
+    Digest,
+    PlainDigest,
+    ReportDigest,
+)
 from prefect_dask_core.runners.telling import OPEN, Begin, Death, End, NodeInfo
 
 #: Nodes of which a run keeps what they read, and deaths of workers that it keeps.
@@ -70,7 +75,8 @@ class Run:
         self.version += 1
         early: list[tuple[str, ReportDigest, int]] = []
         for node in nodes:
-            self._make_room(node.number)
+            if node.number >= len(self._task_of):
+                self._make_room(node.number)
             if self._task_of[node.number] != -1:
                 continue
             self._add(node)
@@ -80,10 +86,9 @@ class Run:
 
     def _make_room(self, index: int) -> None:
         more = index + 1 - len(self._task_of)
-        if more > 0:
-            self._task_of.extend([-1] * more)
-            self._mapped.extend(bytes(more))
-            self.codes.extend(bytes([OPEN]) * more)
+        self._task_of.extend([-1] * more)
+        self._mapped.extend(bytes(more))
+        self.codes.extend(bytes([OPEN]) * more)
 
     def _add(self, node: NodeInfo) -> None:
         number = self._number_of.get(node.name)
@@ -164,8 +169,11 @@ class Run:
         if self.ended is not None:
             return
         self.version += 1
-        for position in range(len(report.digests)):
-            self._take(worker, report, position)
+        for position, digest in enumerate(report.digests):
+            if isinstance(digest, PlainDigest):
+                self.take_plain(worker, report.thread, report.block, *digest)
+            else:
+                self._take(worker, report, position)
         if report.waits:
             task = self._task(report.digests[0].node) if report.digests else None
             row = Row(worker, report.thread, -1 if task is None else task, 0, 0)
@@ -197,6 +205,7 @@ class Run:
 
     def _take(self, worker: str, report: ReportDigest, position: int) -> None:
         digest = report.digests[position]
+        assert isinstance(digest, Digest)  # others are taken by `take_plain`
         task = self._task(digest.node)
         if task is None:
             self._early.setdefault(digest.node, []).append((worker, report, position))
