@@ -45,7 +45,7 @@ def measure_nodes(bench: Bench) -> Measurement:
         for _ in range(count):
             TASKS[0]()
     what = f"{count:,} plain nodes, watched; peer: not watched"
-    return _in_turns(bench, flow, what, 1.2)
+    return _in_turns(bench, flow, what, 1.05)
 
 
 def _in_turns(bench: Bench, flow: Flow, what: str, limit: float) -> Measurement:

@@ -312,7 +312,7 @@ def label_of(run: Run, failure: Failure) -> str:
 
 
 def _index_of(failure: Failure) -> str:
-    return f"[{failure.text.child:,}]" if failure.mapped else ""
+    return f"[{failure.text.child}]" if failure.mapped else ""
 
 
 def texts_of_failures(run: Run) -> list[dict[str, Any]]:

@@ -386,6 +386,6 @@ def _arguments(
                 feed = open_feed(item, arguments, segments, step.mapped)
                 text = short_text(item.key, feed.value(index))
             except Exception:
-                text = "<not there>"  # what is above failed, or was lost
+                text = f"<from {item.name}>"  # a lane has let go of it, or it is lost
         found.append(f"{item.key}={text}")
     return ", ".join(found)

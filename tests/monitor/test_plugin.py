@@ -74,6 +74,18 @@ def test_the_counts_of_a_run_are_those_of_its_states(run_watched):
     assert tasks["total"]["counts"] == {"Completed": 1}
 
 
+@pytest.mark.parametrize("bad", [False, True])
+def test_a_run_is_told_to_have_ended_as_it_did(run_watched, bad):
+    with Flow("either") as either:
+        total(load.map([6, 7 if bad else 8]))
+        last = double(load(7 if bad else 8))
+    either.set_reference_tasks([last])
+    state, run = run_watched(either)
+    assert (run.ended.state, run.ended.message) == (type(state).__name__, state.message)
+    assert run.ended.state == ("Failed" if bad else "Completed")
+    assert run.counts() == state.states.counts()
+
+
 def test_before_the_end_is_told_the_counts_are_those_of_the_reports(run_watched):
     # What the last message says would hide what the others say wrongly.
     with Flow("sums") as sums:

@@ -321,13 +321,12 @@ def test_the_report_of_a_very_large_run_is_small():
 def test_a_browser_shows_the_plots_and_has_no_complaint(tmp_path, monkeypatch):
     pytest.importorskip("selenium", reason="selenium is not installed")
     monkeypatch.syspath_prepend(str(DOCS))
-    sys.modules.pop("make_report_picture", None)
-    from make_report_picture import browser
+    sys.modules.pop("browser", None)
+    from browser import browser
 
     view = view_of([n / 1000 for n in range(20_000)], 0.01)
     path = view.report(tmp_path / "report.html")
-    driver = browser(str(tmp_path / "profile"), 1200, 1000)
-    try:
+    with browser(1200, 1000) as driver:
         driver.set_script_timeout(60)
         driver.get(path.as_uri())
         drawn = driver.execute_async_script(
@@ -344,8 +343,6 @@ def test_a_browser_shows_the_plots_and_has_no_complaint(tmp_path, monkeypatch):
         wide = driver.execute_script(
             "return document.documentElement.scrollWidth > window.innerWidth"
         )
-    finally:
-        driver.quit()
     assert drawn == 4
     assert [e for e in logged if e["level"] in ("SEVERE", "WARNING")] == []
     assert not wide

@@ -21,6 +21,7 @@ from prefect_dask_core.monitor.tallies import TaskTally, rate_of, seconds_left
 from prefect_dask_core.runners.digests import (
     Digest,
     FailureText,
+    PlainDigest,
     ReportDigest,
     digest_of,
 )
@@ -268,13 +269,17 @@ def test_a_state_that_is_unsuccessful_is_among_the_failures():
 def test_the_short_way_for_plain_nodes_counts_as_the_long_one(ends):
     nodes = [NodeInfo(n, f"task {n % 2}", n == 5, False, ()) for n in range(5)]
     short, long = Run("0123", most_bars=8), Run("0123", most_bars=8)
+    shared = Run("0123", most_bars=8)
     for number, (node, begin, seconds) in enumerate(ends):
         if number == len(ends) // 2:  # some are told before their nodes are
             short.add_nodes(nodes)
             long.add_nodes(nodes)
+            shared.add_nodes(nodes)
         times = 100.0 + begin, 100.0 + begin + seconds
         short.take_plain(WORKERS[0], 7, number, node, *times)
         digest = Digest.of_completed(node, *times)
         long.take(WORKERS[0], ReportDigest(7, number, (), (digest,)))
-    assert known_of(short) == known_of(long)
+        plain = PlainDigest(node, *times)
+        shared.take(WORKERS[0], ReportDigest(7, number, (), (plain,)))
+    assert known_of(short) == known_of(long) == known_of(shared)
     assert [t.recent for t in short.tasks] == [t.recent for t in long.tasks]
