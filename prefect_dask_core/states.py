@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 from prefect_dask_core.errors import (
     CancelledRun,
@@ -96,6 +96,31 @@ class Missing(DataReference):
         raise MissingResult(self.reason)
 
 
+class RunFacts(NamedTuple):
+    """How a run came to its state.
+
+    Parameters
+    ----------
+    attempts : int
+        Attempts at the run; 1 also where the body was not called, as of a skipped run,
+        and 0 where no worker told of any, as after a crash.
+    begin, end : float
+        When the first attempt began and the run ended, in seconds since the epoch.
+    worker : str, optional
+        Address of the Dask worker that ran it last; `None` without a cluster.
+    """
+
+    attempts: int
+    begin: float
+    end: float
+    worker: str | None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds from begin to end, waits for further attempts included."""
+        return self.end - self.begin
+
+
 class State:
     """What is known of a run.
 
@@ -116,6 +141,13 @@ class State:
         The states below this one: of the tasks of a flow run (by task), or of the
         children of a mapped task (by index). ``state[key]`` reads them.
 
+    Attributes
+    ----------
+    run : RunFacts or None
+        Attempts, begin, end and worker of the run that ended in this state, as a runner
+        tells them: ``state[task][7].run.worker``. `None` of a flow run, of a mapped
+        task as a whole, and of a state that somebody made.
+
     Examples
     --------
     >>> done = Completed("all good", data=3)
@@ -125,7 +157,7 @@ class State:
     True
     """
 
-    __slots__ = ("data", "message", "name", "states", "timestamp")
+    __slots__ = ("data", "message", "name", "run", "states", "timestamp")
 
     type: ClassVar[StateType] = StateType.PENDING
     #: Colour of the state in every picture (from a colour-blind safe palette).
@@ -136,6 +168,7 @@ class State:
     name: str
     timestamp: float | None
     states: Mapping[Any, State] | Sequence[State] | None
+    run: RunFacts | None
 
     def __init__(
         self,
@@ -160,6 +193,7 @@ class State:
         put(self, "name", name or type(self).__name__)
         put(self, "timestamp", timestamp)
         put(self, "states", states)
+        put(self, "run", None)
 
     # -- a value ----------------------------------------------------------------
 
@@ -209,11 +243,11 @@ class State:
         )
 
     def __eq__(self, other: object) -> bool:
-        """Same class, name and data; messages and times do not count."""
+        """Same class, name and data; messages, times and facts do not count."""
         if type(self) is not type(other):
             return NotImplemented
         assert isinstance(other, State)
-        ignored = {"message", "timestamp", "states"}
+        ignored = {"message", "timestamp", "states", "run"}
         return all(
             _same(getattr(self, field), getattr(other, field))
             for field in self._fields()

@@ -31,6 +31,7 @@ from prefect_dask_core.states import (
     Missing,
     Paused,
     Pending,
+    RunFacts,
     Running,
     Skipped,
     State,
@@ -347,11 +348,21 @@ class Segment:
         >>> segment.put(1, Failed("no"), 2.0, 3.0, attempts=3)
         >>> segment.state(0).result(), segment.state(1)
         ('a', Failed('no'))
+        >>> segment.state(1).run
+        RunFacts(attempts=3, begin=2.0, end=3.0, worker=None)
         """
+        state = self._bare_state(offset)
+        attempts = self.attempts.get(offset, 1)
+        facts = RunFacts(attempts, self.begins[offset], self.ends[offset], self.worker)
+        # Nobody else has it.
+        object.__setattr__(state, "run", facts)
+        return state
+
+    def _bare_state(self, offset: int) -> State:
         code = self.codes[offset]
         detail = self.details.get(offset)
         if code not in _SUCCESSFUL:
-            return detail or STATE_BY_CODE[code]()
+            return STATE_BY_CODE[code]() if detail is None else detail.replace()
         data = self._data(offset)
         if detail is not None:
             return detail.replace(data=data)

@@ -33,6 +33,7 @@ from prefect_dask_core.engine.events import (
     Release,
     ReportLost,
     Resized,
+    ResultsLost,
     Started,
     StopAsked,
     Submit,
@@ -199,6 +200,8 @@ class Driver:
                 self._block_lost(event)
             case ReportLost(numbers):
                 self._reports_lost(numbers)
+            case ResultsLost(numbers):
+                self._put_back(numbers)
             case TriedLong():
                 self._let_go(self._kinds.give_up())
             case StopAsked(reason, crashed):
@@ -619,6 +622,64 @@ class Driver:
         if lost:
             self._redo(lost)
 
+    def _put_back(self, numbers: Sequence[int]) -> None:
+        """Put what came home in the place of results that were lost.
+
+        Dask computes these anew. Where workers die every few seconds that is more than
+        what gets done in between, and the run would not end.
+        """
+        # What may still be computed from them, reads them by their old numbers.
+        read = {
+            above
+            for number, assignment in self._assigned.items()
+            if assignment.reads and not self._came_home(number)
+            for above in map(self._present, assignment.reads)
+        }
+        gone = [
+            number
+            for number in numbers
+            if number in self._held
+            and number not in read
+            and self._assigned[number].given is None
+            and self._came_home(number)
+        ]
+        put_back = []
+        for old in gone:
+            block = self._assigned[old].block
+            fresh = block._replace(number=self._take_number())
+            known = ((node, self._known(node, old)) for node in block.keep)
+            given = {node: found for node, found in known if found is not None}
+            put_back.append(Assignment(fresh, (), given))
+            if old in self._spans:
+                self._spans[fresh.number] = self._spans[old]
+            self._renumber(old, fresh.number)
+        if put_back:
+            self._submit(put_back)
+        for old in gone:
+            self._forget(old)
+
+    def _came_home(self, number: int) -> bool:
+        """Whether a block has ended and all that it gives to others is known here."""
+        if number in self._solo or self._is_under_way(number):
+            return False
+        assignment = self._assigned[number]
+        known = [self._known(node, number) for node in assignment.block.keep]
+        return all(found is not None and found.values is not None for found in known)
+
+    def _known(self, node: int, number: int) -> Segment | None:
+        """What is known of a node's part in a block."""
+        if node not in self._children:
+            return self._plain.get(node)
+        span = self._spans.get(number)
+        return None if span is None else self._part(node, *span)
+
+    def _is_under_way(self, number: int) -> bool:
+        """Whether the end of a block is not known yet."""
+        lane = self._lane_of_block.get(number)
+        if self._ended(self._assigned[number]):
+            return False
+        return lane is None or number in lane.in_flight
+
     def _is_worth_another_try(self, number: int) -> bool:
         """Whether a block that ended and was lost has values only running it gives."""
         if self._tries.get(number, 0) >= MOST_TRIES or number in self._solo:
@@ -821,10 +882,7 @@ class Driver:
             assignment = self._assigned[number]
             if number in found or found.isdisjoint(assignment.reads):
                 continue
-            lane = self._lane_of_block.get(number)
-            if self._ended(assignment) or not (
-                lane is None or number in lane.in_flight
-            ):
+            if not self._is_under_way(number):
                 if number not in self._held:
                     finished.append(number)
                     found.add(number)
@@ -851,10 +909,7 @@ class Driver:
         given = {}
         invented = set()
         for step in block.steps:
-            known: Segment | None = self._plain.get(step.node)
-            if step.node in self._children:
-                span = self._spans.get(number)
-                known = None if span is None else self._part(step.node, *span)
+            known = self._known(step.node, number)
             if known is None or known.values is None:
                 start, stop = self._spans.get(number, (block.start, block.stop))
                 crashed = Crashed(lost.reason, timestamp=lost.when)

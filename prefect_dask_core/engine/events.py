@@ -134,6 +134,19 @@ class ReportLost:
 
 
 @dataclass(frozen=True, slots=True)
+class ResultsLost:
+    """Results of blocks that had ended were lost with their worker.
+
+    Parameters
+    ----------
+    numbers : tuple of int
+        The blocks.
+    """
+
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TriedLong:
     """Nodes that were tried before others of their kind take longer than a moment."""
 
@@ -195,6 +208,7 @@ Event = (
     | BlockReached
     | BlockLost
     | ReportLost
+    | ResultsLost
     | TriedLong
     | StopAsked
     | Added

@@ -23,8 +23,26 @@ _LOGGER: Final = logging.getLogger(__name__)
 
 #: Seconds between two looks, at least.
 LOOK_EVERY: Final = 0.25
-#: A look that took long is followed by a rest of so many times that long.
+#: A look that took long is followed by a rest of so many times its work, but of no more
+#: than so many seconds: the first one may import what draws the rows.
 REST: Final = 50.0
+MOST_REST: Final = 2.0
+
+
+def rest_after(work: float) -> float:
+    """Seconds between a look and the next.
+
+    Parameters
+    ----------
+    work : float
+        Seconds of processor time that the look took.
+
+    Examples
+    --------
+    >>> rest_after(0.001), rest_after(0.01), rest_after(1.0)
+    (0.25, 0.5, 2.0)
+    """
+    return min(max(LOOK_EVERY, REST * work), MOST_REST)
 
 
 class News(NamedTuple):
@@ -194,9 +212,9 @@ class Watch:
         self._tell(lambda watcher: watcher.began(self.view))
         rest = LOOK_EVERY
         while not self._over.wait(rest):
-            before = time.monotonic()
+            before = time.thread_time()
             self._look()
-            rest = max(LOOK_EVERY, REST * (time.monotonic() - before))
+            rest = rest_after(time.thread_time() - before)
         self._look()
         end = self._end
         assert end is not None

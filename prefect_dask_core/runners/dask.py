@@ -45,6 +45,7 @@ from prefect_dask_core.engine.events import (
     Release,
     ReportLost,
     Resized,
+    ResultsLost,
     Started,
     StopAsked,
     Submit,
@@ -81,12 +82,12 @@ from prefect_dask_core.runners.outbox import (
     PLAIN,
     REACHED,
 )
-from prefect_dask_core.runners.preflight import check_place, check_workers
 from prefect_dask_core.runners.run_logger import Outlet
 from prefect_dask_core.runners.spool import left_behind
 from prefect_dask_core.runners.stranded import Strandings
 from prefect_dask_core.runners.telling import TOLD, Silence, Teller, add_pages
 from prefect_dask_core.runners.worker import Lost, retell, run_on_worker
+from prefect_dask_core.runners.workforce import Workforce
 from prefect_dask_core.states import Failed, State
 from prefect_dask_core.tasks import Task
 
@@ -411,22 +412,17 @@ class _DaskRun:
             self._teller = Teller(client, self._topic, variables, driver.plan.flow_name)
         self._builder = GraphBuilder(record, run_on_worker)
         self._keeping: FlowKeeping | None = variables.get(KEEPING)
-        #: Folders of this machine, and memory of this process, that values are kept in.
-        self._places: set[str] = set()
         self._span = _span_of(driver.plan.flow_name)
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._futures: dict[int, Future[Any]] = {}
         self._number_of: dict[Any, int] = {}
         self._strandings = Strandings()
         self._looked = 0.0
-        # All workers there were.
-        self._workers: set[str] = set()
         self._drained = 0.0
         # Whether no report came since the last look; blocks that had then ended.
         self._is_quiet = False
         self._quiet_since = time.monotonic()
-        # Whether a worker has left, which may have taken reports along.
-        self._has_left = False
+        self._workforce = Workforce(client)
         self._trial = Trial()
         self._silent: set[int] = set()
         # For each block one of its graph whose future is held: there always is one, as
@@ -439,7 +435,7 @@ class _DaskRun:
         self._client.subscribe_topic(self._topic, self._messages.put)
         try:
             self._teller.began(self._driver)
-            self._feed(Started(self._threads()))
+            self._feed(Started(self._workforce.threads()))
             while not self._driver.finished:
                 self._step()
             self._bring_home()
@@ -464,10 +460,7 @@ class _DaskRun:
         """Note the place that a task keeps values in; whether it is a new one."""
         keeper = within(task, self._keeping).keeper
         place = None if keeper is None else keeper.local_place
-        if place is None or place in self._places:
-            return False
-        self._places.add(place)
-        return True
+        return place is not None and self._workforce.note_place(place)
 
     # -- events ------------------------------------------------------------------------
 
@@ -539,17 +532,22 @@ class _DaskRun:
         if self._client.status != "running":
             yield StopAsked("the connection to the scheduler was lost.", crashed=True)
             return
-        threads = self._threads()
+        threads = self._workforce.threads()
         if threads != self._driver.threads:
             yield Resized(threads)
         self._strandings.look(self._client, time.monotonic())
+        if self._workforce.lost:
+            gone = tuple(n for n, f in self._futures.items() if f.status == "lost")
+            if gone:
+                yield ResultsLost(gone)
         lost = {n: f for n, f in self._futures.items() if f.status in _LOST}
         if lost:
             yield from self._lost_blocks(lost)
         if not self._is_quiet:
             self._quiet_since = time.monotonic()
         silence = time.monotonic() - self._quiet_since
-        if (self._has_left and silence) or silence > CERTAINLY_LOST:
+        # One that has left may have taken reports along.
+        if (self._workforce.lost and silence) or silence > CERTAINLY_LOST:
             yield from self._lost_reports()
         self._is_quiet = True
 
@@ -612,16 +610,6 @@ class _DaskRun:
             )
             self._teller.lost(event, self._builder.key(culprit), _last_worker(error))
             yield event
-
-    def _threads(self) -> int:
-        """Worker threads there are; workers that are new are asked what they have."""
-        threads: Mapping[str, int] = self._client.nthreads()
-        self._has_left = self._has_left or not self._workers.issubset(threads)
-        self._workers.update(threads)
-        check_workers(self._client, threads)
-        for place in self._places:
-            check_place(self._client, threads, place)
-        return sum(threads.values())
 
     # -- commands ----------------------------------------------------------------------
 
@@ -715,7 +703,7 @@ class _DaskRun:
         """Take in what workers logged before they were killed, and could not send."""
         if not (self._looked or self._outlet.has_taken):
             return
-        if not self._workers.difference(self._client.nthreads()):
+        if not self._workforce.lost:
             return
         # This host first: all workers may be gone at this moment.
         found = set(left_behind(self._topic))
@@ -771,13 +759,13 @@ class _DaskSession(_DaskRun):
         """Pickle the definition, and ask the workers for a place that it needs."""
         self._builder.packer.pack_task(task)
         if self._note_place(task):
-            self._threads()
+            self._workforce.threads()
 
     def drive(self, told: Callable[[], None]) -> None:
         """Feed events until the driver has finished."""
         self._client.subscribe_topic(self._topic, self._messages.put)
         self._teller.began(self._driver)
-        self._feed(Started(self._threads()))
+        self._feed(Started(self._workforce.threads()))
         while not self._driver.finished:
             self._step()
             told()

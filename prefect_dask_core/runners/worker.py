@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-import psutil  # type: ignore[import-untyped]
 from distributed import Worker, get_worker, rejoin, secede
 
 from prefect_dask_core.engine.block import Block, BlockReport, run_block
@@ -53,9 +52,6 @@ _LOGGER: Final = logging.getLogger(__name__)
 
 #: Seconds until a message has left a worker that may die next; Dask sends every 2 ms.
 TIME_TO_LEAVE: Final = 0.01
-#: Age in seconds of a worker's process before which it begins no block; and the most
-#: that a block waits for it.
-OLD_ENOUGH, TIME_TO_SETTLE = 1.5, 0.5
 
 
 class CannotLoad(PrefectDaskCoreError):
@@ -126,7 +122,6 @@ def run_on_worker(
     which completed waits a moment for others (see `Outbox`).
     """
     worker = get_worker()
-    _settle(worker)
     block, run = _load(worker, header, inline, record, arguments)
 
     collector = collector_here(worker, run.topic, run.log_process, run.log_level)
@@ -268,24 +263,6 @@ def retell(
         report = BlockReport(number, segments, 1, 0.0)
         messages.append((DONE, pack_report(report, limit)))
     return messages
-
-
-_settled: Final[set[str]] = set()
-
-
-def _settle(worker: Worker) -> None:
-    """Let the nanny of a worker that has just begun take note of it.
-
-    A worker gets work as soon as the scheduler knows it, and the nanny hears of it a
-    moment later. A body that kills its worker in between makes the nanny give up, and
-    with it the worker's place is lost to the cluster.
-    """
-    if worker.id in _settled:
-        return
-    _settled.add(worker.id)
-    if worker.nanny is not None:
-        age = time.time() - psutil.Process().create_time()
-        time.sleep(min(max(0.0, OLD_ENOUGH - age), TIME_TO_SETTLE))
 
 
 def _plain_report(block: Block, report: BlockReport, limit: int) -> PlainReport | None:

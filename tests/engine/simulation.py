@@ -21,12 +21,13 @@ from prefect_dask_core.engine.events import (
     Release,
     ReportLost,
     Resized,
+    ResultsLost,
     Started,
     Submit,
     TriedLong,
 )
 from prefect_dask_core.engine.fanout import most_in_flight
-from prefect_dask_core.engine.feeds import BlockResult, StaleInput
+from prefect_dask_core.engine.feeds import StaleInput, result_of
 from prefect_dask_core.engine.grouping import Kinds
 from prefect_dask_core.execution import make_plan
 from prefect_dask_core.testing import FakeShell
@@ -110,6 +111,7 @@ class Simulation:
         self.waiting: set[int] = set()
         self.ended: Counter = Counter()  # lane blocks whose report arrived
         self.losses = 0
+        self.gone: set[int] = set()  # results that were lost, as futures tell
         self.stale: set[int] = set()  # blocks that found fewer children than promised
         self.reason, self.divisible = "", False
         self.finished = False
@@ -214,7 +216,7 @@ class Simulation:
         key = self.keys[number]
         assignment = key.assignment
         if assignment.given is not None:
-            key.result, key.status = BlockResult(assignment.given, {}), DONE
+            key.result, key.status = result_of(assignment.given), DONE
             self.forget()
             return
         waiting = partial(self.tell_waiting, number)
@@ -323,6 +325,10 @@ class Simulation:
         """A worker dies that holds a result; it is computed again."""
         self.losses += 1
         self.keys[number].status, self.keys[number].result = WAITING, None
+        self.gone.add(number)
+
+    def is_computed_anew(self, number):
+        return number in self.keys and self.keys[number].status == WAITING
 
     # -- running ------------------------------------------------------------------
 
@@ -330,10 +336,18 @@ class Simulation:
         """Let one thing happen; whether there was one."""
         ready = self.ready()
         choices = [*(["run"] * bool(ready)), *(["tell"] * bool(self.messages))]
+        if not choices and self.driver.is_trying:
+            self.feed(TriedLong())  # those that were tried may all be lost
+            return True
         if not choices:
             return self.look()
         if self.driver.is_trying and self.random.random() < 0.1:
             self.feed(TriedLong())
+        elif self.gone and self.random.random() < 0.5:
+            gone, self.gone = self.gone, set()
+            still = [n for n in sorted(gone & self.held) if self.is_computed_anew(n)]
+            if still:
+                self.feed(ResultsLost(tuple(still)))
         elif self.random.choice(choices) == "run":
             self.run(self.random.choice(ready))
         else:

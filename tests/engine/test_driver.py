@@ -14,6 +14,7 @@ from prefect_dask_core.engine.events import (
     BlockLost,
     Finish,
     Resized,
+    ResultsLost,
     Started,
     StopAsked,
 )
@@ -355,6 +356,28 @@ def test_a_block_that_is_run_again_may_hand_back_other_children(first, second):
     assert state[all_of].result() == expected
     assert state[many].result() == expected
     assert state[again].result() == [x + 1 for x in expected]
+
+
+@pytest.mark.parametrize("big", [0.0, 1.0])
+def test_what_came_home_is_not_computed_anew_when_a_worker_dies(big):
+    with Flow("home") as flow:
+        late = Task(lambda: 0, name="late")()
+        many = Task(inc).map(range(1_000))
+        all_of = Task(lambda xs, late: list(xs), name="list")(many, late)
+    simulation = Simulation(flow, Random(0), big=big, want_all=True)
+    number = large_block(simulation)
+    simulation.speeds = (0.0,)
+    simulation.run(number)
+    simulation.feed(simulation.messages.pop())
+    simulation.lose_result(number)
+    simulation.feed(ResultsLost((number,)))
+    assert (number in simulation.keys) is bool(big)
+    simulation.to_the_end()
+    simulation.check_end()
+    state = flow_state(simulation.plan, simulation.states())
+    assert state[all_of].result() == list(range(1, 1_001))
+    again = [key for key, times in simulation.ran.items() if times > 1]
+    assert bool(again) is bool(big)
 
 
 def test_a_block_that_only_waits_makes_room_for_another():

@@ -1,12 +1,14 @@
 """The same flows, run in five ways: every way ends in the same states and values."""
 
 import asyncio
+import pickle
 import threading
 import time
 
 import pytest
 
 from prefect_dask_core import (
+    DaskTaskRunner,
     Flow,
     Parameter,
     SequentialTaskRunner,
@@ -493,6 +495,38 @@ def test_retry_goes_beyond_the_retries_of_the_task(run):
     state = run(flow)
     assert state[many].result() == ["done"]
     assert state[many].states.attempts(0) == 3
+
+
+def test_each_state_tells_its_attempts_and_times(run):
+    began = time.time()
+    with Flow("facts") as flow:
+        many = scripted(RETRY("again"), "done").map([0, 1])
+        one = inc(1)
+        never = scripted(SKIP("no"))()
+        below = inc(never)
+    state = run(flow)
+    assert [child.run.attempts for child in state[many]] == [2, 2]
+    assert [state[task].run.attempts for task in (one, below)] == [1, 1]
+    for found in (*state[many], state[one]):
+        assert began <= found.run.begin <= found.run.end <= time.time()
+        assert found.run.seconds == found.run.end - found.run.begin
+        assert found.replace(message="told").run == found.run
+        assert pickle.loads(pickle.dumps(found)).run == found.run
+    assert state.run is None
+    assert state[many].run is None
+
+
+def test_each_state_tells_its_worker(client):
+    with Flow("places") as flow:
+        many = inc.map(range(10))
+        one = inc(1)
+        lost = Task(lambda: 1 / 0, name="lost")()
+    state = flow.run(task_runner=DaskTaskRunner(cluster=client))
+    workers = set(client.nthreads())
+    for found in (*state[many], state[one], state[lost]):
+        assert found.run.worker in workers
+    state = flow.run(task_runner=SequentialTaskRunner())
+    assert {child.run.worker for child in state[many]} == {None}
 
 
 def test_retry_waits_until_its_start_time(run):
