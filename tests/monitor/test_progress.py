@@ -161,6 +161,15 @@ def test_two_runs_share_a_screen(terminal):
     assert terminal.seen() == "first is over\n"
 
 
+def test_a_name_of_wide_letters_or_several_lines_takes_one_line_and_its_share():
+    from rich.cells import cell_len
+
+    assert screen.fitted("two\nlines", screen.LONGEST_NAME) == "two lines"
+    name = screen.fitted("日本語の長い名前" * 9, screen.LONGEST_NAME)
+    assert cell_len(name) <= screen.LONGEST_NAME
+    assert name.startswith("日本語の長い")
+
+
 def test_a_small_terminal_shows_what_is_under_way():
     rows = [ProgressRow(f"done{n}", 1, done=1) for n in range(30)]
     rows.append(ProgressRow("under way", 9, done=3))
