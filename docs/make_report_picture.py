@@ -8,55 +8,33 @@ Needs chromium with chromedriver, and selenium::
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
-from selenium import webdriver
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "examples")]
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
+from browser import browser, console_errors, resize  # noqa: E402
 
-from prefect_dask_core import DaskTaskRunner
-from stdlib_census import census_flow
+from prefect_dask_core import DaskTaskRunner  # noqa: E402
+from stdlib_census import census_flow  # noqa: E402
 
-#: Without network and without a window; a browser of its own each time.
-SWITCHES = (
-    *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"),
-    *("disable-background-networking", "disable-component-update", "disable-sync"),
-)
-
-
-def browser(folder: str, width: int, height: int) -> webdriver.Chrome:
-    """A headless browser whose profile is in a folder."""
-    options = Options()
-    for switch in SWITCHES:
-        options.add_argument(f"--{switch}")
-    options.add_argument(f"--user-data-dir={folder}")
-    options.add_argument(f"--window-size={width},{height}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = shutil.which("chromedriver")  # else selenium looks for one on the network
-    if driver is None:
-        raise RuntimeError("chromedriver is not installed")
-    return webdriver.Chrome(options, Service(driver))
+#: Seconds that the page is given to be drawn.
+PATIENCE = 2.0
 
 
 def picture(page: Path, out: Path, width: int = 1200) -> None:
     """Take a screenshot of a whole page."""
-    with tempfile.TemporaryDirectory() as folder:
-        driver = browser(folder, width, 1000)
-        try:
-            driver.get(page.resolve().as_uri())
-            driver.implicitly_wait(10)
-            height = driver.execute_script("return document.body.scrollHeight")
-            driver.set_window_size(width, height + 100)
-            driver.execute_async_script("setTimeout(arguments[0], 1000)")
-            driver.save_screenshot(str(out))
-            errors = [e for e in driver.get_log("browser") if e["level"] == "SEVERE"]
-        finally:
-            driver.quit()
+    with browser(width, 1000) as driver:
+        driver.get(page.resolve().as_uri())
+        time.sleep(PATIENCE)
+        height = driver.execute_script("return document.body.scrollHeight")
+        resize(driver, width, height)
+        time.sleep(PATIENCE)
+        driver.save_screenshot(str(out))
+        errors = console_errors(driver)
     if errors:
         raise RuntimeError(f"the page has errors: {errors}")
 

@@ -37,11 +37,8 @@ from prefect_dask_core.records import FlowRun, TaskRun
 from prefect_dask_core.resources import resource_manager
 from prefect_dask_core.results.policies import task_input_hash
 from prefect_dask_core.results.store import ResultStore
-from prefect_dask_core.results.transactions import (
-    atransaction,
-    get_transaction,
-    transaction,
-)
+from prefect_dask_core.results.transaction_blocks import atransaction, transaction
+from prefect_dask_core.results.transactions import get_transaction
 from prefect_dask_core.retries import exponential_backoff
 from prefect_dask_core.run_contexts import (
     FlowRunContext,

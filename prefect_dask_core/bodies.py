@@ -44,6 +44,17 @@ NOT_PICKLED: Final = frozenset(
 )
 
 
+#: Attributes that are not of the users.
+_OWN: Final = NOT_PICKLED | {
+    "_binding",
+    "_bound",
+    "_fn",
+    "_identity",
+    "_source_token",
+    "options",
+}
+
+
 def do_nothing() -> None:
     """Body of a task that was given none."""
 
@@ -114,6 +125,14 @@ class TaskBody:
         """Run the body as a plain function; a subclass puts its code here."""
         fn = self.__dict__["_fn"]
         return None if fn is None else fn(*args, **kwargs)
+
+    def _attributes_of_user(self) -> dict[str, Any]:
+        """What a subclass has set, which its ``run`` reads."""
+        return {
+            name: value
+            for name, value in self.__dict__.items()
+            if name not in _OWN and not name.startswith("__")
+        }
 
     @property
     def body_signature(self) -> BodySignature:

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from prefect_dask_core.calls import SCOPE, BodyScope, set_caller
 from prefect_dask_core.context import context, current_tags
+from prefect_dask_core.engine.caching import within
 from prefect_dask_core.engine.pipeline import call_body
 from prefect_dask_core.engine.session import Session
 from prefect_dask_core.errors import (
@@ -185,9 +186,11 @@ def _iterate(
             "return; use .submit(..., return_state=True), which gives them as a list."
         )
     steps = scope.call_steps(task, bound, options.wait_for)
+    kept = within(task, scope.variables.get(KEEPING)).keeper is not None
+    keeps = kept or task.options.is_cached_in_memory
     if inspect.isasyncgenfunction(task.fn):
-        return drive_async_generator(steps, call_body, value_of)
-    return drive_generator(steps, call_body, value_of)
+        return drive_async_generator(steps, call_body, value_of, keeps)
+    return drive_generator(steps, call_body, value_of, keeps)
 
 
 def called_after(

@@ -354,7 +354,7 @@ def save_picture(graph: Any, filename: str, format: str | None = None) -> Path:
     path = Path(filename)
     suffix = path.suffix[1:].lower()
     if format is None:
-        format = suffix if suffix in _COMMON_FORMATS else "pdf"
+        format = suffix if suffix in PICTURE_FORMATS else "pdf"
     if suffix != format.lower():
         path = path.with_name(f"{path.name}.{format}")
     path.write_bytes(graph.pipe(format=format))
@@ -362,4 +362,4 @@ def save_picture(graph: Any, filename: str, format: str | None = None) -> Path:
 
 
 #: Suffixes that say which format is meant.
-_COMMON_FORMATS: Final = frozenset({"pdf", "png", "svg", "jpg", "jpeg", "gif", "dot"})
+PICTURE_FORMATS: Final = frozenset({"pdf", "png", "svg", "jpg", "jpeg", "gif", "dot"})

@@ -157,7 +157,7 @@ def _run_again(
     parameters = parameters_of(flow, given)
     plan = _plan_of(flow, options)
     variables = _variables_of(flow, plan, found.run_id, parameters, options, found.name)
-    before = {} if found.first is None else found.first.parameters()
+    before = found.before()
     changed = frozenset(
         node.index
         for node in plan.nodes
@@ -173,7 +173,7 @@ def _run_again(
     plan, earlier = resume_plan(found, plan, keepers, changed, time.time())
     wanted = _wanted(flow, plan, options.return_tasks)
     flow_run = FlowRun(plan, variables, wanted, earlier)
-    return _watched(flow, options, flow_run, None, ledger, at_once=True)
+    return _watched(flow, options, flow_run, None, ledger, found.after)
 
 
 def _plan_of(flow: Graph, options: RunOptions) -> Plan:
@@ -206,7 +206,7 @@ def _watched(
     flow_run: FlowRun,
     before: TaskStates | None,
     ledger: Ledger | None,
-    at_once: bool = False,
+    after: int | None = None,
 ) -> State:
     """Run, and let watchers see it, the ledger among them."""
     view = WatchedRun(_info(flow, flow_run.variables))
@@ -218,7 +218,7 @@ def _watched(
     if ledger is not None:
         root = context.get("root_flow_run_id")
         facts = RunFacts("graph", flow, runner, flow.version, root)
-        makers.append(recorder_of(ledger, view, facts, at_once))
+        makers.append(recorder_of(ledger, view, facts, after))
     with Watch(view, makers) as watch:
         state = _run_with_handlers(flow, runner, flow_run, before)
         watch.ended(state)

@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import inspect
 import itertools
+import logging
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping
@@ -107,6 +108,8 @@ async def _later(value: Any) -> Any:
     return value
 
 
+#: What the function logs while it is drawn is of no run, and of this logger.
+_LOGGED_AS: Final = "prefect_dask_core.flow_runs"
 _WARNING: Final = (
     "while flow {name!r} is drawn its tasks do not run, but everything else in its "
     "function does."
@@ -117,7 +120,8 @@ def picture_of_flow(flow: Any, bound: Mapping[str, Any]) -> Picture:
     """Run the function of a flow without its tasks, and give what it called."""
     drawing = Drawing()
     warnings.warn(_WARNING.format(name=flow.name), UserWarning, stacklevel=4)
-    with context({SCOPE: drawing, "flow": None}):
+    logger = logging.LoggerAdapter(logging.getLogger(_LOGGED_AS), {})
+    with context({SCOPE: drawing, "flow": None, "logger": logger}):
         found = flow.call_body(bound)
         if inspect.iscoroutine(found) or inspect.isasyncgen(found):
             # In a thread of its own, because a notebook has an event loop in this one.

@@ -283,7 +283,8 @@ def _watch(run: FunctionRun, ledger: Ledger | None) -> Watch:
         runner = options.task_runner
         tags = frozenset(run.parent.get("tags") or ())
         facts = RunFacts("function", run.flow, runner, options.version, root, tags)
-        makers.append(recorder_of(ledger, view, facts, run.resumed is not None))
+        after = None if run.resumed is None else run.resumed.after
+        makers.append(recorder_of(ledger, view, facts, after))
     return Watch(view, makers)
 
 

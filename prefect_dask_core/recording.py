@@ -140,10 +140,18 @@ def ledger_of(flow: str, asked: Asked) -> Ledger | None:
     else:
         url = None if asked is False else os.fspath(asked)
     # A connection does not outlive a fork, nor does an engine that has one.
-    return None if url is None else _opened(url, os.getpid())
+    if url is None:
+        return None
+    found = _opened(url, os.getpid())
+    if found.is_gone:  # a notebook, say, in which somebody tidies up
+        _opened.cache_clear()
+        found = _opened(url, os.getpid())
+    return found
 
 
-def recorder_of(ledger: Ledger, view: RunView, facts: RunFacts, at_once: bool) -> Maker:
+def recorder_of(
+    ledger: Ledger, view: RunView, facts: RunFacts, after: int | None = None
+) -> Maker:
     """What records a run.
 
     Parameters
@@ -154,13 +162,13 @@ def recorder_of(ledger: Ledger, view: RunView, facts: RunFacts, at_once: bool) -
         The run.
     facts : RunFacts
         What else is known.
-    at_once : bool
-        Whether the run is entered now, and not by its watch: one that is resumed, so
-        that nobody else resumes it.
+    after : int, optional
+        Of a run that is resumed, the attempt that it goes on after; it is entered now,
+        and not by its watch, so that nobody else resumes it.
     """
     recorder = Recorder(ledger, view, facts)
-    if at_once:
-        recorder.begin()
+    if after is not None:
+        recorder.begin(after)
     return lambda view: recorder
 
 
@@ -192,16 +200,23 @@ class Recorder:
     def __repr__(self) -> str:
         return "the ledger"
 
-    def begin(self) -> None:
+    def begin(self, after: int) -> None:
         """Enter the run at once; raises if that cannot be done.
+
+        Parameters
+        ----------
+        after : int
+            Attempt that it goes on after.
 
         Raises
         ------
         LedgerError
             If the ledger cannot be written.
+        ResumeError
+            If the run has begun again meanwhile.
         """
         self._find_source()
-        self._writer.begin()
+        self._writer.begin(after)
 
     def began(self, view: RunView) -> None:
         """Enter the run."""
@@ -367,11 +382,12 @@ def _parameters_of(given: Mapping[str, Any]) -> Iterator[ParameterRecord]:
         if is_secret(name):
             yield ParameterRecord(name, "not kept: its name is that of a secret")
             continue
-        told = shorten(_repr(value), _LONGEST_TOLD)
         size = sizeof(value)
         if size > LARGEST_PARAMETER:
             yield ParameterRecord(name, f"not kept: {size:,} bytes are too many")
             continue
+        # Only now: that of ten million numbers takes a second.
+        told = shorten(_repr(value), _LONGEST_TOLD)
         try:
             blob = cloudpickle.dumps(value)
         except Exception as error:

@@ -24,7 +24,7 @@ from prefect_dask_core.engine.columns import Children
 from prefect_dask_core.engine.feeds import is_success
 from prefect_dask_core.engine.plan import Input, Plan
 from prefect_dask_core.engine.resume import NOTHING_EARLIER, Earlier, resume_after
-from prefect_dask_core.errors import ResumeError
+from prefect_dask_core.errors import LedgerError, ResumeError
 from prefect_dask_core.ledger import Ledger, LedgerRun, NodeRecord, RunRecord
 from prefect_dask_core.recording import SIGN_OF_LIFE
 from prefect_dask_core.remembering import state_of
@@ -61,6 +61,11 @@ class Resumption:
     first: LedgerRun | None = None
 
     @property
+    def after(self) -> int:
+        """The attempt that it goes on after; 0 of one that is not recorded."""
+        return 0 if self.first is None else self.first.record.attempt
+
+    @property
     def name(self) -> str | None:
         """Name of the run, as far as it is known."""
         return None if self.first is None else self.first.record.name
@@ -84,7 +89,8 @@ class Resumption:
         """
         if self.first is None:
             return dict(given)
-        known = self.first.parameters()
+        wanted = [name for name in declared if name not in given]
+        known = self._kept(wanted)
         for name, told in self.first.parameters_told.items():
             if name in declared and name not in known and name not in given:
                 raise ResumeError(
@@ -92,8 +98,24 @@ class Resumption:
                     f"{name!r}, which the ledger does not have ({told}); give it: "
                     f"{self._giving(name)}."
                 )
-        first = {name: value for name, value in known.items() if name in declared}
-        return {**first, **given}
+        return {**known, **given}
+
+    def _kept(self, names: Collection[str]) -> dict[str, Any]:
+        """Parameters that the ledger has."""
+        assert self.first is not None
+        try:
+            return self.first.parameters(names)
+        except LedgerError as error:
+            raise ResumeError(f"{error}; give it to resume the run.") from error
+
+    def before(self) -> dict[str, Any]:
+        """Parameters of the first run, as far as they can be compared with others."""
+        found: dict[str, Any] = {}
+        for name in () if self.first is None else self.first.parameters_told:
+            # What cannot be unpickled any more is another value.
+            with contextlib.suppress(LedgerError):
+                found.update(self.first.parameters([name]))  # type: ignore[union-attr]
+        return found
 
     def _giving(self, name: str) -> str:
         """How a parameter is given to a run that is resumed."""

@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from prefect_dask_core.results.keeping import Keeper, publish, withdraw
+from prefect_dask_core.results.keeping import (
+    Keeper,
+    is_staged,
+    publish,
+    withdraw,
+)
 from prefect_dask_core.results.places import own_name
 from prefect_dask_core.results.transactions import Transaction
 from prefect_dask_core.states import Cached, Completed, Skipped, State
@@ -53,10 +58,15 @@ class SubmittedRuns:
             found = Transaction(parent=parent, name=self._name(index))
             if keeper is not None and stores:
                 own = self.prefix + own_name(index)
-                found.write_with(
-                    partial(_publish, keeper, parent.id, own),
-                    discard=partial(withdraw, keeper, parent.id, own),
-                )
+                if is_staged(keeper, parent.id, own):
+                    found.write_with(
+                        partial(_publish, keeper, parent.id, own),
+                        discard=partial(withdraw, keeper, parent.id, own),
+                    )
+                elif state.message is None:
+                    # Stored by an earlier attempt at the flow, so it counts already;
+                    # a state that a body made by hand, without a value, says more.
+                    continue
             # The value stays where it is: what is written is what was put aside.
             found.stage(None, *hooks)
             yield found

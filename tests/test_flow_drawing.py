@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from prefect_dask_core import flow, task
+from prefect_dask_core import flow, get_run_logger, task
 from prefect_dask_core.errors import VisualizationUnsupportedError
 from prefect_dask_core.flow_drawing import picture_of_flow
 
@@ -125,6 +125,18 @@ def test_asynchronous_flows_are_drawn_where_an_event_loop_runs():
         return [made.generate_mermaid_graph() for made in (body, numbers)]
 
     assert ["fetch-0" in text for text in asyncio.run(notebook())] == [True, True]
+
+
+def test_a_function_that_logs_is_drawn(caplog):
+    @flow
+    def logs(x):
+        get_run_logger().warning("begins with %d", x)
+        return load(x)
+
+    with pytest.warns(UserWarning, match="while flow 'logs' is drawn"):
+        text = logs.generate_mermaid_graph(3)
+    assert "load" in text
+    assert "begins with 3" in caplog.messages
 
 
 def test_a_warning_says_that_the_rest_runs():

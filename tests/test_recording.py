@@ -287,6 +287,49 @@ def test_a_ledger_that_breaks_down_harms_no_run(ledger_url, caplog):
     assert "the ledger could not be told" in caplog.text
 
 
+def test_a_file_that_is_removed_harms_no_run_and_the_next_one_makes_another(
+    tmp_path, caplog
+):
+    path = tmp_path / "ledger.sqlite"
+
+    @task
+    def destroy():
+        while not path.stat().st_size or not Ledger(path).runs():
+            time.sleep(0.01)
+        path.unlink()
+
+    with Flow("destruction") as made:
+        destroy()
+    asked = {"task_runner": ThreadPoolTaskRunner(1), "ledger": str(path)}
+    assert made.run(**asked).is_successful()
+    assert f"the file {path} is gone" in caplog.text
+    assert "the ledger could not be told" in caplog.text
+    caplog.clear()
+
+    inverses().run(n=0, **asked)  # in the same process
+    assert caplog.text == ""
+    assert [record.flow for record in Ledger(path).runs()] == ["inverses"]
+
+
+class Large(list):
+    """What takes long to be told."""
+
+    told = False
+
+    def __repr__(self):
+        self.told = True
+        return "..."
+
+
+def test_a_large_parameter_is_not_told(ledger):
+    with Flow("large") as made:
+        total(Parameter("values"))
+    values = Large(range(LARGEST_PARAMETER // 8))
+    made.run(values=values, task_runner=SequentialTaskRunner(), ledger=ledger)
+    assert "are too many" in only_run(ledger).parameters_told["values"]
+    assert not values.told
+
+
 def test_the_files_of_the_logs_are_known(ledger, tmp_path):
     handler = logging.FileHandler(tmp_path / "all.log")
     logging.getLogger().addHandler(handler)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
+import types
 import uuid
 from collections import Counter
 from dataclasses import replace
@@ -16,14 +18,20 @@ from prefect_dask_core import (
     DaskTaskRunner,
     Flow,
     Parameter,
+    ResultStore,
     SequentialTaskRunner,
     Task,
     ThreadPoolTaskRunner,
     context,
+    flatten,
     flow,
     task,
 )
-from prefect_dask_core.errors import MissingResult, ResumeError, UnknownRunError
+from prefect_dask_core.errors import (
+    MissingResult,
+    ResumeError,
+    UnknownRunError,
+)
 from prefect_dask_core.ledger import Ledger, RunWriter
 from prefect_dask_core.results.policies import NO_CACHE
 from prefect_dask_core.resuming import is_alive
@@ -142,7 +150,7 @@ def test_nothing_depends_on_what_was_written_last(ledger, scene):
     with pytest.raises(UnknownRunError):
         made.run(resume=record.id, ledger=ledger, task_runner=runner)
     empty = replace(record, id=last(ledger), process=2**22, seen=0.0)
-    RunWriter(ledger.engine, empty).begin()
+    RunWriter(ledger.engine, empty).begin(after=1)
     with pytest.raises(Exception, match="needs the parameter 'xs'"):
         made.run(resume=empty.id, ledger=ledger, task_runner=runner)
     state = made.run(xs=[1, 2, 3], resume=empty.id, ledger=ledger, task_runner=runner)
@@ -285,6 +293,31 @@ def test_a_flow_that_has_changed_takes_what_still_matches(ledger, scene, caplog)
     ) in caplog.text
 
 
+@pytest.mark.parametrize("stored", [False, True])
+def test_lists_that_are_gone_are_not_counted_if_nobody_reads_them(
+    ledger, runner, scene, stored
+):
+    lists = scene.task("lists", lambda n: list(range(n)), stored=stored)
+    square = scene.task("square", lambda x: x * x)
+    other = scene.task("other", lambda: 1)
+    with Flow("flattened") as made:
+        square.map(flatten(lists.map([2, 3])))
+        result = other()
+    scene.bad = {"other"}
+    made.run(ledger=ledger, task_runner=runner)
+    scene.bad.clear()
+    scene.took()
+    store = ResultStore(scene.store)
+    for key in store.list_keys():
+        if store.read(key).metadata.task == "lists":
+            store.delete(key)
+
+    state = made.run(resume=last(ledger), ledger=ledger, task_runner=runner)
+
+    assert state[result].result() == 1
+    assert scene.took() == {"other": 1}
+
+
 def test_a_paused_task_is_resumed(ledger, tmp_path):
     @task
     def ask():
@@ -384,6 +417,64 @@ def test_a_parameter_that_was_not_kept_has_to_be_given(ledger):
         api_token="hush", resume=last(ledger), ledger=ledger, task_runner=runner
     )
     assert state.is_failed()
+
+
+def test_a_parameter_whose_class_is_gone_has_to_be_given(ledger, monkeypatch):
+    module = types.ModuleType("days_of_the_user")
+    exec("class Day:\n    pass", vars(module))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    @task
+    def fail(day):
+        raise ValueError(day)
+
+    with Flow("daily") as made:
+        fail(Parameter("day"))
+    how = {"ledger": ledger, "task_runner": SequentialTaskRunner()}
+    made.run(day=module.Day(), **how)
+    monkeypatch.delitem(sys.modules, module.__name__)
+
+    with pytest.raises(ResumeError, match=r"'day' .* cannot be unpickled .*; give it"):
+        made.run(resume=last(ledger), **how)
+    assert made.run(day="monday", resume=last(ledger), **how).is_failed()
+    assert ledger.run(last(ledger)).parameters() == {"day": "monday"}
+
+
+def test_of_several_who_resume_a_run_at_once_one_does(ledger, scene):
+    made, _ = squares(scene)
+    how = {"ledger": ledger, "task_runner": SequentialTaskRunner()}
+    scene.bad.add("square[1]")
+    made.run(xs=[1, 2], **how)
+    scene.bad.clear()
+    scene.took()
+    # The other one looks before this one is entered, and is entered later.
+    looked, begun = threading.Event(), threading.Event()
+
+    class Waiting(Ledger):
+        def run(self, id):
+            found = super().run(id)
+            _ = found.parameters_told, found.nodes
+            looked.set()
+            begun.wait(30)
+            return found
+
+    refused = []
+
+    def resume():
+        try:
+            made.run(resume=run_id, **{**how, "ledger": Waiting(ledger.url)})
+        except ResumeError as error:
+            refused.append(str(error))
+
+    run_id = last(ledger)
+    other = threading.Thread(target=resume)
+    other.start()
+    looked.wait(30)
+    assert made.run(resume=run_id, **how).is_successful()
+    begun.set()
+    other.join()
+    assert "was resumed by somebody else" in refused[0]
+    assert len(ledger.run(run_id).attempts) == 2
 
 
 # -- function flows ------------------------------------------------------------------

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import json
 import sys
+import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -87,9 +88,24 @@ def _file(place: str) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[path.stem]
+        raise click.ClickException(
+            f"{place} cannot be imported:\n{_told_from(error, str(path))}"
+        ) from error
     cloudpickle.register_pickle_by_value(module)
     return module
+
+
+def _told_from(error: Exception, file: str) -> str:
+    """A traceback that begins in a file; without one if the file does not compile."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename != file:
+        trace = trace.tb_next
+    lines = traceback.format_exception(type(error), error, trace)
+    return "".join(lines).rstrip()
 
 
 def _module(place: str) -> ModuleType:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from prefect_dask_core.commands.ledgers import is_lost, ledger_option, opened
+from prefect_dask_core.commands.running import write_report
 from prefect_dask_core.monitor.recorded_run import recorded_run
 
 
@@ -31,4 +32,7 @@ def command(run: str, output: Path, text: bool, ledger: str | None) -> None:
     with opened(ledger) as found:
         recorded = found.run(run)
         view = recorded_run(recorded, is_lost=is_lost(recorded.record))
-        click.echo(str(view) if text else str(view.report(output)))
+        if text:
+            click.echo(str(view))
+        else:
+            write_report(view, output)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+from distributed.comm.core import connect
+from distributed.security import Security
 
 from prefect_dask_core.commands.loading import AnyFlow, load_flow, parameters_from
 from prefect_dask_core.errors import (
@@ -102,7 +104,7 @@ def command(
     elif shown is False:
         tell_failure(found, state)
     if report is not None:
-        click.echo(str(state.report(report)))
+        write_report(state, report)
     if not state.is_successful():
         raise SystemExit(1)
 
@@ -117,10 +119,35 @@ def runner_of(
                 "--address names a cluster that runs already; leave out --n-workers "
                 "and --threads-per-worker."
             )
+        check_scheduler(address)
         return DaskTaskRunner(address=address)
     given = {"n_workers": n_workers, "threads_per_worker": threads}
     chosen = {name: value for name, value in given.items() if value is not None}
     return DaskTaskRunner(cluster_kwargs=chosen) if chosen else None
+
+
+def check_scheduler(address: str) -> None:
+    """Refuse an address at which there is no scheduler.
+
+    Raises
+    ------
+    click.ClickException
+        If nobody answers there, or it is no address.
+    """
+
+    async def ask() -> None:
+        # Not by a client: one that could not connect takes a minute to close.
+        security: Any = Security
+        connecting: Any = connect
+        arguments = security().get_connection_args("client")
+        (await connecting(address, **arguments)).abort()
+
+    try:
+        asyncio.run(ask())
+    except (OSError, ValueError, RuntimeError) as error:
+        raise click.ClickException(
+            f"the scheduler at {address} cannot be reached: {error}"
+        ) from error
 
 
 def run(
@@ -172,6 +199,22 @@ def tell_failure(flow: AnyFlow, state: State) -> None:
     """
     if not isinstance(flow, Flow) and not state.is_successful():
         click.echo(f"flow {flow.name!r}: {state!r}", err=True)
+
+
+def write_report(run: Any, path: Path) -> None:
+    """Write the report of a run, and tell where it is.
+
+    Raises
+    ------
+    click.ClickException
+        If it cannot be written; the run itself is over and told of.
+    """
+    try:
+        click.echo(str(run.report(path)))
+    except OSError as error:
+        raise click.ClickException(
+            f"the report cannot be written to {path}: {error.strerror or error}"
+        ) from error
 
 
 def view_of(state: State) -> Any:

@@ -19,11 +19,17 @@ from prefect_dask_core.commands.ledgers import (
 )
 from prefect_dask_core.ledger import RunRecord
 from prefect_dask_core.monitor.summary import counts_text, duration
+from prefect_dask_core.recording import NAMES
 
 
 @click.command(name="runs")
 @click.option("--flow", "flow", metavar="NAME", help="Only runs of this flow.")
-@click.option("--state", metavar="STATE", help="Only runs in this state, as Failed.")
+@click.option(
+    "--state",
+    type=click.Choice(sorted({*NAMES, "Running", "Lost"}), case_sensitive=False),
+    metavar="STATE",
+    help="Only runs in this state, as Failed.",
+)
 @click.option(
     "--limit",
     type=click.IntRange(min=1),

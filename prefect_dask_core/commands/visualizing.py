@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import click
 
 from prefect_dask_core.commands.loading import load_flow, parameters_from
-from prefect_dask_core.drawing import save_picture
+from prefect_dask_core.drawing import PICTURE_FORMATS, save_picture
 from prefect_dask_core.errors import ParameterBindError, VisualizationUnsupportedError
 from prefect_dask_core.flows import Flow
 
@@ -34,6 +35,7 @@ def command(flow: str, params: tuple[str, ...], output: str | None) -> None:
 
     A picture needs the library and the program Graphviz; the text needs nothing.
     """
+    check_format(output)
     found = load_flow(flow)
     arguments = parameters_from(params)
     if isinstance(found, Flow):
@@ -56,4 +58,23 @@ def command(flow: str, params: tuple[str, ...], output: str | None) -> None:
             raise click.UsageError(str(error)) from error
         except VisualizationUnsupportedError as error:
             raise click.ClickException(str(error)) from error
-    click.echo(str(save_picture(graph, output)))
+    try:
+        click.echo(str(save_picture(graph, output)))
+    except (OSError, RuntimeError) as error:  # no program Graphviz, no such folder
+        raise click.ClickException(str(error)) from error
+
+
+def check_format(output: str | None) -> None:
+    """Refuse a file whose suffix is no format of Graphviz.
+
+    Raises
+    ------
+    click.UsageError
+        If there is a suffix that Graphviz does not know.
+    """
+    suffix = "" if output is None else Path(output).suffix[1:].lower()
+    if suffix and suffix not in PICTURE_FORMATS:
+        raise click.UsageError(
+            f"there is no format {suffix!r}; a picture ends in "
+            f"{', '.join('.' + one for one in sorted(PICTURE_FORMATS))}."
+        )

@@ -200,7 +200,8 @@ class _Decision:
         assert isinstance(flags, bytearray)
         if needed and not all(map(_is_at_hand, children.segments)):
             return None
-        flat = node.index in self._plan.flattened
+        # What nobody reads again need not be at hand, and its length is not asked for.
+        flat = needed and node.index in self._plan.flattened
         return Kept(
             tuple(_standing(children.segments, flags, flat)),
             len(children),

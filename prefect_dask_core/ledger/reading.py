@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import sqlite3
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,13 +23,16 @@ from prefect_dask_core.ledger.records import (
     NodeRecord,
     RunRecord,
 )
-from prefect_dask_core.ledger.schema import open_engine, reading, tables
+from prefect_dask_core.ledger.schema import is_gone, open_engine, reading, tables
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, RowMapping
 
 #: Fewest characters of an id that find a run.
 SHORTEST: Final = 4
+#: Tables that are read as they were at one moment: a run may be going on, and what is
+#: told of its nodes must be of nodes that are known.
+_TOGETHER: Final = ("nodes", "batches", "details")
 
 
 class Ledger:
@@ -149,6 +153,11 @@ class Ledger:
             )
         return LedgerRun(self, found[0])
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether its file was removed."""
+        return is_gone(self.engine)
+
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         import sqlalchemy as sa
@@ -156,8 +165,9 @@ class Ledger:
         try:
             with reading(self.engine) as connection:
                 yield connection
-        except sa.exc.DBAPIError as error:
-            raise LedgerError(f"{self!r} cannot be read: {error.orig}") from error
+        except (sa.exc.DBAPIError, sqlite3.Error) as error:
+            told = getattr(error, "orig", error)
+            raise LedgerError(f"{self!r} cannot be read: {told}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,10 +240,32 @@ class LedgerRun:
         """Its parameters for people, by name."""
         return {row["name"]: row["told"] for row in self._rows("parameters", "name")}
 
-    def parameters(self) -> dict[str, Any]:
-        """Values of its parameters by name, as far as they were kept; unpickles."""
-        found = self._rows("parameters", "name")
-        return {r["name"]: pickle.loads(r["blob"]) for r in found if r["blob"]}
+    def parameters(self, names: Collection[str] | None = None) -> dict[str, Any]:
+        """Values of its parameters by name, as far as they were kept; unpickles.
+
+        Parameters
+        ----------
+        names : collection of str, optional
+            Those that are wanted; all unless given.
+
+        Raises
+        ------
+        LedgerError
+            If one cannot be unpickled here, because its class is not to be found.
+        """
+        known = {}
+        for row in self._rows("parameters", "name"):
+            name, blob = row["name"], row["blob"]
+            if blob is None or (names is not None and name not in names):
+                continue
+            try:
+                known[name] = pickle.loads(blob)
+            except Exception as error:  # of whatever is imported
+                raise LedgerError(
+                    f"the parameter {name!r} of run {self.record.id}, {row['told']}, "
+                    f"cannot be unpickled here: {type(error).__name__}: {error}"
+                ) from error
+        return known
 
     @cached_property
     def nodes(self) -> dict[str, NodeRecord]:
@@ -411,19 +443,19 @@ class LedgerRun:
         return found
 
     def _rows(self, name: str, *order: str) -> Sequence[RowMapping]:
+        known: dict[str, list[RowMapping]] = self.__dict__.setdefault("_known_rows", {})
+        if name not in known:
+            together = _TOGETHER if name in _TOGETHER else (name,)
+            with self._ledger._reading() as connection:
+                known.update({one: self._read(connection, one) for one in together})
+        return sorted(known[name], key=lambda row: [row[column] for column in order])
+
+    def _read(self, connection: Connection, name: str) -> list[RowMapping]:
         import sqlalchemy as sa
 
-        known = self.__dict__.setdefault("_known_rows", {})
-        if name not in known:
-            table = getattr(tables(), name)
-            wanted = sa.select(table).where(table.c.run_id == self.record.id)
-            with self._ledger._reading() as connection:
-                found = connection.execute(
-                    wanted.order_by(*(table.c[c] for c in order))
-                )
-                known[name] = list(found.mappings())
-        rows: Sequence[RowMapping] = known[name]
-        return rows
+        table = getattr(tables(), name)
+        wanted = sa.select(table).where(table.c.run_id == self.record.id)
+        return list(connection.execute(wanted).mappings())
 
 
 def _keys_of(span: Span) -> list[str | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import sqlite3
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -187,8 +188,10 @@ def full_url(given: str | os.PathLike[str]) -> str:
         return f"sqlite:///{os.path.abspath(os.path.expanduser(text))}"
     if kind in ("postgresql", "postgres"):
         return f"postgresql+psycopg://{rest}"
-    if kind == "sqlite" and rest[:2] == "/~":
-        return f"sqlite:///{os.path.expanduser(rest[1:])}"
+    path = rest[1:]
+    if kind == "sqlite" and path and not path.startswith((":memory:", "file:")):
+        # Absolute: whoever runs something may go elsewhere meanwhile.
+        return f"sqlite:///{os.path.abspath(os.path.expanduser(path))}"
     return text
 
 
@@ -247,7 +250,26 @@ def open_engine(given: str | os.PathLike[str], must_exist: bool = False) -> Engi
     return engine
 
 
+def is_gone(engine: Engine) -> bool:
+    """Whether the file of a database was removed; `False` of one that is no file."""
+    url = engine.url
+    if url.get_backend_name() != "sqlite" or url.database is None:
+        return False
+    return not os.path.exists(url.database)
+
+
+def refuse_if_gone(engine: Engine) -> None:
+    """Raise what a driver does, if the file of a database was removed.
+
+    Whoever has it open would go on writing, and nobody could ever read it.
+    """
+    if is_gone(engine):
+        raise sqlite3.OperationalError(f"the file {engine.url.database} is gone")
+
+
 def _sqlite(url: URL, must_exist: bool) -> Engine:
+    import sqlalchemy as sa
+
     if not url.database or url.database == ":memory:":
         raise LedgerError(
             "the ledger is a file that outlives this process; a database in memory "
@@ -262,7 +284,14 @@ def _sqlite(url: URL, must_exist: bool) -> Engine:
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         _make_file(path)
-    return _sqlite_engine(url)
+    engine = _sqlite_engine(url)
+
+    @sa.event.listens_for(engine, "do_connect")
+    def find(*_: Any) -> None:
+        # SQLite would make an empty file, which nobody can use.
+        refuse_if_gone(engine)
+
+    return engine
 
 
 def _sqlite_engine(url: URL | str) -> Engine:
@@ -303,15 +332,30 @@ def _make_file(path: Path) -> None:
             driver.execute("PRAGMA journal_mode=WAL").close()
         with engine.begin() as connection:
             _upgrade(connection)
+        _remove_remains(path)
         with contextlib.suppress(FileExistsError):  # somebody else was faster
             os.link(aside, path)
     finally:
         aside.unlink(missing_ok=True)
 
 
+def _remove_remains(path: Path) -> None:
+    """Remove the journal of a database that is gone: it would count for the next one.
+
+    SQLite leaves it if the file of a database is removed that somebody has open.
+    """
+    for end in ("-wal", "-shm"):
+        remains = path.with_name(path.name + end)
+        if remains.exists() and not path.exists():
+            remains.unlink(missing_ok=True)
+
+
 def reading(engine: Engine) -> Connection:
-    """A connection that only reads, to be closed."""
-    return engine.connect().execution_options(reads_only=True)
+    """A connection that only reads, to be closed; all that it sees is of one moment."""
+    options: dict[str, Any] = {"reads_only": True}
+    if engine.dialect.name == "postgresql":
+        options["isolation_level"] = "REPEATABLE READ"
+    return engine.connect().execution_options(**options)
 
 
 def _version(engine: Engine, told: str) -> int:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from prefect_dask_core.errors import LedgerError
+from prefect_dask_core.errors import LedgerError, ResumeError
 from prefect_dask_core.ledger.columns import Span, encode
 from prefect_dask_core.ledger.records import (
     AssetRecord,
@@ -17,7 +18,7 @@ from prefect_dask_core.ledger.records import (
     ParameterRecord,
     RunRecord,
 )
-from prefect_dask_core.ledger.schema import tables
+from prefect_dask_core.ledger.schema import refuse_if_gone, tables
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -97,13 +98,21 @@ class RunWriter:
         #: Whether the last attempt to write failed.
         self.is_behind = False
 
-    def begin(self) -> None:
+    def begin(self, after: int = 0) -> None:
         """Enter the attempt at once; else the first write does.
+
+        Parameters
+        ----------
+        after : int
+            Attempt that it goes on after, 0 of a new run: of several who would go on
+            with a run, one does.
 
         Raises
         ------
         LedgerError
             If that is not possible.
+        ResumeError
+            If the run has begun again meanwhile.
         """
         import sqlalchemy as sa
 
@@ -111,7 +120,16 @@ class RunWriter:
             connection = self._open()
             with connection.begin():
                 attempt = self._enter(connection)
-        except sa.exc.SQLAlchemyError as error:
+                if attempt != after + 1:
+                    raise ResumeError(
+                        f"run {self.record.id} was resumed by somebody else at the "
+                        f"same time, as attempt {attempt - 1}; resume it when that has "
+                        "ended."
+                    )
+        except ResumeError:
+            self._drop_connection()
+            raise
+        except (sa.exc.SQLAlchemyError, sqlite3.Error) as error:
             self._drop_connection()
             raise LedgerError(
                 f"run {self.record.id} cannot be entered into the ledger: "
@@ -183,7 +201,7 @@ class RunWriter:
                         ),
                         attempt,
                     )
-        except sa.exc.SQLAlchemyError as error:
+        except (sa.exc.SQLAlchemyError, sqlite3.Error) as error:
             if not self.is_behind:
                 _LOGGER.warning(
                     "run %s: the ledger cannot be written (%s); the run goes on, and "
@@ -286,6 +304,7 @@ class RunWriter:
                 )
 
     def _open(self) -> Connection:
+        refuse_if_gone(self._engine)
         if self._connection is None:
             self._connection = self._engine.connect()
         return self._connection

@@ -7,109 +7,49 @@ it out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
 from typing import Any, Final
 
 from prefect_dask_core.engine.columns import STATE_BY_CODE
+from prefect_dask_core.monitor.failures import Failure
+from prefect_dask_core.monitor.palette import COLORS, RANK_BY_CODE
 from prefect_dask_core.monitor.plugin import flow_of, state_of
-from prefect_dask_core.monitor.runs import (
+from prefect_dask_core.monitor.runs import Run
+from prefect_dask_core.monitor.tallies import (
     NAMES,
-    Failure,
-    Run,
+    REFUSED,
     TaskTally,
     rate_of,
     seconds_left,
     typical_seconds,
 )
+from prefect_dask_core.monitor.texts import (
+    clock_text,
+    cut_label,
+    duration,
+    rate_text,
+    short_address,
+)
 
 #: Columns of a table or plot: lists of one length, by name.
 Columns = dict[str, list[Any]]
 
-_NAMES_IN_ORDER: Final = (
-    "Completed",
-    "Cached",
-    "Finished",
-    "Looped",
-    "Skipped",
-    "Running",
-    "Pending",
-    "AwaitingRetry",
-    "Paused",
-    "Cancelled",
-    "TriggerFailed",
-    "TimedOut",
-    "Failed",
-    "Crashed",
-)
 #: Codes in the order in which they stand in a bar: what is fine first, the rest at the
 #: end of the bar, where it is seen.
-ORDER: Final = tuple(
-    STATE_BY_CODE.index(cls)
-    for cls in sorted(
-        STATE_BY_CODE,
-        key=lambda cls: _NAMES_IN_ORDER.index(cls.__name__),
-    )
-)
-COLORS: Final = {cls.__name__: cls.color for cls in STATE_BY_CODE}
+ORDER: Final = tuple(sorted(range(len(STATE_BY_CODE)), key=lambda n: -RANK_BY_CODE[n]))
 #: Colour of what has not ended.
 OPEN_COLOR: Final = "#e4e8ec"
 #: Rows of a table of tasks; further ones are told as one.
 MOST_TASKS: Final = 200
+#: Characters of the name of what failed; its index is told whole.
+MOST_LABEL: Final = 26
 
 
 # -- texts -------------------------------------------------------------------------
 
 
 def duration_text(seconds: float | None) -> str:
-    """A duration, as short as it can be read.
-
-    Examples
-    --------
-    >>> [duration_text(s) for s in (0.00000142, 0.0042, 0.25, 7.04, 75, 4_000, 200_000)]
-    ['1 µs', '4.2 ms', '250 ms', '7.0 s', '1:15 min', '1:06 h', '2 d 7 h']
-    >>> duration_text(None)
-    '-'
-    """
-    if seconds is None:
-        return "-"
-    if seconds < 0.000_1:
-        return f"{1_000_000 * seconds:.0f} µs"
-    if seconds < 0.01:
-        return f"{1_000 * seconds:.1f} ms"
-    if seconds < 1:
-        return f"{1_000 * seconds:.0f} ms"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}:{rest:02d} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours}:{minutes:02d} h"
-    days, hours = divmod(hours, 24)
-    return f"{days} d {hours} h"
-
-
-def rate_text(rate: float | None) -> str:
-    """A rate per second.
-
-    Examples
-    --------
-    >>> rate_text(12_345.6), rate_text(3.14159), rate_text(0.004), rate_text(None)
-    ('12,346 /s', '3.1 /s', '14 /h', '-')
-    """
-    if rate is None:
-        return "-"
-    if rate >= 10:
-        return f"{rate:,.0f} /s"
-    if rate >= 0.1:
-        return f"{rate:.1f} /s"
-    return f"{3_600 * rate:.0f} /h"
-
-
-def clock_text(when: float) -> str:
-    """A time of the day, as UTC: the scheduler does not know where its reader is."""
-    return datetime.fromtimestamp(when, timezone.utc).strftime("%H:%M:%S")
+    """A duration, if it is known."""
+    return "-" if seconds is None else duration(seconds)
 
 
 def progress_text(done: int, length: int, whole: bool) -> str:
@@ -124,7 +64,12 @@ def progress_text(done: int, length: int, whole: bool) -> str:
 
 
 def _rate(tallies: Sequence[TaskTally], now: float, over: bool) -> float | None:
-    """The present rate; of what is over the mean rate while it ran."""
+    """The present rate; of what is over the mean rate while it ran.
+
+    `None` where there is but one run: one has a duration, and no rate.
+    """
+    if sum(tally.length for tally in tallies) < 2:
+        return None
     if not over:
         return rate_of(tallies, now)
     done = sum(tally.done for tally in tallies)
@@ -193,10 +138,23 @@ def about_tasks(run: Run, now: float) -> list[dict[str, Any]]:
     ]
 
 
-def run_columns(runs: Iterable[Run], now: float) -> Columns:
-    """A row per run, the newest first."""
-    rows = [_run_row(about_run(run, now), run) for run in reversed(list(runs))]
-    return _transposed(rows, _RUN_COLUMNS)
+class RunRows:
+    """Rows of runs, the newest first; that of a run that has ended is made once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, tuple[Any, ...]]] = {}
+
+    def columns(self, runs: Iterable[Run], now: float) -> Columns:
+        """A row per run."""
+        before, self._known = self._known, {}
+        rows = []
+        for run in runs:
+            version, row = before.get(run.id, (-1, ()))
+            if run.ended is None or version != run.version:
+                row = _run_row(about_run(run, now), run)
+            self._known[run.id] = run.version, row
+            rows.append(row)
+        return _transposed(rows[::-1], _RUN_COLUMNS)
 
 
 _RUN_COLUMNS: Final = (
@@ -262,10 +220,25 @@ def parts_of(tallies: Sequence[TaskTally]) -> str:
     )
 
 
-def headline(run: Run | None, now: float) -> str:
-    """One line on a run, in words."""
+def headline(run: Run | None, now: float, asked: str = "") -> str:
+    """One line on a run, in words.
+
+    Parameters
+    ----------
+    run : Run or None
+        The run; `None` if it is not known.
+    now : float
+        Seconds since the epoch.
+    asked : str
+        Id of the run that was asked for; empty if it was the newest.
+    """
     if run is None:
-        return "No flow has run on this scheduler yet."
+        if not asked:
+            return "No flow has run on this scheduler yet."
+        return (
+            f"Run {asked[:8]} is not known here: it ran elsewhere, or so many have "
+            "ended since that it was forgotten."
+        )
     about = about_run(run, now)
     progress = progress_text(about["done"], about["task_runs"], about["lengths_known"])
     parts = [about["state"], f"{progress} task runs", duration_text(about["seconds"])]
@@ -322,7 +295,7 @@ def _task_row(
         name,
         parts_of(tallies),
         progress_text(done, length, not unknown),
-        rate_text(_rate(tallies, now, over)) if length > 1 else "",
+        rate_text(_rate(tallies, now, over)),
         "" if over or done == length else duration_text(seconds_left(tallies, now)),
         duration_text(typical),
         sum(tally.failed for tally in tallies),
@@ -335,8 +308,11 @@ def _task_row(
 
 def label_of(run: Run, failure: Failure) -> str:
     """Name of what failed: its task, and its index if it is a child."""
-    name = run.name_of(failure.node)
-    return f"{name}[{failure.text.child:,}]" if failure.mapped else name
+    return f"{run.name_of(failure.node)}{_index_of(failure)}"
+
+
+def _index_of(failure: Failure) -> str:
+    return f"[{failure.text.child}]" if failure.mapped else ""
 
 
 def texts_of_failures(run: Run) -> list[dict[str, Any]]:
@@ -352,44 +328,62 @@ def texts_of_failures(run: Run) -> list[dict[str, Any]]:
             "arguments": failure.text.arguments,
             "traceback": failure.text.trace,
         }
-        for failure in run.failures()
+        for failure in run.failures
     ]
+
+
+_FAILURE_COLUMNS: Final = (
+    "run",
+    "label",
+    "state",
+    "color",
+    "message",
+    "worker",
+    "attempts",
+    "end",
+    "arguments",
+)
+
+
+def in_order(run: Run | None) -> list[Failure]:
+    """Failures that are kept; what lies with a trigger after its causes."""
+    found = list(run.failures) if run is not None else []
+    return sorted(found, key=lambda failure: failure.text.code == REFUSED)
 
 
 def failure_columns(run: Run | None) -> Columns:
-    """A row per failure that is kept; what lies with a trigger after its causes."""
-    failures = list(run.failures()) if run is not None else []
-    failures.sort(key=lambda f: NAMES[f.text.code] == "TriggerFailed")
-    rows = [
-        (
-            label_of(run, failure),  # type: ignore[arg-type]
-            NAMES[failure.text.code],
-            COLORS[NAMES[failure.text.code]],
-            failure.text.message,
-            failure.worker.rpartition("://")[2],
-            str(failure.text.attempts or ""),
-            clock_text(failure.text.end) if failure.text.end else "",
-            failure.text.arguments,
-        )
-        for failure in failures
-    ]
-    names = ("run", "state", "color", "message", "worker", "attempts", "end")
-    return _transposed(rows, (*names, "arguments"))
+    """A row per failure that is kept, as `in_order` has them."""
+    rows: list[tuple[Any, ...]] = []
+    if run is not None:
+        rows = [_failure_row(run, failure) for failure in in_order(run)]
+    return _transposed(rows, _FAILURE_COLUMNS)
 
 
-def traceback_text(run: Run | None, label: str, state: str) -> str:
+def _failure_row(run: Run, failure: Failure) -> tuple[Any, ...]:
+    text = failure.text
+    state = NAMES[text.code]
+    return (
+        label_of(run, failure),
+        cut_label(run.name_of(failure.node), _index_of(failure), MOST_LABEL),
+        state,
+        COLORS[state],
+        text.message,
+        short_address(failure.worker),
+        str(text.attempts or ""),
+        clock_text(text.end) if text.end else "",
+        text.arguments,
+    )
+
+
+def traceback_text(run: Run, failure: Failure) -> str:
     """Everything that is known of one failure, for reading."""
-    for failure in run.failures() if run is not None else ():
-        text = failure.text
-        if label_of(run, failure) == label and NAMES[text.code] == state:  # type: ignore[arg-type]
-            plural = "s" if text.attempts != 1 else ""
-            attempts = f" · {text.attempts} attempt{plural}" if text.attempts else ""
-            where = f" on {failure.worker}" if failure.worker else ""
-            lines = [f"{label} · {state}{attempts}{where}"]
-            if text.arguments:
-                lines.append(f"arguments: {text.arguments}")
-            return "\n".join([*lines, "", text.trace or text.message])
-    return ""
+    text = failure.text
+    plural = "s" if text.attempts != 1 else ""
+    attempts = f" · {text.attempts} attempt{plural}" if text.attempts else ""
+    where = f" on {failure.worker}" if failure.worker else ""
+    head = f"{label_of(run, failure)} · {NAMES[text.code]}{attempts}{where}"
+    arguments = [f"arguments: {text.arguments}"] if text.arguments else []
+    return "\n".join([head, *arguments, "", text.trace or text.message])
 
 
 def _transposed(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> Columns:

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from typing import Final
 
 from distributed import Scheduler
 
 from prefect_dask_core.monitor import _private
 from prefect_dask_core.monitor.metrics import register_metrics
 from prefect_dask_core.monitor.plugin import NAME, MonitorPlugin, plugin_of
-
-#: What the bar of the dashboard leads to: the first page. It has room for one more
-#: entry on a screen of 1,280 pixels; with four, its second line would hide what is
-#: below. All pages are in its menu, and lead to one another.
-IN_BAR: Final = ("flow-runs",)
 
 
 def register(scheduler: Scheduler) -> MonitorPlugin:
@@ -44,12 +38,17 @@ def _add_pages(scheduler: Scheduler) -> None:
         path: pages.document_of(path, one) for path, one in pages.PAGES.items()
     }
     menu = [
-        {"url": path.strip("/"), "name": _in_menu(one.title)}
-        for path, one in pages.PAGES.items()
+        {
+            "url": path.strip("/"),
+            "name": _among_plots(one.title),
+            "flow": one.title,
+            "place": place,
+        }
+        for place, (path, one) in enumerate(pages.PAGES.items())
     ]
-    _private.add_documents(scheduler, documents, IN_BAR, menu)
+    _private.add_documents(scheduler, documents, menu)
 
 
-def _in_menu(title: str) -> str:
-    """Name of a page in Dask's menu, where its own plots stand as well."""
+def _among_plots(title: str) -> str:
+    """Name of a page in Dask's menu of plots, which has a graph of its own."""
     return title if title.startswith("Flow") else f"Flow {title.lower()}"

@@ -10,9 +10,9 @@ from prefect_dask_core.monitor.palette import ORDER
 from prefect_dask_core.monitor.summary import (
     RunSummary,
     TaskSummary,
-    duration,
     told_by,
 )
+from prefect_dask_core.monitor.texts import duration
 
 #: Most failures, and most rows, of a table in a notebook.
 MOST_FAILURES: Final = 5

@@ -10,14 +10,23 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from prefect_dask_core.monitor.columns import COLORS, OPEN_COLOR, ORDER, Columns
-from prefect_dask_core.monitor.runs import MOST_NODES, NAMES, UNSUCCESSFUL, Run
+from prefect_dask_core.monitor.columns import OPEN_COLOR, ORDER, Columns
+from prefect_dask_core.monitor.palette import COLORS
+from prefect_dask_core.monitor.runs import MOST_NODES, Run
+from prefect_dask_core.monitor.tallies import FAILED, NAMES, REFUSED
+from prefect_dask_core.monitor.texts import cut
 from prefect_dask_core.runners.telling import OPEN
 
 #: Boxes that are drawn; a run with more nodes is drawn with a box per task.
 MOST_BOXES: Final = 60
 #: Boxes, of tasks, that are drawn at most.
 MOST_TASKS: Final = 400
+#: Rows of a column; what has more takes several columns.
+MOST_ROWS: Final = 24
+#: Columns that stand side by side; a picture with more is folded into bands of so many.
+MOST_COLUMNS, IN_BAND = 12, 6
+#: Rows that are free between two bands.
+GAP: Final = 0.4
 #: Characters of a name that fit into a box.
 NAME_LENGTH: Final = 20
 
@@ -55,8 +64,10 @@ class Picture(NamedTuple):
         ``x``, ``y`` (column and row, from the top left), and what is told of each.
     lines : Columns
         ``x0``, ``y0``, ``x1``, ``y1``.
-    columns, rows : int
-        Size of the picture in boxes.
+    columns : int
+        Width of the picture in boxes.
+    rows : float
+        Its height in boxes.
     by_task : bool
         Whether nodes of one task are one box.
     """
@@ -64,7 +75,7 @@ class Picture(NamedTuple):
     boxes: Columns
     lines: Columns
     columns: int
-    rows: int
+    rows: float
     by_task: bool
 
 
@@ -74,12 +85,12 @@ def picture(run: Run | None) -> Picture:
         return Picture(_columns({}, {}), _lines({}, {}), 1, 1, False)
     by_task = run.node_count > min(MOST_BOXES, MOST_NODES)
     boxes = _by_task(run) if by_task else _by_node(run)
-    places = layout({key: box.above for key, box in boxes.items()})
+    places = folded(layout({key: box.above for key, box in boxes.items()}))
     return Picture(
         _columns(boxes, places),
         _lines(boxes, places),
         1 + max((x for x, _ in places.values()), default=0),
-        1 + max((y for _, y in places.values()), default=0),
+        1 + max((y for _, y in places.values()), default=0.0),
         by_task,
     )
 
@@ -113,16 +124,14 @@ def _by_task(run: Run) -> dict[int, Box]:
             above.setdefault(task, set()).update(n for n in read if n is not None)
     found = [n for n, tally in enumerate(run.tasks) if tally.nodes][:MOST_TASKS]
     shown = set(found)
-    return {
-        number: Box(
-            run.tasks[number].name,
-            True,
-            None if run.tasks[number].unknown else run.tasks[number].length,
-            run.tasks[number].counts,
-            frozenset(above.get(number, set()) & shown - {number}),
-        )
-        for number in found
-    }
+    boxes = {}
+    for number in found:
+        tally = run.tasks[number]
+        length = None if tally.unknown else tally.length
+        others = frozenset(above.get(number, set()) & shown - {number})
+        is_one = tally.nodes == 1 and length == 1
+        boxes[number] = Box(tally.name, not is_one, length, tally.counts, others)
+    return boxes
 
 
 # -- where boxes stand -------------------------------------------------------------
@@ -158,6 +167,41 @@ def layout(above: Mapping[int, frozenset[int]]) -> dict[int, tuple[int, int]]:
         ):
             row[box] = place
     return {box: (column[box], row[box]) for box in sorted(column)}
+
+
+def folded(places: Mapping[int, tuple[int, int]]) -> dict[int, tuple[int, float]]:
+    """The same places in a picture of a size that a browser can draw and people read.
+
+    A column of very many boxes becomes several, and a long row of columns goes on in
+    bands below each other, as text goes on in lines.
+
+    Examples
+    --------
+    >>> found = folded({box: (box, 0) for box in range(20)})
+    >>> found[5], found[6], found[12]
+    ((5, 0.0), (0, 1.4), (0, 2.8))
+    """
+    heights: Counter[int] = Counter()
+    for x, y in places.values():
+        heights[x] = max(heights[x], y + 1)
+    first: dict[int, int] = {}
+    count = 0
+    for x in sorted(heights):
+        first[x] = count
+        count += -(-heights[x] // MOST_ROWS)
+    spread = {
+        box: (first[x] + y // MOST_ROWS, y % MOST_ROWS)
+        for box, (x, y) in places.items()
+    }
+    if count <= MOST_COLUMNS:
+        return {box: (x, float(y)) for box, (x, y) in spread.items()}
+    bands: Counter[int] = Counter()
+    for x, y in spread.values():
+        bands[x // IN_BAND] = max(bands[x // IN_BAND], y + 1)
+    top = [0.0]
+    for band in range(count // IN_BAND):
+        top.append(round(top[-1] + bands[band] + GAP, 6))
+    return {box: (x % IN_BAND, top[x // IN_BAND] + y) for box, (x, y) in spread.items()}
 
 
 def _in_order(above: Mapping[int, frozenset[int]]) -> list[int]:
@@ -222,7 +266,7 @@ _LIGHT: Final = frozenset(
 
 
 def _columns(
-    boxes: Mapping[int, Box], places: Mapping[int, tuple[int, int]]
+    boxes: Mapping[int, Box], places: Mapping[int, tuple[int, float]]
 ) -> Columns:
     names = ("x", "y", "name", "count", "bad", "state", "color", "ink", "line", "what")
     found: Columns = {name: [] for name in names}
@@ -238,9 +282,7 @@ def _columns(
         values = (
             x,
             y,
-            box.name
-            if len(box.name) <= NAME_LENGTH
-            else f"{box.name[: NAME_LENGTH - 1]}…",
+            cut(box.name, NAME_LENGTH),
             f"{done:,} / {length}" if box.mapped else state,
             _what_went_wrong(box),
             state,
@@ -255,14 +297,19 @@ def _columns(
 
 
 def _what_went_wrong(box: Box) -> str:
-    """How many of several task runs did not succeed; empty if all did."""
+    """How many of several task runs failed, or else did not run because of failures."""
     if not box.mapped:
         return ""
-    bad = sum(box.counts.get(code, 0) for code in UNSUCCESSFUL)
-    return f"{bad:,} failed" if bad else ""
+    failed = sum(box.counts.get(code, 0) for code in FAILED)
+    if failed:
+        return f"{failed:,} failed"
+    refused = box.counts.get(REFUSED, 0)
+    return f"{refused:,} not run" if refused else ""
 
 
-def _lines(boxes: Mapping[int, Box], places: Mapping[int, tuple[int, int]]) -> Columns:
+def _lines(
+    boxes: Mapping[int, Box], places: Mapping[int, tuple[int, float]]
+) -> Columns:
     found: Columns = {name: [] for name in ("x0", "y0", "x1", "y1")}
     for key, box in boxes.items():
         for other in sorted(box.above):

@@ -17,7 +17,8 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 
 from prefect_dask_core.config import kept_runs, most_bars
 from prefect_dask_core.monitor.metrics import forget_metrics
-from prefect_dask_core.monitor.runs import NAMES, Run
+from prefect_dask_core.monitor.runs import Run
+from prefect_dask_core.monitor.tallies import NAMES
 from prefect_dask_core.runners._private import TOPIC_PREFIX
 from prefect_dask_core.runners.digests import read
 from prefect_dask_core.runners.outbox import PLAIN

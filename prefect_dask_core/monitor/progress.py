@@ -18,18 +18,10 @@ import dask.config
 
 from prefect_dask_core.engine.views import RunView
 from prefect_dask_core.errors import OptionValueError
-from prefect_dask_core.monitor.progress_rows import (
-    ProgressRow,
-    ProgressRows,
-    rate_text,
-)
+from prefect_dask_core.monitor.progress_rows import ProgressRow, ProgressRows
 from prefect_dask_core.monitor.screen import Screen
-from prefect_dask_core.monitor.summary import (
-    counts_text,
-    duration,
-    lines_of,
-    summarize,
-)
+from prefect_dask_core.monitor.summary import counts_text, lines_of, summarize
+from prefect_dask_core.monitor.texts import duration, rate_text
 from prefect_dask_core.monitor.watching import Maker, News, Watcher
 from prefect_dask_core.runners.prints import real_stderr
 from prefect_dask_core.states import State
@@ -77,7 +69,11 @@ class ScreenProgress:
         now = self._clock()
         self._rows.take(view, news, now)
         if now - self._begin >= PATIENCE:
-            self._screen.show(self, view.info, self._rows.rows)
+            try:
+                self._screen.show(self, view.info, self._rows.rows)
+            except Exception:  # the terminal has gone
+                self._screen.give_up(self)
+                raise
 
     def ended(self, view: RunView, state: State) -> None:
         """Take the rows away and tell how it ended, unless it is inside another."""

@@ -136,20 +136,3 @@ class ProgressRows:
             self._open.discard(number)
             row.unknown -= 1
             row.total += 1 if children is None else len(children)
-
-
-def rate_text(per_second: float | None) -> str:
-    """A rate for people, in whichever unit is readable.
-
-    Examples
-    --------
-    >>> [rate_text(rate) for rate in (None, 0.0, 12345.6, 3.21, 0.5, 0.001)]
-    ['', '', '12,346/s', '3.2/s', '30/min', '3.6/h']
-    """
-    if not per_second:
-        return ""
-    for factor, unit in ((1, "s"), (60, "min"), (3600, "h")):
-        rate = per_second * factor
-        if rate >= 1 or unit == "h":
-            break
-    return f"{rate:,.0f}/{unit}" if rate >= 10 else f"{rate:.1f}/{unit}"

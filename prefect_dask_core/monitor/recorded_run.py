@@ -21,6 +21,7 @@ from prefect_dask_core.errors import RemoteTaskError
 from prefect_dask_core.ledger import DetailRecord, LedgerRun, NodeColumns, NodeRecord
 from prefect_dask_core.ledger.columns import indexes_in
 from prefect_dask_core.monitor.run_lines import last_lines
+from prefect_dask_core.monitor.texts import Told
 from prefect_dask_core.monitor.watched_run import WatchedRun
 from prefect_dask_core.states import Crashed, Pending, Running, State
 
@@ -65,7 +66,7 @@ def recorded_run(run: LedgerRun, *, is_lost: bool = False) -> WatchedRun:
         flow_name=record.flow,
         run_name=record.name,
         begin=min((attempt.begin for attempt in run.attempts), default=record.begin),
-        parameters=dict(run.parameters_told),
+        parameters={name: Told(t) for name, t in run.parameters_told.items()},
         parent_run_id=record.parent,
         parent_task_run_id=record.parent_task,
     )

@@ -25,16 +25,22 @@ from prefect_dask_core.monitor.summary import (
     Failure,
     RunSummary,
     TaskSummary,
-    duration,
     summarize,
     told_by,
 )
+from prefect_dask_core.monitor.texts import Told, cut, duration
+from prefect_dask_core.runners.redaction import short_text, without_secrets
 from prefect_dask_core.states import Pending, State, TriggerFailed
 
-#: Most failures, lines of log and characters of a value that a page shows.
+#: Most failures and lines of log that a page shows.
 MOST_FAILURES: Final = 200
 MOST_LOG_LINES: Final = 5_000
-LONGEST_VALUE: Final = 300
+#: Characters of a message, of a traceback, of a line of log and of all lines together
+#: that it shows at most: texts may be of any length, a page is to be opened and sent.
+LONGEST_MESSAGE: Final = 300
+LONGEST_TRACE: Final = 10_000
+LONGEST_LINE: Final = 2_000
+LONGEST_LOG: Final = 3_000_000
 #: Most tasks in a table.
 MOST_TASKS: Final = 500
 
@@ -115,7 +121,7 @@ def _head(view: RunView, summary: RunSummary) -> str:
     if info.parent_run_id is not None:
         facts.append(("Inside of run", info.parent_run_id))
     facts += [
-        (f"Parameter {name}", _short(repr(value)))
+        (f"Parameter {name}", _value(name, value))
         for name, value in info.parameters.items()
     ]
     rows = "".join(
@@ -232,9 +238,12 @@ def _failure(failure: Failure, view: RunView) -> str:
         facts.append(f"on {segment.worker or HERE}")
     trace = "" if isinstance(state, TriggerFailed) else _trace(state)
     text = trace or state.message or state.name
+    if len(text) > LONGEST_TRACE:  # the end of a traceback tells most
+        text = f"…{text[-LONGEST_TRACE:]}"
+    text = without_secrets(text)
     return (
         f'<details><summary>{_chip(state)}<b class="name">{_text(failure.name)}</b>'
-        f'<span class="told">{_text(told_by(state))}</span></summary>'
+        f'<span class="told">{_text(without_secrets(told_by(state)))}</span></summary>'
         f"<p>{_text(', '.join(facts))}</p><pre>{_text(text)}</pre></details>"
     )
 
@@ -256,7 +265,13 @@ def _trace(state: State) -> str:
 def _log(lines: Sequence[str]) -> str:
     if not lines:
         return "<p>Nothing was logged.</p>"
-    shown = lines[-MOST_LOG_LINES:]
+    shown, room = [], LONGEST_LOG
+    for line in reversed(lines[-MOST_LOG_LINES:]):
+        shown.append(cut(line, LONGEST_LINE))
+        room -= len(shown[-1])
+        if room < 0:
+            break
+    shown.reverse()
     left = len(lines) - len(shown)
     rest = f"<p>The last {len(shown):,} of {len(lines):,} lines.</p>" if left else ""
     return f'{rest}<pre class="log">{_text(chr(10).join(shown))}</pre>'
@@ -267,4 +282,10 @@ def _text(value: Any) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
+    """A message on one page, without what looks like a secret."""
+    return cut(without_secrets(text[: 2 * LONGEST_MESSAGE]), LONGEST_MESSAGE)
+
+
+def _value(name: str, value: Any) -> str:
+    """The value of a parameter; no `__repr__` of the user's is called."""
+    return _short(value) if isinstance(value, Told) else short_text(name, value)

@@ -15,7 +15,7 @@ from prefect_dask_core.monitor.report_columns import (
     timeline,
 )
 from prefect_dask_core.monitor.report_graph import Arrow, Box, graph
-from prefect_dask_core.monitor.summary import cut
+from prefect_dask_core.monitor.texts import cut
 
 #: Heights in pixels of a row of a timeline, and of all around the rows.
 ROW: Final = 26
@@ -268,9 +268,6 @@ AROUND_BOX: Final = 0.85
 
 
 def _graph(boxes: list[Box], arrows: list[Arrow]) -> Any:
-    from bokeh.core.properties import value
-    from bokeh.models import ColumnDataSource, HoverTool
-
     columns = 1 + max(box.x for box in boxes)
     layers = 1 + max(-box.y for box in boxes)
     shown = max(columns, 5.0)  # else the few boxes of a chain would be as wide as it
@@ -282,39 +279,46 @@ def _graph(boxes: list[Box], arrows: list[Arrow]) -> Any:
     )
     plot.axis.visible = False
     plot.grid.visible = False
+    _draw_arrows(plot, boxes, arrows)
+    _draw_boxes(plot, boxes, most=max(4, int(92 / shown)))
+    return plot
+
+
+def _draw_arrows(plot: Any, boxes: list[Box], arrows: list[Arrow]) -> None:
+    from bokeh.models import ColumnDataSource
+
+    ends = {name: name for name in ("x0", "y0", "x1", "y1", "cx0", "cy0", "cx1", "cy1")}
     for dashed in (False, True):
         chosen = [arrow for arrow in arrows if arrow.mapped is dashed]
         plot.bezier(
             source=ColumnDataSource(_curves(boxes, chosen)),
-            x0="x0",
-            y0="y0",
-            x1="x1",
-            y1="y1",
-            cx0="cx0",
-            cy0="cy0",
-            cx1="cx1",
-            cy1="cy1",
+            **ends,
             line_color="#7d8894",
             line_width=1.6,
             line_dash="dashed" if dashed else "solid",
         )
-    heads = _heads(boxes, arrows)
     plot.scatter(
         "x",
         "y",
         marker="inverted_triangle",
         size=8,
         color="#7d8894",
-        source=ColumnDataSource(heads),
+        source=ColumnDataSource(_heads(boxes, arrows)),
     )
-    most = int(92 / shown)
+
+
+def _draw_boxes(plot: Any, boxes: list[Box], most: int) -> None:
+    """Draw boxes with texts of at most so many characters."""
+    from bokeh.core.properties import value
+    from bokeh.models import ColumnDataSource, HoverTool
+
     found: dict[str, list[Any]] = {
         "x": [box.x for box in boxes],
         "y": [box.y for box in boxes],
         "edge": [COLORS[worst(box.counts)] for box in boxes],
         "name": [box.name for box in boxes],
-        "label": [cut(box.name, max(most, 4)) for box in boxes],
-        "told": [_told(box, max(most, 4)) for box in boxes],
+        "label": [cut(box.name, most) for box in boxes],
+        "told": [_told(box, most) for box in boxes],
         "states": [
             ", ".join(f"{count:,} {name}" for name, count in box.counts.items())
             for box in boxes
@@ -347,7 +351,6 @@ def _graph(boxes: list[Box], arrows: list[Arrow]) -> Any:
         )
     tips = [("", "@name"), ("states", "@states")]
     plot.add_tools(HoverTool(renderers=[drawn], tooltips=tips))
-    return plot
 
 
 def _told(box: Box, most: int) -> str:

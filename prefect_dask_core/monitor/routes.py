@@ -17,7 +17,7 @@ from prefect_dask_core.monitor.plugin import plugin_of
 
 class _JSON(RequestHandler):
     def answer(self, found: Any) -> None:
-        """Send an object; the pages of other places may read it as well."""
+        """Send an object."""
         self.set_header("Content-Type", "application/json; charset=utf-8")
         self.write(json.dumps(found, allow_nan=False))
 

@@ -9,146 +9,24 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable
+from typing import Any, Final
 
-from prefect_dask_core.engine.columns import COMPLETED, STATE_BY_CODE
+from prefect_dask_core.engine.columns import COMPLETED
 from prefect_dask_core.monitor.bars import Bar, Bars, Row
-from prefect_dask_core.monitor.spans import Spans
+from prefect_dask_core.monitor.failures import Failure, Failures
+from prefect_dask_core.monitor.tallies import FAILED, NAMES, FanOut, TaskTally
 from prefect_dask_core.runners.digests import (
+    UNSUCCESSFUL,
     Digest,
-    FailureText,
+    PlainDigest,
     ReportDigest,
-    duration_power,
 )
 from prefect_dask_core.runners.telling import OPEN, Begin, Death, End, NodeInfo
-from prefect_dask_core.states import Crashed, Failed
 
-NAMES: Final = tuple(cls.__name__ for cls in STATE_BY_CODE)
-UNSUCCESSFUL: Final = frozenset(
-    code for code, cls in enumerate(STATE_BY_CODE) if issubclass(cls, Failed | Crashed)
-)
-#: Nodes of which a run keeps what they read, and failures that it keeps of a task.
-MOST_NODES, MOST_FAILURES = 1_000, 20
-#: Failures that it keeps at all, and deaths of workers.
-MOST_KEPT, MOST_DEATHS = 500, 200
-#: Seconds over which the present rate is taken, and for which ends are counted.
-RECENT, COUNTED = 10, 30
-
-
-class Failure(NamedTuple):
-    """One failure: the node, the worker, and what was told of it."""
-
-    node: int
-    mapped: bool
-    worker: str
-    text: FailureText
-
-
-@dataclass(slots=True)
-class TaskTally:
-    """What became of the nodes and children of one task.
-
-    Parameters
-    ----------
-    name : str
-        Name of the task.
-    nodes : int
-        Nodes, constants left out.
-    length : int
-        Task runs there are, as far as lengths are known.
-    unknown : int
-        Fan-outs whose length is not known yet.
-    counts : Counter
-        Ended runs by the code of their state.
-    retried, attempts : int
-        Runs with more than one attempt; attempts beyond the first.
-    begin, end : float
-        First begin and last end; 0.0 if nothing has run.
-    busy : float
-        Seconds of work.
-    durations : Counter
-        Runs by the power of two in seconds that their duration stays below.
-    recent : Counter
-        Runs by the second of their end, the last `COUNTED` seconds.
-    """
-
-    name: str
-    nodes: int = 0
-    length: int = 0
-    unknown: int = 0
-    counts: Counter[int] = field(default_factory=Counter)
-    retried: int = 0
-    attempts: int = 0
-    begin: float = 0.0
-    end: float = 0.0
-    busy: float = 0.0
-    durations: Counter[int] = field(default_factory=Counter)
-    recent: Counter[int] = field(default_factory=Counter)
-
-    @property
-    def done(self) -> int:
-        """Runs that have ended."""
-        return self.counts.total()
-
-    @property
-    def failed(self) -> int:
-        """Runs that failed, crashed, or were refused by their trigger."""
-        return sum(self.counts[code] for code in UNSUCCESSFUL)
-
-    def take(self, digest: Digest) -> None:
-        """Add what became of some runs."""
-        self.counts.update(dict(digest.counts))
-        self.retried += digest.retried
-        self.attempts += digest.attempts
-        self.durations.update(dict(digest.durations))
-        self.busy += digest.busy
-        if digest.begin:
-            self.begin = min(self.begin or digest.begin, digest.begin)
-        if digest.end:
-            self.end = max(self.end, digest.end)
-            self._count_end(digest.end, digest.stop - digest.start)
-
-    def take_completed(self, begin: float, end: float) -> None:
-        """Add a run that completed at its first attempt."""
-        self.counts[COMPLETED] += 1
-        self.durations[duration_power(end - begin)] += 1
-        self.busy += end - begin
-        if not self.begin or begin < self.begin:
-            self.begin = begin
-        if end > self.end:
-            self.end = end
-        self._count_end(end, 1)
-
-    def _count_end(self, end: float, count: int) -> None:
-        second = int(end)
-        if second in self.recent:
-            self.recent[second] += count
-            return
-        self.recent[second] = count
-        oldest = max(self.recent) - COUNTED
-        for second in [s for s in self.recent if s <= oldest]:
-            del self.recent[second]
-
-
-@dataclass(slots=True)
-class FanOut:
-    """What became of the children of one node.
-
-    Parameters
-    ----------
-    length : int or None
-        Children there are; `None` if not known yet.
-    counts : Counter
-        Ended children by the code of their state.
-    seen : Spans
-        Children that were told of.
-    """
-
-    length: int | None = None
-    counts: Counter[int] = field(default_factory=Counter)
-    seen: Spans = field(default_factory=Spans)
+#: Nodes of which a run keeps what they read, and deaths of workers that it keeps.
+MOST_NODES: Final = 1_000
+MOST_DEATHS: Final = 200
 
 
 class Run:
@@ -181,7 +59,7 @@ class Run:
         self._task_of = array("i")
         self._mapped = bytearray()
         self.codes = bytearray()
-        self._failures: dict[int, list[Failure]] = {}
+        self.failures = Failures()
         # Digests of nodes that the client has not told of yet.
         self._early: dict[int, list[tuple[str, ReportDigest, int]]] = {}
 
@@ -197,7 +75,8 @@ class Run:
         self.version += 1
         early: list[tuple[str, ReportDigest, int]] = []
         for node in nodes:
-            self._make_room(node.number)
+            if node.number >= len(self._task_of):
+                self._make_room(node.number)
             if self._task_of[node.number] != -1:
                 continue
             self._add(node)
@@ -207,10 +86,9 @@ class Run:
 
     def _make_room(self, index: int) -> None:
         more = index + 1 - len(self._task_of)
-        if more > 0:
-            self._task_of.extend([-1] * more)
-            self._mapped.extend(bytes(more))
-            self.codes.extend(bytes([OPEN]) * more)
+        self._task_of.extend([-1] * more)
+        self._mapped.extend(bytes(more))
+        self.codes.extend(bytes([OPEN]) * more)
 
     def _add(self, node: NodeInfo) -> None:
         number = self._number_of.get(node.name)
@@ -261,11 +139,12 @@ class Run:
             tally.counts.clear()
             tally.length = tally.unknown = 0
         self.codes[: len(end.plain)] = end.plain
-        for node, code in enumerate(self.codes):
-            plain = self._tally(node)
-            if plain is not None and code != OPEN:
-                plain.counts[code] += 1
-                plain.length += 1
+        # Counted in C: there may be a hundred thousand nodes.
+        ends = Counter(zip(self._task_of, self.codes, strict=False))
+        for (task, code), count in ends.items():
+            if task >= 0 and code != OPEN:
+                self.tasks[task].counts[code] += count
+                self.tasks[task].length += count
         for node, length, counts in end.mapped:
             fan_out = self.fan_outs.setdefault(node, FanOut())
             fan_out.length = length
@@ -290,8 +169,11 @@ class Run:
         if self.ended is not None:
             return
         self.version += 1
-        for position in range(len(report.digests)):
-            self._take(worker, report, position)
+        for position, digest in enumerate(report.digests):
+            if isinstance(digest, PlainDigest):
+                self.take_plain(worker, report.thread, report.block, *digest)
+            else:
+                self._take(worker, report, position)
         if report.waits:
             task = self._task(report.digests[0].node) if report.digests else None
             row = Row(worker, report.thread, -1 if task is None else task, 0, 0)
@@ -323,6 +205,7 @@ class Run:
 
     def _take(self, worker: str, report: ReportDigest, position: int) -> None:
         digest = report.digests[position]
+        assert isinstance(digest, Digest)  # others are taken by `take_plain`
         task = self._task(digest.node)
         if task is None:
             self._early.setdefault(digest.node, []).append((worker, report, position))
@@ -330,7 +213,14 @@ class Run:
         if not self._is_new(digest, self.tasks[task]):
             return
         self.tasks[task].take(digest)
-        self._keep_failures(task, digest, worker)
+        if digest.failures:
+            self.failures.add(
+                task,
+                [
+                    Failure(digest.node, digest.mapped, worker, text)
+                    for text in digest.failures
+                ],
+            )
         if worker and digest.begin:
             turns = (position, len(report.digests)) if digest.mapped else (0, 1)
             self.bars.add(
@@ -341,7 +231,7 @@ class Run:
                     1,
                     digest.stop - digest.start,
                     digest.attempts,
-                    sum(n for code, n in digest.counts if code in UNSUCCESSFUL),
+                    sum(n for code, n in digest.counts if code in FAILED),
                     digest.busy,
                 ),
             )
@@ -365,16 +255,6 @@ class Run:
             return False
         fan_out.counts.update(dict(digest.counts))
         return True
-
-    def _keep_failures(self, task: int, digest: Digest, worker: str) -> None:
-        if not digest.failures:
-            return
-        kept = self._failures.setdefault(task, [])
-        kept += [
-            Failure(digest.node, digest.mapped, worker, f) for f in digest.failures
-        ]
-        kept.sort(key=lambda failure: (failure.node, failure.text.child))
-        del kept[MOST_FAILURES:]
 
     # -- what is known -------------------------------------------------------------
 
@@ -433,82 +313,11 @@ class Run:
         return sum(tally.length for tally in self.tasks)
 
     @property
+    def unsuccessful(self) -> int:
+        """Task runs that failed, crashed, or were refused because of that."""
+        return sum(tally.counts[code] for tally in self.tasks for code in UNSUCCESSFUL)
+
+    @property
     def is_whole(self) -> bool:
         """Whether all lengths are known."""
         return not any(tally.unknown for tally in self.tasks)
-
-    def failures(self) -> Iterator[Failure]:
-        """Failures that were kept, by node and index."""
-        found = (failure for kept in self._failures.values() for failure in kept)
-        ordered = sorted(found, key=lambda failure: (failure.node, failure.text.child))
-        yield from ordered[:MOST_KEPT]
-
-
-def rate_of(tallies: Sequence[TaskTally], now: float) -> float | None:
-    """Task runs that end per second, at present.
-
-    Parameters
-    ----------
-    tallies : sequence of TaskTally
-        Of the tasks that are looked at.
-    now : float
-        Seconds since the epoch.
-
-    Returns
-    -------
-    float or None
-        That of the last seconds; if hardly any ended in them, that since the first
-        began. `None` if nothing has ended.
-    """
-    begin = min((t.begin for t in tallies if t.begin), default=0.0)
-    done = sum(t.done for t in tallies)
-    if not begin or not done:
-        return None
-    second = int(now)
-    recent = sum(
-        count
-        for tally in tallies
-        for when, count in tally.recent.items()
-        if second - RECENT < when <= second
-    )
-    if recent >= RECENT / 2:
-        # The first of these seconds counts whole, the present one as far as it went.
-        return recent / max(0.1, min(now - begin, RECENT - 1 + now - second))
-    return done / max(0.1, now - begin)
-
-
-def seconds_left(tallies: Sequence[TaskTally], now: float) -> float | None:
-    """Seconds until all known runs have ended, at the present rate.
-
-    Returns
-    -------
-    float or None
-        `None` if a length or the rate is not known. 0.0 if nothing is left.
-    """
-    if any(tally.unknown for tally in tallies):
-        return None
-    left = sum(tally.length - tally.done for tally in tallies)
-    if left <= 0:
-        return 0.0
-    rate = rate_of(tallies, now)
-    return left / rate if rate else None
-
-
-def typical_seconds(tally: TaskTally) -> float | None:
-    """Duration that half of the runs stay below, to a factor of about 1.4.
-
-    Examples
-    --------
-    >>> tally = TaskTally("load", durations=Counter({-3: 5, 2: 4}))
-    >>> round(typical_seconds(tally), 3)
-    0.088
-    """
-    half = tally.durations.total() / 2
-    if not half:
-        return None
-    seen = 0
-    for power in sorted(tally.durations):
-        seen += tally.durations[power]
-        if seen >= half:
-            break
-    return float(2.0 ** (power - 0.5))

@@ -10,8 +10,8 @@ from typing import Any, Final, TextIO
 
 from prefect_dask_core.engine.views import RunInfo
 from prefect_dask_core.monitor.palette import COLORS, ORDER
-from prefect_dask_core.monitor.progress_rows import ProgressRow, rate_text
-from prefect_dask_core.monitor.summary import cut, duration
+from prefect_dask_core.monitor.progress_rows import ProgressRow
+from prefect_dask_core.monitor.texts import duration, rate_text
 from prefect_dask_core.runners.prints import are_captured, redirect
 
 #: Rows of the terminal that stay free.
@@ -75,6 +75,14 @@ class Screen:
             else:
                 self._step_aside()
             self.stream.flush()
+
+    def give_up(self, key: Hashable) -> None:
+        """Forget a run whose rows could not be drawn; nothing is written."""
+        with self._lock:
+            self._shown.pop(key, None)
+            self._lines = 0
+            if not self._shown:
+                self._step_aside()
 
     def write_above(self, stream: TextIO, text: str) -> int:
         """Write what the program prints where the rows stood."""
@@ -178,13 +186,29 @@ def table_of(shown: Sequence[tuple[RunInfo, Sequence[ProgressRow]]], most: int) 
         if len(shown) > 1:
             depth = "  " if info.parent_run_id else ""
             name = f"{depth}{info.flow_name} {info.run_name}"
-            table.add_row(Text(cut(name, LONGEST_NAME + BAR), style="bold"))
+            table.add_row(Text(fitted(name, LONGEST_NAME + BAR), style="bold"))
         for row in found:
             if id(row) in kept:
                 table.add_row(*_cells(row))
     if hidden:
         table.add_row(Text(f"… and {hidden:,} more tasks", style="dim"))
     return table
+
+
+def fitted(text: str, most: int) -> str:
+    """A text on one line of so many columns of a terminal, where some letters take two.
+
+    Examples
+    --------
+    >>> fitted("extract everything", 8), fitted("日本語フロー", 8)
+    ('extract…', '日本語…')
+    """
+    from rich.cells import cell_len, set_cell_size
+
+    text = " ".join(text.split())
+    if cell_len(text) <= most:
+        return text
+    return set_cell_size(text, most - 1).rstrip() + "…"
 
 
 def visible(
@@ -214,7 +238,7 @@ def _cells(row: ProgressRow) -> list[Any]:
     total = "?" if row.unknown else f"{row.total:,}"
     left = None if row.is_over() else row.seconds_left()
     return [
-        cut(row.name, LONGEST_NAME),
+        fitted(row.name, LONGEST_NAME),
         _bar(row),
         f"{row.done:,}/{total}",
         Text.assemble(*_troubles(row)),

@@ -16,6 +16,8 @@ import numpy as np  # loaded by distributed anyway
 from prefect_dask_core.engine.columns import STATE_BY_CODE, Segment
 from prefect_dask_core.engine.views import NodeView, RunView
 from prefect_dask_core.monitor.palette import ORDER
+from prefect_dask_core.monitor.texts import duration as duration
+from prefect_dask_core.monitor.texts import first_line
 from prefect_dask_core.states import State, TriggerFailed
 
 #: Codes of what failed or crashed by itself, and of what its trigger refused.
@@ -293,42 +295,3 @@ def told_by(state: State) -> str:
     ('ValueError: no', 'Failed')
     """
     return first_line(state.message) if state.message else state.name
-
-
-def first_line(text: str, most: int = 160) -> str:
-    """First line of a text that says something, cut to a length."""
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    return line if len(line) <= most else f"{line[: most - 1]}…"
-
-
-def duration(seconds: float) -> str:
-    """A length of time for people.
-
-    Examples
-    --------
-    >>> [duration(seconds) for seconds in (0.00012, 0.0123, 4.2, 75, 3723, 187200)]
-    ['120 µs', '12.3 ms', '4.20 s', '1 min 15 s', '1 h 02 min', '2 d 04 h']
-    """
-    if seconds < 0.001:
-        return f"{seconds * 1_000_000:.3g} µs"
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.3g} ms"
-    if seconds < 59.95:
-        return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600:02} h"
-
-
-def cut(text: str, most: int) -> str:
-    """A text of at most so many characters.
-
-    Examples
-    --------
-    >>> cut("extract everything", 8), cut("extract", 8)
-    ('extract…', 'extract')
-    """
-    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from prefect_dask_core.monitor.bars import Bar, Row
-from prefect_dask_core.monitor.columns import Columns, duration_text
+from prefect_dask_core.monitor.columns import Columns
 from prefect_dask_core.monitor.runs import Run
+from prefect_dask_core.monitor.texts import duration, short_address
 
 #: Colours of tasks, in turn: those of Okabe and Ito, but for vermilion and black, which
 #: say that something went wrong.
@@ -68,17 +69,6 @@ _WAIT: Final = ("left", "right", "bottom", "top", "task", "seconds", "worker")
 _MARK: Final = ("x", "y", "what", "worker")
 
 
-def short_address(address: str) -> str:
-    """An address without its protocol.
-
-    Examples
-    --------
-    >>> short_address("tcp://10.0.0.1:4567"), short_address("inproc://10.0.0.1/9/4")
-    ('10.0.0.1:4567', '10.0.0.1/9/4')
-    """
-    return address.rpartition("://")[2]
-
-
 def timeline(run: Run | None, by_task: bool) -> Timeline:
     """What the plot shows of a run.
 
@@ -106,6 +96,7 @@ def timeline(run: Run | None, by_task: bool) -> Timeline:
     start = run.begun.begin
     found = list(run.bars)
     place_of, labels = _by_task(run, found) if by_task else _by_worker(found)
+    other = _row_of_others(run, found, labels, by_task)
     for row, bar in found:
         center = -place_of(row)
         task = run.tasks[row.task].name if 0 <= row.task < len(run.tasks) else "?"
@@ -113,12 +104,12 @@ def timeline(run: Run | None, by_task: bool) -> Timeline:
         where = short_address(row.worker) or "several workers"
         if not row.of:
             edges = (center - FILLED / 2, center + FILLED / 2)
-            seconds = duration_text(bar.end - bar.begin)
+            seconds = duration(bar.end - bar.begin)
             waits.add(left, right, *edges, task, seconds, where)
             continue
         bottom, top = _share(center, row, by_task)
         color = TASK_COLORS[row.task % len(TASK_COLORS)]
-        told = _told(bar), duration_text(bar.end - bar.begin), where
+        told = _told(bar), duration(bar.end - bar.begin), where
         bars.add(left, right, bottom, top, color, task, *told)
         middle = (bottom + top) / 2
         if bar.retries:
@@ -128,7 +119,7 @@ def timeline(run: Run | None, by_task: bool) -> Timeline:
             failures.add(right, middle, f"{bar.failures:,} failed of {task}", where)
     for death in sorted(run.deaths):
         rows = [place_of(row) for row, _ in found if row.worker == death.worker]
-        y = -min(rows, default=0) if not by_task else -_row_of_task(run, death.tasks)
+        y = -_row_of_task(run, death.tasks) if by_task else -min(rows, default=other)
         told_of = f"{death.reason} ({death.tasks})"
         deaths.add(death.time - start, y, told_of, short_address(death.worker))
     ticks = {-float(place): text for place, text in enumerate(labels)}
@@ -189,6 +180,18 @@ def _row_of_task(run: Run, names: str) -> int:
         if run.tasks[task].name in names:
             return place
     return 0
+
+
+def _row_of_others(
+    run: Run, found: list[tuple[Row, Bar]], labels: list[str], by_task: bool
+) -> int:
+    """Row of workers that died before anything ended on them; it may be a new one."""
+    shown = {row.worker for row, _ in found}
+    if by_task or all(death.worker in shown for death in run.deaths):
+        return 0
+    if len(labels) <= MOST_ROWS:  # else the last row is one of others already
+        labels.append("other workers")
+    return len(labels) - 1
 
 
 def _by_worker(found: list[tuple[Row, Bar]]) -> tuple[Any, list[str]]:

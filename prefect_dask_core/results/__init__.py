@@ -35,13 +35,12 @@ from prefect_dask_core.results.serializers import (
     Serializer,
 )
 from prefect_dask_core.results.store import ResultRecord, ResultStore
+from prefect_dask_core.results.transaction_blocks import atransaction, transaction
 from prefect_dask_core.results.transactions import (
     CommitMode,
     Transaction,
     TransactionState,
-    atransaction,
     get_transaction,
-    transaction,
 )
 
 __all__ = [

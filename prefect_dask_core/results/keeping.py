@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from prefect_dask_core.config import (
@@ -34,7 +35,11 @@ from prefect_dask_core.results.policies import CachePolicy, IsolationLevel
 from prefect_dask_core.results.result import PLACE_OF_RUN, LocalResult, Result
 from prefect_dask_core.results.storage import is_memory
 from prefect_dask_core.results.store import ResultStore, as_store
-from prefect_dask_core.results.transactions import Transaction, TransactionHook
+from prefect_dask_core.results.transactions import (
+    Transaction,
+    TransactionHook,
+    get_transaction,
+)
 
 _LOGGER: Final = logging.getLogger("prefect_dask_core.results")
 #: Context variable: what the flow of a run says of keeping values.
@@ -274,7 +279,7 @@ def look(keeper: Keeper, run: KeyContext, now: float) -> Place:
     own = own_key(run.variables)
     key = _key_of(keeper, run) or own
     holder = None
-    if keeper.is_locking and key != own:
+    if keeper.is_locking and key != own and not _has_lock(keeper.store, key):
         holder = own
         # Nobody waits in here: whoever waits lends its thread to others.
         if not keeper.locks().acquire_lock(key, holder, acquire_timeout=0):
@@ -285,6 +290,12 @@ def look(keeper: Keeper, run: KeyContext, now: float) -> Place:
     except BaseException:
         give_back(keeper, place)
         raise
+
+
+def _has_lock(store: ResultStore, key: str) -> bool:
+    """Whether the transaction in which a run is called has the lock of a key."""
+    around = get_transaction()
+    return around is not None and around.has_lock((store.url, key))
 
 
 def _look_in(
@@ -323,12 +334,26 @@ def _key_of(keeper: Keeper, run: KeyContext) -> str | None:
 
 
 def give_back(keeper: Keeper, place: Place) -> None:
-    """Free the lock of a key."""
-    if place.holder is None or place.key is None:
+    """Free the lock of a key, or let it be freed when the value is written.
+
+    That is at the end of the block around, if the run was called in one: until then
+    others do not find it.
+    """
+    if place.holder is None or place.key is None or keeper.store is None:
         return
+    free = partial(_free, keeper.locks(), place.key, place.holder)
+    around = get_transaction()
+    staged = None if around is None else around.staged_under(place.key)
+    if staged is None:
+        free()
+    else:
+        staged.hold((keeper.store.url, place.key), free)
+
+
+def _free(locks: LockManager, key: str, holder: str) -> None:
     # Lost already if it was held for too long.
     with contextlib.suppress(ValueError):
-        keeper.locks().release_lock(place.key, place.holder)
+        locks.release_lock(key, holder)
 
 
 # -- storing -----------------------------------------------------------------------
@@ -405,6 +430,12 @@ def publish(keeper: Keeper, transaction: str, own: str) -> None:
     notes = keeper.key_store()
     if notes is not None:
         notes.write(metadata.key, None, metadata.expiration, run=own)
+
+
+def is_staged(keeper: Keeper, transaction: str, own: str) -> bool:
+    """Whether a value of a run waits for a commit."""
+    assert keeper.store is not None
+    return keeper.store.exists(staged_key(transaction, own))
 
 
 def withdraw(keeper: Keeper, transaction: str, own: str) -> None:

@@ -13,9 +13,10 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
-from urllib.parse import quote
 
 import locket  # type: ignore[import-untyped]
+
+from prefect_dask_core.results.places import folder_name
 
 #: Seconds between two looks at a lock that somebody else holds: at first, at most.
 FIRST_LOOK, LAST_LOOK = 0.01, 0.25
@@ -179,7 +180,7 @@ class FileSystemLockManager(_Waiting):
         self.folder = os.path.abspath(given)
 
     def _path(self, key: str) -> str:
-        return os.path.join(self.folder, f"{quote(key, safe='')[-120:]}.lock")
+        return os.path.join(self.folder, f"{folder_name(key)}.lock")
 
     def _try(self, key: str, holder: str, hold_timeout: float | None) -> bool:
         path = self._path(key)

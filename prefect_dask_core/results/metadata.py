@@ -77,7 +77,10 @@ class ResultMetadata:
         )
 
 
-_FIELDS: Final = tuple(found.name for found in fields(ResultMetadata))
+#: Without looking for an encoding, as `json.loads` does.
+_decode: Final = json.JSONDecoder().decode
+#: Names of the fields, in their order.
+_FIELDS: Final = dict.fromkeys(found.name for found in fields(ResultMetadata)).keys()
 
 
 def pack_record(metadata: ResultMetadata, value: bytes) -> bytes:
@@ -119,10 +122,10 @@ def unpack_record(blob: bytes) -> tuple[ResultMetadata, bytes]:
     if _checksum(body) != blob[len(MAGIC) : begin]:
         raise DamagedRecord("its checksum does not fit")
     end = blob.index(b"\n", begin + 1)
-    told = json.loads(blob[begin + 1 : end])
-    # A later version may tell more.
-    known = {name: value for name, value in told.items() if name in _FIELDS}
-    return ResultMetadata(**known), blob[end + 1 :]
+    told = _decode(blob[begin + 1 : end].decode())
+    if told.keys() != _FIELDS:  # a later version may tell more
+        told = {name: value for name, value in told.items() if name in _FIELDS}
+    return ResultMetadata(**told), blob[end + 1 :]
 
 
 def _checksum(body: bytes | memoryview) -> bytes:

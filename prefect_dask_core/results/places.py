@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from prefect_dask_core.naming import Template, format_location, template_variables
 from prefect_dask_core.records import TaskRun, at, task_run_of
-from prefect_dask_core.results.policies import CachePolicy
+from prefect_dask_core.results.policies import CachePolicy, NoCacheKey
 from prefect_dask_core.run_ids import current_id
 from prefect_dask_core.states import Pending
 
@@ -110,7 +110,11 @@ class KeyContext:
 
 
 def key_of_policy(policy: CachePolicy, run: KeyContext) -> str | None:
-    """Key that a policy gives a run; `None`, and a log line, if it raises."""
+    """Key that a policy gives a run; `None`, and a log line, if it raises.
+
+    What cannot be told of one input cannot be left out either: the other parts of the
+    key would be those of runs with other inputs.
+    """
     try:
         return policy.compute_key(
             run,
@@ -118,6 +122,13 @@ def key_of_policy(policy: CachePolicy, run: KeyContext) -> str | None:
             run.variables.get("parameters") or {},
             kept_as=run.variables.get("flow_run_id"),
         )
+    except NoCacheKey as error:
+        _LOGGER.warning(
+            "task %r: no cache key, so its value is not shared: %s",
+            run.task.name,
+            error,
+        )
+        return None
     except Exception as error:
         _LOGGER.error(
             "task %r: its cache policy raised, so its value is not shared",

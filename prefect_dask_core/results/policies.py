@@ -8,8 +8,8 @@ all processes. Policies add up: ``INPUTS + TASK_SOURCE``; and an input can be le
 
 from __future__ import annotations
 
+import copy
 import enum
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import md5
@@ -20,7 +20,6 @@ from dask.base import tokenize
 from prefect_dask_core.cache_validators import CacheValidator, never_use
 from prefect_dask_core.errors import OptionTypeError, OptionValueError
 
-_LOGGER: Final = logging.getLogger("prefect_dask_core.results")
 PolicyT = TypeVar("PolicyT", bound="CachePolicy")
 
 
@@ -33,18 +32,17 @@ class IsolationLevel(str, enum.Enum):
     SERIALIZABLE = "SERIALIZABLE"
 
 
-@dataclass(frozen=True)
+class NoCacheKey(ValueError):
+    """A run has no key, because one of its inputs cannot be told from others."""
+
+
 class CachePolicy:
     """Base of the policies; one of one's own overrides `compute_key`.
 
-    Parameters
-    ----------
-    key_storage : ResultStore, str or path, optional
-        Where it is noted which keys are taken, if not beside the values.
-    isolation_level : IsolationLevel, optional
-        Whether several runs may compute one key at once; they may unless given.
-    lock_manager : LockManager, optional
-        What makes the others wait; see `results.locks`.
+    Notes
+    -----
+    A subclass may be of any kind, with attributes that are set in ``__init__``, or a
+    dataclass, frozen or not.
 
     Examples
     --------
@@ -53,9 +51,13 @@ class CachePolicy:
     'SERIALIZABLE'
     """
 
-    key_storage: Any = field(default=None, kw_only=True)
-    isolation_level: IsolationLevel | None = field(default=None, kw_only=True)
-    lock_manager: Any = field(default=None, kw_only=True)
+    # No fields: a dataclass can only be derived from one that is frozen if it is, too.
+    #: Where it is noted which keys are taken, if not beside the values.
+    key_storage: Any = None
+    #: Whether several runs may compute one key at once; they may if it is `None`.
+    isolation_level: IsolationLevel | None = None
+    #: What makes the others wait; see `results.locks`.
+    lock_manager: Any = None
 
     def compute_key(
         self,
@@ -76,6 +78,12 @@ class CachePolicy:
             Parameters of the flow run.
         **kwargs
             What later versions may tell.
+
+        Raises
+        ------
+        NoCacheKey
+            If it cannot be told which key it is; a policy that is a sum of this and
+            others has none then, either.
         """
         raise NotImplementedError(
             f"{type(self).__name__} does not define compute_key()."
@@ -98,12 +106,16 @@ class CachePolicy:
         level = self.isolation_level
         if isolation_level is not None:
             level = as_isolation_level(isolation_level)
-        return replace(
-            self,
-            key_storage=self.key_storage if key_storage is None else key_storage,
-            lock_manager=self.lock_manager if lock_manager is None else lock_manager,
-            isolation_level=level,
-        )
+        changed = {
+            "key_storage": self.key_storage if key_storage is None else key_storage,
+            "lock_manager": self.lock_manager if lock_manager is None else lock_manager,
+            "isolation_level": level,
+        }
+        found = copy.copy(self)
+        for name, value in changed.items():
+            if getattr(found, name) is not value:
+                object.__setattr__(found, name, value)  # it may be frozen
+        return found
 
     def __add__(self, other: CachePolicy) -> CachePolicy:
         if not isinstance(other, CachePolicy):
@@ -133,7 +145,16 @@ def as_isolation_level(given: IsolationLevel | str) -> IsolationLevel:
 
 
 @dataclass(frozen=True)
-class Inputs(CachePolicy):
+class _Shipped(CachePolicy):
+    """What the policies here have in common: they are values, equal by their fields."""
+
+    key_storage: Any = field(default=None, kw_only=True)
+    isolation_level: IsolationLevel | None = field(default=None, kw_only=True)
+    lock_manager: Any = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Inputs(_Shipped):
     """One value for the same arguments.
 
     Parameters
@@ -161,7 +182,7 @@ class Inputs(CachePolicy):
 
 
 @dataclass(frozen=True)
-class TaskSource(CachePolicy):
+class TaskSource(_Shipped):
     """One value as long as the text of the function is the same."""
 
     def compute_key(
@@ -179,7 +200,7 @@ class TaskSource(CachePolicy):
 
 
 @dataclass(frozen=True)
-class RunId(CachePolicy):
+class RunId(_Shipped):
     """One value in a flow run."""
 
     def compute_key(
@@ -192,13 +213,16 @@ class RunId(CachePolicy):
         """Id of the flow run, else of the task run."""
         if task_ctx is None:
             return None
-        run = task_ctx.task_run
-        found = kwargs.get("kept_as") or run.flow_run_id or run.id
+        found = kwargs.get("kept_as")
+        if not found:
+            # Made when it is read, which takes longer than all else here.
+            run = task_ctx.task_run
+            found = run.flow_run_id or run.id
         return None if found is None else str(found)
 
 
 @dataclass(frozen=True)
-class FlowParameters(CachePolicy):
+class FlowParameters(_Shipped):
     """One value for the same parameters of the flow."""
 
     def compute_key(
@@ -213,7 +237,7 @@ class FlowParameters(CachePolicy):
 
 
 @dataclass(frozen=True)
-class NoCache(CachePolicy):
+class NoCache(_Shipped):
     """No run takes the value of another one."""
 
     def compute_key(
@@ -231,7 +255,7 @@ class NoCache(CachePolicy):
 
 
 @dataclass(frozen=True)
-class CacheKeyFnPolicy(CachePolicy):
+class CacheKeyFnPolicy(_Shipped):
     """The key that a function gives.
 
     Parameters
@@ -255,7 +279,7 @@ class CacheKeyFnPolicy(CachePolicy):
 
 
 @dataclass(frozen=True)
-class CompoundPolicy(CachePolicy):
+class CompoundPolicy(_Shipped):
     """One value where several policies agree.
 
     Parameters
@@ -278,7 +302,9 @@ class CompoundPolicy(CachePolicy):
             policy.compute_key(task_ctx, inputs, flow_parameters, **kwargs)
             for policy in self.policies
         ]
-        told = [key for key in keys if key is not None]
+        # The length keeps keys apart that hold a line break, the number those of
+        # different policies.
+        told = [f"{n}:{len(k)}:{k}" for n, k in enumerate(keys) if k is not None]
         return _hash("\n".join(told)) if told else None
 
     def __sub__(self, name: str) -> CachePolicy:
@@ -287,7 +313,7 @@ class CompoundPolicy(CachePolicy):
 
 
 @dataclass(frozen=True)
-class ValidatorPolicy(CachePolicy):
+class ValidatorPolicy(_Shipped):
     """The rule of a cache validator, as a key: equal where it would accept.
 
     Parameters
@@ -310,9 +336,9 @@ class ValidatorPolicy(CachePolicy):
     ) -> str | None:
         """Hash of the name and of what the validator looks at."""
         counting = self.validator.counting(inputs, flow_parameters)
-        token = None if counting is None else token_of(counting)
-        if token is None:
+        if counting is None:
             return None
+        token = token_of(counting)
         return _hash(f"{self.name}\n{self.validator.name}\n{token}")
 
 
@@ -355,7 +381,7 @@ NONE: Final = NO_CACHE
 DEFAULT: Final = INPUTS + TASK_SOURCE + RUN_ID
 
 
-def task_input_hash(context: Any, arguments: Mapping[str, Any]) -> str | None:
+def task_input_hash(context: Any, arguments: Mapping[str, Any]) -> str:
     """Key of the code and of the arguments; for use as ``cache_key_fn=``.
 
     Parameters
@@ -365,19 +391,22 @@ def task_input_hash(context: Any, arguments: Mapping[str, Any]) -> str | None:
     arguments : mapping of str to object
         Arguments of the body.
 
-    Returns
-    -------
-    str or None
-        `None` if an argument has no token that is the same everywhere.
+    Raises
+    ------
+    NoCacheKey
+        If an argument has no token that is the same everywhere; the run has no key.
     """
     found = token_of(arguments)
-    if found is None:
-        return None
     return _hash(f"{context.task.task_key}\n{context.task.source_token}\n{found}")
 
 
-def token_of(values: Mapping[str, Any]) -> str | None:
-    """Token of named values, whatever their order; `None`, and a log line, without one.
+def token_of(values: Mapping[str, Any]) -> str:
+    """Token of named values, whatever their order.
+
+    Raises
+    ------
+    NoCacheKey
+        If one has no token that is the same in all processes.
 
     Examples
     --------
@@ -394,23 +423,17 @@ def token_of(values: Mapping[str, Any]) -> str | None:
             # What tokenize would take 20 µs for. The length keeps texts apart that
             # hold what looks like the next part.
             told = repr(value)
-            parts.append(f"{name}:{kind.__name__}:{len(told)}:{told}")
+            parts.append(f"{name!r}:{kind.__name__}:{len(told)}:{told}")
             continue
         try:
             token = tokenize(value, ensure_deterministic=True)
         except Exception as error:
-            _LOGGER.warning(
-                "no cache key: the input %r, a %s, has no token that is the same in "
-                "all processes (%s: %s); give it __dask_tokenize__, or leave it out "
-                'with `policy - "%s"`',
-                name,
-                kind.__qualname__,
-                type(error).__name__,
-                error,
-                name,
-            )
-            return None
-        parts.append(f"{name}::{token}")
+            raise NoCacheKey(
+                f"the input {name!r}, a {kind.__qualname__}, has no token that is the "
+                f"same in all processes ({type(error).__name__}: {error}); give it "
+                f'__dask_tokenize__, or leave it out with `policy - "{name}"`.'
+            ) from error
+        parts.append(f"{name!r}::{token}")
     return _hash("\n".join(parts))
 
 

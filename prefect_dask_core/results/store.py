@@ -33,6 +33,10 @@ from prefect_dask_core.results.storage import (
 _LOGGER: Final = logging.getLogger("prefect_dask_core.results")
 #: Characters of a key that is a hash; such keys are spread over folders.
 HASH_LENGTH: Final = 32
+#: Bytes of the longest part of a key: the longest name of a file.
+LONGEST_PART: Final = 255
+#: Characters of a wrong key that are shown.
+_SHOWN: Final = 80
 _HEXADECIMAL: Final = frozenset("0123456789abcdef")
 
 
@@ -189,6 +193,11 @@ class ResultStore:
             blob = self._storage.read(name_of(key))
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return _NOT_THERE
+        except (ConnectionError, TimeoutError):
+            # Nothing is known of the record: what is there must not run again.
+            raise
+        except OSError as error:
+            return f"cannot be read: {type(error).__name__}: {error}"
         try:
             metadata, value = unpack_record(blob)
         except DamagedRecord as error:
@@ -289,8 +298,8 @@ def name_of(key: str) -> str:
     Raises
     ------
     StoreError
-        If the key is no path inside of the store: a part of it may come from the
-        value of an input.
+        If the key is no path inside of the store, or one that no file can have: a
+        part of it may come from the value of an input.
 
     Examples
     --------
@@ -303,17 +312,28 @@ out of the store.
     """
     if len(key) == HASH_LENGTH and _HEXADECIMAL.issuperset(key):
         return f"cache/{key[:2]}/{key}"
-    if not key or key.startswith("/") or key.endswith("/") or "\n" in key:
-        raise StoreError(
-            f"{key!r} is no key of a result: a key is a path of parts between slashes."
-        )
-    if ".." in key or "." in key:
-        for part in key.split("/"):
-            if part in ("..", "."):
-                raise StoreError(
-                    f"{key!r} is no key of a result: it leads out of the store."
-                )
+    if not key or "\n" in key or "\0" in key:
+        raise _no_key(key, "it is empty, or has a line break or a zero in it")
+    parts = key.split("/")
+    if "" in parts:
+        raise _no_key(key, "a key is a path of parts between slashes")
+    if "." in key and (".." in parts or "." in parts):
+        raise _no_key(key, "it leads out of the store")
+    # No character has more than four bytes; most keys are short.
+    if len(key) > LONGEST_PART // 4:
+        longest = max(len(part.encode(errors="surrogatepass")) for part in parts)
+        if longest > LONGEST_PART:
+            raise _no_key(
+                key,
+                f"a part of it has {longest} bytes, and file systems take "
+                f"{LONGEST_PART}; put a hash of it in its place",
+            )
     return key
+
+
+def _no_key(key: str, why: str) -> StoreError:
+    shown = key if len(key) <= _SHOWN else f"{key[:_SHOWN]}..."
+    return StoreError(f"{shown!r} is no key of a result: {why}.")
 
 
 def _key_of(name: str) -> str:

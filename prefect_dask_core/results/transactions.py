@@ -15,23 +15,13 @@ import inspect
 import logging
 import threading
 import uuid
-from collections.abc import (
-    AsyncIterator,
-    Callable,
-    Iterable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 from prefect_dask_core.context import context
-from prefect_dask_core.errors import OptionValueError, TransactionError
-from prefect_dask_core.results.locks import locks_of
-from prefect_dask_core.results.policies import IsolationLevel, as_isolation_level
-from prefect_dask_core.results.store import as_store
+from prefect_dask_core.errors import TransactionError
+from prefect_dask_core.results.policies import IsolationLevel
 
 _LOGGER: Final = logging.getLogger("prefect_dask_core.transactions")
 #: Context variable: the innermost transaction.
@@ -68,11 +58,13 @@ class Adopted(Protocol):
         """A staged transaction for each that succeeded; waits for their end."""
 
 
+#: What a lock is of: the URL of a store, and a key in it.
+Locked = tuple[str, str]
 _NOT_GIVEN: Final = object()
 
 
 class Transaction:
-    """A unit of writes and hooks; see `transaction`.
+    """A unit of writes and hooks; see `transaction_blocks.transaction`.
 
     Parameters
     ----------
@@ -105,6 +97,9 @@ class Transaction:
     _commit_hooks: tuple[TransactionHook, ...] = ()
     _rollback_hooks: tuple[TransactionHook, ...] = ()
     _children: list[Transaction | Adopted] | None = None
+    _locks: list[tuple[Locked, Callable[[], Any]]] | None = None
+    #: Of the outermost one: who holds the locks that it and those inside hold.
+    _holders: dict[Locked, Transaction] | None = None
     _id: str | None = None
 
     def __init__(
@@ -302,7 +297,57 @@ class Transaction:
             or self._commit_hooks
             or self._rollback_hooks
             or self._write is not None
+            or self._locks
         )
+
+    # -- locks ------------------------------------------------------------------
+
+    @property
+    def root(self) -> Transaction:
+        """The outermost one around."""
+        found = self
+        while found.parent is not None:
+            found = found.parent
+        return found
+
+    def staged_under(self, key: str) -> Transaction | None:
+        """The last one directly inside that ended well and is to write a key."""
+        for child in reversed(self.children):
+            if child.key == key and child.is_staged() and child.writes:
+                return child
+        return None
+
+    def hold(self, locked: Locked, free: Callable[[], Any]) -> None:
+        """Keep a lock until it is committed or rolled back.
+
+        Others who wait for a key find its value only then.
+        """
+        self._locks = [*(self._locks or ()), (locked, free)]
+        root = self.root
+        root._holders = {**(root._holders or {}), locked: self}
+
+    def has_lock(self, locked: Locked) -> bool:
+        """Whether it need not wait for a lock: its outermost transaction has that.
+
+        One that runs beside it, as coroutines do, still excludes it.
+        """
+        holder = (self.root._holders or {}).get(locked)
+        if holder is None:
+            return False
+        found: Transaction | None = self
+        while found is not None and found is not holder:
+            found = found.parent
+        return found is holder or holder.is_staged()
+
+    def free_locks(self) -> None:
+        """Give back the locks that were kept."""
+        locks, self._locks = self._locks, None
+        for locked, free in locks or ():
+            root = self.root
+            root._holders = {
+                k: v for k, v in (root._holders or {}).items() if k != locked
+            }
+            free()
 
     def end(self) -> None:
         """End well: be committed now, or with the transaction around.
@@ -339,6 +384,12 @@ class Transaction:
         """
         if self.is_committed() or self.is_rolled_back():
             return self.is_committed()
+        try:
+            return self._commit()
+        finally:
+            self.free_locks()
+
+    def _commit(self) -> bool:
         failed: list[Exception] = []
         self.gather()
         for child in self.children:
@@ -384,6 +435,12 @@ class Transaction:
         """
         if self.is_committed() or self.is_rolled_back():
             return self.is_rolled_back()
+        try:
+            return self._rollback()
+        finally:
+            self.free_locks()
+
+    def _rollback(self) -> bool:
         self.gather()
         self.state = TransactionState.ROLLED_BACK
         try:
@@ -440,177 +497,3 @@ def get_transaction() -> Transaction | None:
     """The innermost transaction the caller stands in; `None` outside of any."""
     found: Transaction | None = context.get(TRANSACTION)
     return found
-
-
-class _Block:
-    """What a `transaction` block does at its begin and at its end."""
-
-    def __init__(
-        self,
-        key: str | None,
-        store: Any,
-        commit_mode: CommitMode | str | None,
-        isolation_level: IsolationLevel | str | None,
-        overwrite: bool,
-        write_on_commit: bool,
-        logger: Any,
-    ) -> None:
-        level = None if isolation_level is None else as_isolation_level(isolation_level)
-        self._store = as_store(store) if key is not None else None
-        self._overwrite = overwrite
-        self._logger = logger
-        self.txn = Transaction(
-            key,
-            get_transaction(),
-            None if commit_mode is None else as_commit_mode(commit_mode),
-            level,
-            write=self._write if key is not None and write_on_commit else None,
-        )
-        self.txn.is_block = True
-        self._locks: Any = None
-
-    def _write(self, value: Any) -> None:
-        assert self._store is not None
-        assert self.txn.key is not None
-        self._store.write(self.txn.key, value)
-
-    def begin(self) -> None:
-        txn, store = self.txn, self._store
-        txn.begin()
-        if txn.key is None or store is None:
-            return
-        if txn.isolation_level is IsolationLevel.SERIALIZABLE:
-            self._locks = locks_of(store)
-            self._locks.acquire_lock(txn.key, txn.id)
-        found = None if self._overwrite else store.find(txn.key)
-        if found is not None:
-            txn.stage(found.value)
-            txn.state = TransactionState.COMMITTED
-
-    def end(self) -> None:
-        self.txn.end()
-
-    def fail(self, error: BaseException) -> None:
-        logger = self._logger or _LOGGER
-        logger.info("transaction %r is rolled back: %r", self.txn.name, error)
-        self.txn.rollback()
-
-    def free(self) -> None:
-        if self._locks is not None:
-            self._locks.release_lock(self.txn.key, self.txn.id)
-
-
-def as_commit_mode(given: CommitMode | str) -> CommitMode:
-    """A commit mode by its name."""
-    try:
-        return CommitMode(given)
-    except ValueError:
-        known = ", ".join(mode.value for mode in CommitMode)
-        raise OptionValueError(
-            f"there is no commit mode {given!r}; the modes are {known}."
-        ) from None
-
-
-@contextmanager
-def transaction(
-    key: str | None = None,
-    store: Any = None,
-    commit_mode: CommitMode | str | None = None,
-    isolation_level: IsolationLevel | str | None = None,
-    overwrite: bool = False,
-    write_on_commit: bool = True,
-    logger: logging.Logger | logging.LoggerAdapter[Any] | None = None,
-) -> Iterator[Transaction]:
-    """A block whose runs count together: all, or none if an exception leaves it.
-
-    Parameters
-    ----------
-    key : str, optional
-        Key under which a value that the block stages is written. If one is kept there
-        already, the transaction is committed from the begin, and `read` gives it.
-    store : ResultStore, str or path, optional
-        Where that is; the default store unless given.
-    commit_mode : CommitMode or str, optional
-        ``"LAZY"``: at the end of the outermost block; ``"EAGER"``: at its own end;
-        ``"OFF"``: never, it is rolled back. That of the block around unless given.
-    isolation_level : IsolationLevel or str, optional
-        ``"SERIALIZABLE"``: others that want the key wait until the block has ended.
-    overwrite : bool
-        Whether a value that is kept under the key is not looked at.
-    write_on_commit : bool
-        Whether the staged value is written.
-    logger : logging.Logger, optional
-        Told of a rollback.
-
-    Notes
-    -----
-    Source of the rules: transactions of 3.x. An exception that is caught inside of the
-    block around rolls back the inner block only (decision F18).
-
-    Examples
-    --------
-    >>> from prefect_dask_core.tasks import Task
-    >>> load = Task(print, name="load", on_rollback=[lambda txn: print("undone")])
-    >>> try:
-    ...     with transaction():
-    ...         load("loaded")
-    ...         raise ValueError("no")
-    ... except ValueError as error:
-    ...     print(error)
-    loaded
-    undone
-    no
-    """
-    block = _Block(
-        key,
-        store,
-        commit_mode,
-        isolation_level,
-        overwrite,
-        write_on_commit,
-        logger,
-    )
-    block.begin()
-    try:
-        with context({TRANSACTION: block.txn}):
-            try:
-                yield block.txn
-            except BaseException as error:
-                block.fail(error)
-                raise
-            block.end()
-    finally:
-        block.free()
-
-
-@asynccontextmanager
-async def atransaction(
-    key: str | None = None,
-    store: Any = None,
-    commit_mode: CommitMode | str | None = None,
-    isolation_level: IsolationLevel | str | None = None,
-    overwrite: bool = False,
-    write_on_commit: bool = True,
-    logger: logging.Logger | logging.LoggerAdapter[Any] | None = None,
-) -> AsyncIterator[Transaction]:
-    """A `transaction` for ``async with``; the event loop goes on while it waits."""
-    block = _Block(
-        key,
-        store,
-        commit_mode,
-        isolation_level,
-        overwrite,
-        write_on_commit,
-        logger,
-    )
-    await asyncio.to_thread(block.begin)
-    try:
-        with context({TRANSACTION: block.txn}):
-            try:
-                yield block.txn
-            except BaseException as error:
-                await asyncio.to_thread(block.fail, error)
-                raise
-            await asyncio.to_thread(block.end)
-    finally:
-        await asyncio.to_thread(block.free)

@@ -11,6 +11,7 @@ import queue
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -892,12 +893,16 @@ class _Fetch:
 
 
 def _span_of(flow_name: str) -> Mapping[str, Any]:
-    """Annotation of all graphs of a run, which Dask shows as one span.
+    """Annotation of all graphs of a flow, which Dask shows as one span.
 
-    Without one the scheduler keeps a span for each time that it was idle before.
+    Without one the scheduler keeps a span for each time that it was idle before. It
+    never forgets a span, so all runs of a flow share one: its id is made of the name.
     """
     with span(flow_name):
-        return {"span": get_annotations()["span"]}
+        found = get_annotations()["span"]
+    *around, _ = found["ids"]
+    own = uuid.uuid5(uuid.NAMESPACE_OID, repr((around, flow_name)))
+    return {"span": {**found, "ids": (*around, str(own))}}
 
 
 def _report_of(blob: bytes, worker: str) -> BlockReport:

@@ -35,6 +35,7 @@ from prefect_dask_core.engine.effects import (
 )
 from prefect_dask_core.runners.own_threads import in_own_thread
 from prefect_dask_core.runners.shell import GRACE, ThreadShell, surroundings
+from prefect_dask_core.runners.yielded import Yielded
 
 EndT = TypeVar("EndT")
 Steps = Generator[Any, Any, EndT]
@@ -153,7 +154,10 @@ async def _ended_by(error: BaseException) -> None:
 
 
 def drive_generator(
-    steps: Steps[Any], body: Callable[..., Any], end: Callable[[Any], Any]
+    steps: Steps[Any],
+    body: Callable[..., Any],
+    end: Callable[[Any], Any],
+    keeps: bool = False,
 ) -> Generator[Any, Any, Any]:
     """Drive steps whose body is a generator function; hand out what it yields.
 
@@ -165,25 +169,33 @@ def drive_generator(
         The function that the steps call for the body; it gives the generator.
     end : callable
         Given the end of the steps; raises, or returns the value of the generator.
+    keeps : bool
+        Whether the value of the run outlives it. It is then the list of what was
+        yielded, as if it had been submitted; and if the body need not run, that is
+        handed out. Else what was yielded is not held.
     """
     shell = ThreadShell()
     go_on: Callable[[], Any] = partial(steps.send, None)
-    try:
-        while True:
+    yielded = Yielded(keeps)
+    while True:
+        try:
             effect = go_on()
-            try:
-                if isinstance(effect, Call) and effect.function is body:
-                    answer = yield from _stream(effect)
-                else:
-                    answer = _carry_out(effect, shell)
-                go_on = partial(steps.send, answer)
-            except GeneratorExit:
-                # The reader has what it wanted: the run completes, and says so.
-                go_on = partial(steps.send, Returned(None))
-            except BaseException as error:  # of a body that is closed, too
-                go_on = partial(steps.throw, error)
-    except StopIteration as stop:
-        return end(stop.value)
+        except StopIteration as stop:
+            value = end(stop.value)
+            break
+        try:
+            if isinstance(effect, Call) and effect.function is body:
+                answer = yielded.answer((yield from _stream(effect, yielded)))
+            else:
+                answer = _carry_out(effect, shell)
+            go_on = partial(steps.send, answer)
+        except GeneratorExit:
+            # The reader has what it wanted: the run completes, and says so.
+            go_on = partial(steps.send, yielded.answer_of_a_part())
+        except BaseException as error:  # of a body that is closed, too
+            go_on = partial(steps.throw, error)
+    yield from yielded.left(value)
+    return yielded.returned if keeps else value
 
 
 def _values_of(call: Call) -> Any:
@@ -199,12 +211,13 @@ def _with_one_scope(call: Call) -> Call:
     return replace(call, variables={**call.variables, SCOPE: BodyScope()})
 
 
-def _stream(call: Call) -> Generator[Any, Any, Answer]:
+def _stream(call: Call, yielded: Yielded) -> Generator[Any, Any, Answer]:
     """Values of a generator; its surroundings are there only while it runs.
 
     Its limit is looked at between two values: nothing ends it in between.
     """
     begin = time.time()
+    yielded.begin()
     call = _with_one_scope(call)
     with surroundings(call):
         values = _values_of(call)
@@ -224,6 +237,7 @@ def _stream(call: Call) -> Generator[Any, Any, Answer]:
             except BaseException as error:
                 finished(None)
                 return Raised(error)
+        yielded.note(value)
         try:
             go_on = partial(values.send, (yield value))
         except GeneratorExit:
@@ -238,32 +252,44 @@ def _stream(call: Call) -> Generator[Any, Any, Answer]:
 
 
 async def drive_async_generator(
-    steps: Steps[Any], body: Callable[..., Any], end: Callable[[Any], Any]
+    steps: Steps[Any],
+    body: Callable[..., Any],
+    end: Callable[[Any], Any],
+    keeps: bool = False,
 ) -> AsyncGenerator[Any, Any]:
     """Drive steps whose body is an asynchronous generator function."""
     go_on: Callable[[], Any] = partial(steps.send, None)
+    yielded = Yielded(keeps)
     while True:
         try:
             effect = go_on()
         except StopIteration as stop:
-            end(stop.value)
-            return
+            value = end(stop.value)
+            break
         try:
             if isinstance(effect, Call) and effect.function is body:
+                yielded.begin()
                 stream = _AsyncStream(effect)
+                is_left = False
                 while (value := await stream.next()) is not _END:
+                    yielded.note(value)
                     try:
                         stream.send((yield value))
                     except GeneratorExit:
+                        is_left = True
                         await stream.close()
                     except BaseException as error:  # the reader has thrown it in
                         stream.throw(error)
-                answer = stream.answer
+                answer = yielded.answer(stream.answer)
+                if is_left:
+                    answer = yielded.answer_of_a_part()
             else:
                 answer = await _carry_out_async(effect)
             go_on = partial(steps.send, answer)
         except BaseException as error:  # of a body that is closed, too
             go_on = partial(steps.throw, error)
+    for item in yielded.left(value):
+        yield item
 
 
 #: Stands for the value after the last.

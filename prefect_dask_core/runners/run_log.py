@@ -16,8 +16,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, TextIO
 
+_LOGGER: Final = logging.getLogger(__name__)
+
 #: Lines that stay in memory.
 KEPT: Final = 5_000
+#: Characters of the name of a flow in that of its file: names of files are bounded.
+LONGEST_NAME: Final = 80
 
 _known: Final[dict[str, RunLog]] = {}
 
@@ -41,8 +45,9 @@ class RunLog:
         self._lock = threading.Lock()
         self._file: TextIO | None = None
         self._left = 0
+        self._failed = False
         if folder is not None:
-            name = re.sub(r"[^\w.-]+", "-", flow_name)
+            name = re.sub(r"[^\w.-]+", "-", flow_name)[:LONGEST_NAME]
             self.path = Path(folder).expanduser() / f"{name}-{run_id}.log"
 
     @property
@@ -60,12 +65,21 @@ class RunLog:
             if len(self._lines) == KEPT:
                 self._left += 1
             self._lines.append(line)
-            if self.path is not None:
-                if self._file is None:
-                    self.path.parent.mkdir(parents=True, exist_ok=True)
-                    self._file = self.path.open("a", encoding="utf-8")
-                self._file.write(f"{line}\n")
-                self._file.flush()
+            if self.path is not None and not self._failed:
+                try:
+                    self._write(self.path, line)
+                except OSError as error:  # a full disk is no reason to fail the run
+                    self._failed = True
+                    _LOGGER.warning(
+                        "nothing more is written to %s: %s", self.path, error
+                    )
+
+    def _write(self, path: Path, line: str) -> None:
+        if self._file is None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a", encoding="utf-8")
+        self._file.write(f"{line}\n")
+        self._file.flush()
 
     def lines(self) -> list[str]:
         """The last lines, and before them how many there were."""
@@ -142,7 +156,7 @@ class Tee(logging.Handler):
         """Take a record in."""
         try:
             self._log.take(record)
-        except Exception:  # a full disk is no reason to fail the run
+        except Exception:  # what its `__str__` or its arguments raise
             self.handleError(record)
         logger = self._onward()
         if logger.isEnabledFor(record.levelno):

@@ -31,7 +31,36 @@ else:
 
 
 class RunLogger(_Adapter):
-    """Puts the name of the run before each message."""
+    """Puts the name of the run before each message.
+
+    Parameters
+    ----------
+    variables : mapping of str to object
+        Context variables of the run.
+    """
+
+    def __init__(self, variables: Mapping[str, Any]) -> None:
+        super().__init__(None, variables)  # type: ignore[arg-type]
+        # What may differ where a message is logged is looked up here, the rest there.
+        self._collector = COLLECTOR.get()
+        self._run_log = run_log_of(variables.get("flow_run_id"))
+        del self.logger
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "logger":
+            raise AttributeError(name)
+        # Few bodies log, and each of a million would pay.
+        self.logger = self._find_logger()
+        return self.logger
+
+    def _find_logger(self) -> logging.Logger:
+        if self._collector is not None:
+            return self._collector.logger
+        if self._run_log is None:
+            return _logger_here()
+        logger = logging.Logger(_LOGGER.name, _level(self._run_log))
+        logger.addHandler(Tee(self._run_log, _logger_here))
+        return logger
 
     def process(
         self, msg: Any, kwargs: MutableMapping[str, Any]
@@ -59,15 +88,7 @@ def run_logger(variables: Mapping[str, Any]) -> RunLogger:
     What is logged on a worker of another process goes to the client instead, where
     these rules hold.
     """
-    collector = COLLECTOR.get()
-    if collector is not None:
-        return RunLogger(collector.logger, variables)
-    log = run_log_of(variables.get("flow_run_id"))
-    if log is None:
-        return RunLogger(_logger_here(), variables)
-    logger = logging.Logger(_LOGGER.name, _level(log))
-    logger.addHandler(Tee(log, _logger_here))
-    return RunLogger(logger, variables)
+    return RunLogger(variables)
 
 
 def _logger_here() -> logging.Logger:
@@ -85,7 +106,7 @@ class Outlet:
 
     def __init__(self, run_id: str | None = None) -> None:
         self._collector = COLLECTOR.get()
-        self._log = run_log_of(run_id)
+        self._run_log = run_log_of(run_id)
         # Of the last records, more than a dead process can have left behind.
         self._seen: deque[int] = deque(maxlen=20_000)
 
@@ -111,7 +132,7 @@ class Outlet:
         """The least level that somebody takes in, at this moment."""
         if self._collector is not None:
             return self._collector.logger.level
-        return _level(self._log)
+        return _level(self._run_log)
 
     def take(self, blobs: Sequence[bytes]) -> None:
         """Take in records of a worker."""
@@ -123,8 +144,8 @@ class Outlet:
         for blob in blobs:
             self._seen.append(hash(blob))
             record = unpacked(blob)
-            if self._log is not None:
-                self._log.take(record)
+            if self._run_log is not None:
+                self._run_log.take(record)
             if logger.isEnabledFor(record.levelno):
                 logger.handle(record)
 

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from prefect_dask_core.calls import SCOPE, BodyScope, abandoned, finished
 from prefect_dask_core.context import (
+    ContextBlock,
     RunVariables,
-    context,
     reset_variables,
     set_variables,
     surrounding,
@@ -71,7 +71,7 @@ class ThreadShell:
     def call(self, call: Call) -> Answer:
         """Call user code; whatever it raises is an answer."""
         # Written out, and not `surroundings`: it runs for each of a million children.
-        with context(call.variables, **_more(call)), _prints_of(call):
+        with ContextBlock({**call.variables, **_more(call)}), _prints_of(call):
             if call.timeout is None and not _loop_is_running():
                 return _invoke(call, None)
             return self._beside(call)
@@ -253,7 +253,8 @@ async def limited(body: Coroutine[Any, Any, Any], timeout: float | None) -> Answ
 @contextlib.contextmanager
 def surroundings(call: Call) -> Iterator[None]:
     """What code sees around it: context variables, a logger, where prints go."""
-    with context(call.variables, **_more(call)), _prints_of(call):
+    # Names were looked at when the run began.
+    with ContextBlock({**call.variables, **_more(call)}), _prints_of(call):
         yield
 
 

@@ -48,7 +48,10 @@ class Spool:
         with self._lock:
             file = self._files[self._now]
             if file is None:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+                # Made anew: what stands there under this name is of somebody else, or
+                # of a process that had this number before.
+                self._paths[self._now].unlink(missing_ok=True)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
                 file = os.open(self._paths[self._now], flags, 0o600)
                 self._files[self._now] = file
             os.write(file, _LENGTH.pack(len(blob)) + blob)
@@ -94,13 +97,33 @@ def left_behind(topic: str, folder: str | None = None) -> list[bytes]:
     stem = Path(_stem(topic, folder))
     found: list[bytes] = []
     for path in sorted(stem.parent.glob(f"{stem.name}-*")):
-        if _is_alive(int(path.name.split("-")[-2])):
+        process = re.fullmatch(r"(\d+)-[01]", path.name[len(stem.name) + 1 :])
+        if process is None or _is_alive(int(process[1])):
             continue
-        with contextlib.suppress(FileNotFoundError):  # another reader was faster
-            content = path.read_bytes()
+        # Another reader may be faster; and what is not ours is not for us to take.
+        with contextlib.suppress(OSError):
+            content = _own_content(path)
             path.unlink()
             found += records_in(content)
     return found
+
+
+def _own_content(path: Path) -> bytes:
+    """What is in a file of this user.
+
+    Records are unpickled, which runs what they say, and anybody may write into the
+    folder for temporary files.
+
+    Raises
+    ------
+    OSError
+        If it is gone, a link, or not a file of this user.
+    """
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    with os.fdopen(file, "rb") as opened:
+        if hasattr(os, "getuid") and os.fstat(file).st_uid != os.getuid():
+            raise PermissionError(f"{path} is not a file of this user")
+        return opened.read()
 
 
 def _is_alive(process: int) -> bool:

@@ -19,7 +19,7 @@ from distributed import Client
 
 from prefect_dask_core.config import monitor_enabled
 from prefect_dask_core.context import context
-from prefect_dask_core.engine.columns import Segment
+from prefect_dask_core.engine.columns import COMPLETED, Segment
 from prefect_dask_core.engine.driver import Driver
 from prefect_dask_core.engine.events import Assignment, BlockLost, Submit
 from prefect_dask_core.engine.plan import Node, Plan
@@ -40,6 +40,8 @@ _LOGGER: Final = logging.getLogger(__name__)
 TOLD: Final = "told"
 #: Code of a node that has not ended.
 OPEN: Final = 255
+#: Message of a flow of which everything completed, as `flow_state` has it.
+ALL_SUCCEEDED: Final = "all reference tasks succeeded."
 #: Seconds between two messages.
 TELL_EVERY: Final = 0.25
 
@@ -136,35 +138,60 @@ class Death(NamedTuple):
     reason: str
 
 
-def end_of(driver: Driver, outcome: State, end: float) -> End:
+def end_of(
+    driver: Driver,
+    outcome: State | None,
+    end: float,
+    states: Sequence[State] | None = None,
+) -> End:
     """What is told of the end of a run, from what its driver knows.
 
     Parameters
     ----------
     driver : Driver
         Of the run; one that has not finished was interrupted.
-    outcome : State
-        State of the flow.
+    outcome : State or None
+        State of the flow; `None`: it is worked out from those of the nodes.
     end : float
         Seconds since the epoch.
+    states : sequence of State, optional
+        States of the nodes, where they have been made already.
     """
     codes = bytearray(bytes([OPEN]) * len(driver.plan.nodes))
     mapped = []
+    unsettled = False  # whether anything did not complete
     for node in driver.plan.nodes:
         if node.constant:
             continue
         segments = driver.segments(node.index)
         children = driver.children(node.index) if node.mapped else None
         if children is not None:
-            mapped.append((node.index, len(children), _counts(segments)))
+            counts = _counts(segments)
+            mapped.append((node.index, len(children), counts))
+            unsettled |= sum(counts.values()) != counts.get(COMPLETED, 0)
+            unsettled |= sum(counts.values()) != len(children)
         elif segments:
             codes[node.index] = segments[0].codes[0]
-    message = message_of(outcome.message)
-    return End(type(outcome).__name__, message, end, bytes(codes), tuple(mapped))
+            unsettled |= codes[node.index] != COMPLETED
+        else:
+            unsettled = True
+    if outcome is None:
+        if driver.finished and not unsettled:
+            # The states of a large flow need not be looked through to know that.
+            outcome = Completed(ALL_SUCCEEDED)
+        else:
+            outcome = _outcome(driver, states)
+    return End(
+        type(outcome).__name__,
+        message_of(outcome.message),
+        end,
+        bytes(codes),
+        tuple((n, length, tuple(sorted(told.items()))) for n, length, told in mapped),
+    )
 
 
 def _outcome(driver: Driver, states: Sequence[State] | None) -> State:
-    """State of a run, from those of its nodes."""
+    """State of a run in which not everything completed, from those of its nodes."""
     plan = driver.plan
     if not driver.finished:
         return Cancelled("the run was interrupted")
@@ -177,11 +204,11 @@ def _outcome(driver: Driver, states: Sequence[State] | None) -> State:
     return Failed(f"{bad} of its runs did not succeed") if bad else Completed()
 
 
-def _counts(segments: Sequence[Segment]) -> tuple[tuple[int, int], ...]:
+def _counts(segments: Sequence[Segment]) -> Counter[int]:
     counts: Counter[int] = Counter()
     for segment in segments:
         counts.update(dict(counts_of(segment.codes)))
-    return tuple(sorted(counts.items()))
+    return counts
 
 
 class Silence:
@@ -286,9 +313,8 @@ class Teller(Silence):
 
     def last(self, driver: Driver, outcome: State | None) -> Any:
         """The last message, for whoever closes the topic."""
-        if outcome is None:
-            outcome = _outcome(driver, self._states)
-        self._gathered["end"] = tuple(end_of(driver, outcome, time.time()))
+        ended = end_of(driver, outcome, time.time(), self._states)
+        self._gathered["end"] = tuple(ended)
         return TOLD, "", self._gathered
 
     def _tell(self) -> None:

@@ -91,6 +91,15 @@ def test_runs_are_picked_and_told_as_json(file, url):
     assert ran("runs", "--ledger", url, "--flow", "other").output == "no runs\n"
 
 
+def test_a_state_is_named_in_either_case_and_must_be_one(file, url):
+    ran("run", f"{file}:graph", "--param", "xs=[1]", "--ledger", url)
+    told = ran("runs", "--ledger", url, "--state", "completed", "--json")
+    assert json.loads(told.output)["state"] == "Completed"
+    told = ran("runs", "--ledger", url, "--state", "complete")
+    assert told.exit_code == 2
+    assert "'complete' is not one of" in told.output
+
+
 def test_a_run_is_shown_with_its_failures(file, url):
     ran("run", f"{file}:function", "--param", "n=4", "--ledger", url)
     (record,) = Ledger(url).runs()
@@ -184,7 +193,7 @@ def test_a_resumed_run_began_with_its_first_attempt(file, url):
     record = Ledger(url).runs()[0]
     again = replace(record, begin=time.time(), seen=time.time(), attempt=2)
     writer = RunWriter(Ledger(url).engine, again)
-    writer.begin()
+    writer.begin(after=1)
     writer.close()
 
     assert (

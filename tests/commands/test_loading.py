@@ -92,8 +92,13 @@ def test_an_error_of_the_file_itself_is_told_as_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     path = tmp_path / "broken_flows_of_a_file.py"
     path.write_text("import a_module_that_is_missing")
-    with pytest.raises(ModuleNotFoundError, match="a_module_that_is_missing"):
+    with pytest.raises(click.ClickException) as told:
         load_flow(str(path))
+    # From the first line of the file on, without what called it.
+    _, title, where, *rest = told.value.message.splitlines()
+    assert title == "Traceback (most recent call last):"
+    assert where == f'  File "{path}", line 1, in <module>'
+    assert rest[-1] == "ModuleNotFoundError: No module named 'a_module_that_is_missing'"
 
 
 def test_what_a_file_defines_travels_without_the_file(file):

@@ -2,6 +2,7 @@
 
 import sys
 
+import dask
 import pytest
 from click.testing import CliRunner
 
@@ -99,6 +100,27 @@ def test_a_scheduler_that_runs_is_used(file, cluster):
     address = cluster.scheduler_address
     told = ran(f"{file}:graph", "--param", "xs=[1]", "--address", address)
     assert told.exit_code == 0, told.output
+
+
+@pytest.mark.parametrize(
+    "address", ["nowhere", "htp://10.0.0.1:1", "tcp://localhost:1"]
+)
+def test_a_scheduler_that_is_not_there_is_told_without_a_traceback(file, address):
+    with dask.config.set({"distributed.comm.timeouts.connect": "0.5s"}):
+        told = ran(f"{file}:graph", "--param", "xs=[1]", "--address", address)
+    assert told.exit_code == 1
+    assert f"the scheduler at {address} cannot be reached: " in told.output
+    assert isinstance(told.exception, SystemExit)
+
+
+def test_a_report_that_cannot_be_written_is_told_after_the_run(file, tmp_path):
+    (tmp_path / "in the way").write_text("a file")
+    page = tmp_path / "in the way" / "run.html"
+    told = ran(f"{file}:graph", "--param", "xs=[1]", "--report", page)
+    assert told.exit_code == 1
+    assert told.output.startswith("flow 'doubling' Completed in ")
+    assert f"the report cannot be written to {page}" in told.output
+    assert isinstance(told.exception, SystemExit)
 
 
 def test_an_address_and_a_cluster_of_ones_own_exclude_each_other(file):

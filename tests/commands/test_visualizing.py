@@ -82,3 +82,20 @@ def test_a_picture_is_written_in_the_format_of_its_suffix(file, tmp_path):
     assert told.exit_code == 0, told.output
     assert told.output.strip() == str(path)
     assert "<svg" in path.read_text("utf-8")
+
+
+def test_a_picture_of_no_known_format_is_refused(file, tmp_path):
+    told = drawn(f"{file}:graph", "-o", tmp_path / "picture.docx")
+    assert told.exit_code == 2
+    assert "there is no format 'docx'" in told.output
+    assert list(tmp_path.glob("picture*")) == []
+
+
+def test_a_picture_that_cannot_be_drawn_is_told_without_a_traceback(
+    file, tmp_path, monkeypatch
+):
+    pytest.importorskip("graphviz")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    told = drawn(f"{file}:graph", "-o", tmp_path / "picture.svg")
+    assert told.exit_code == 1
+    assert "Error: failed to execute" in told.output

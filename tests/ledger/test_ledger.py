@@ -6,11 +6,12 @@ import multiprocessing
 import pickle
 import sqlite3
 from array import array
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
 
-from prefect_dask_core.errors import LedgerError, UnknownRunError
+from prefect_dask_core.errors import LedgerError, ResumeError, UnknownRunError
 from prefect_dask_core.ledger import (
     PLAIN,
     AssetRecord,
@@ -94,6 +95,24 @@ def test_a_run_is_read_as_it_was_written(ledger_url):
     assert run.assets == [asset]
     assert run.parameters() == {"n": 7}
     assert run.parameters_told == {"n": "7", "password": "(not kept)"}
+
+
+def test_what_is_read_of_a_run_that_goes_on_is_of_one_moment(ledger_url):
+    ledger = Ledger(ledger_url)
+    writer = RunWriter(ledger.engine, record())
+    unknown = NodeRecord(0, "square", "square", True)
+    writer.write(Batch([unknown]), {}, 6.0)
+    run = ledger.run(record().id)
+    assert list(run.nodes) == ["square"]
+    later = Batch([replace(LOAD, number=1)], {0: 3}, [span(0, 1, 0, 1)], NAMES)
+    later.spans.append(span(1, PLAIN, 1))
+    later.details.append(DetailRecord(1, "", 1, "Failed", "Failed"))
+    writer.write(later, {}, 7.0)
+    assert (run.spans, run.details(), run.states("square")) == ([], [], ["Pending"])
+    run = ledger.run(record().id)
+    assert run.states("square") == ["Pending", "Completed", "Failed"]
+    assert [slug for slug, _ in run.details()] == ["load"]
+    writer.close()
 
 
 def test_a_length_that_is_told_later_is_known(ledger_url):
@@ -265,6 +284,53 @@ def test_a_batch_whose_answer_was_lost_is_not_written_twice(ledger_url):
     writer.close()
 
     assert list(ledger.run(record().id).nodes) == ["load", "square"]
+
+
+def test_of_several_who_go_on_with_a_run_one_does(ledger_url):
+    ledger = Ledger(ledger_url)
+    run = written(ledger, Batch([LOAD]))
+    assert run.record.attempt == 1
+    first, second = (RunWriter(ledger.engine, record()) for _ in range(2))
+    first.begin(after=1)
+    with pytest.raises(ResumeError, match="by somebody else at the same time, as at"):
+        second.begin(after=1)
+    assert [attempt.number for attempt in ledger.run(run.record.id).attempts] == [1, 2]
+    first.close()
+
+
+def test_a_file_that_is_removed_is_told_and_not_made_again(tmp_path, caplog):
+    path = tmp_path / "ledger.sqlite"
+    ledger = Ledger(path)
+    writer = RunWriter(ledger.engine, record())
+    assert writer.write(Batch([LOAD]), {}, 6.0)
+    path.unlink()
+    assert not writer.write(Batch([SQUARE]), {}, 7.0)
+    assert f"the file {path} is gone" in caplog.text
+    assert not writer.end(Batch(), {}, 8.0, "Completed", None)
+    writer.close()
+    with pytest.raises(LedgerError, match="is gone"):
+        ledger.runs()
+    with pytest.raises(LedgerError, match="is gone"):
+        RunWriter(ledger.engine, record()).begin(after=0)
+    assert not path.exists()
+
+
+def test_a_relative_url_is_of_the_folder_where_it_was_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ledger = Ledger("sqlite:///ledger.sqlite")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert ledger.runs() == []
+    assert full_url("sqlite:///x/../y") == f"sqlite:///{tmp_path}/elsewhere/y"
+
+
+def test_a_parameter_that_cannot_be_unpickled_is_told(ledger_url):
+    lost = ParameterRecord("lost", "<Lost>", b"cnowhere_to_be_found\nLost\n.")
+    kept = ParameterRecord("kept", "7", pickle.dumps(7))
+    run = written(Ledger(ledger_url), parameters=[lost, kept])
+    assert run.parameters(["kept"]) == {"kept": 7}
+    with pytest.raises(LedgerError, match=r"parameter 'lost' .* cannot be unpickled"):
+        run.parameters()
 
 
 def test_a_file_that_is_no_database_is_told(tmp_path):

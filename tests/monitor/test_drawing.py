@@ -8,20 +8,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_dask_core.engine.columns import STATE_BY_CODE
-from prefect_dask_core.monitor.bars import Bar, Bars, Row
+from prefect_dask_core.monitor.bars import LEAST, Bar, Bars, Row
 from prefect_dask_core.monitor.columns import (
-    COLORS,
     ORDER,
+    RunRows,
+    about_run,
     changes,
     failure_columns,
+    headline,
     parts_of,
     task_columns,
 )
-from prefect_dask_core.monitor.graph import MOST_BOXES, layout, picture
-from prefect_dask_core.monitor.runs import Run, TaskTally
+from prefect_dask_core.monitor.graph import (
+    MOST_BOXES,
+    MOST_COLUMNS,
+    folded,
+    layout,
+    picture,
+)
+from prefect_dask_core.monitor.palette import COLORS
+from prefect_dask_core.monitor.runs import Run
 from prefect_dask_core.monitor.spans import Spans
+from prefect_dask_core.monitor.tallies import TaskTally
 from prefect_dask_core.monitor.timeline import FILLED, MOST_ROWS, timeline
-from prefect_dask_core.runners.telling import Begin, Death, NodeInfo
+from prefect_dask_core.runners.telling import Begin, Death, End, NodeInfo
+from prefect_dask_core.states import TriggerFailed
 
 ROW = Row("tcp://10.0.0.1:1", 1, 0, 0, 1)
 
@@ -51,7 +62,7 @@ rows = st.builds(
 )
 
 
-@given(found=st.lists(st.tuples(rows, spans), max_size=80), most=st.integers(2, 40))
+@given(found=st.lists(st.tuples(rows, spans), max_size=80), most=st.integers(-1, 40))
 def test_bars_are_bounded_lose_nothing_and_know_no_order(found, most):
     given_bars = [(row, bar(a / 100, (a + b) / 100)) for row, (a, b) in found]
     forth, back = Bars(most), Bars(most)
@@ -59,7 +70,7 @@ def test_bars_are_bounded_lose_nothing_and_know_no_order(found, most):
         forth.add(row, one)
     for row, one in reversed(given_bars):
         back.add(row, one)
-    assert len(forth) <= most
+    assert len(forth) <= max(LEAST, most)
     assert sum(one.blocks for _, one in forth) == len(given_bars)
     assert {(row, one[:6]) for row, one in forth} == {(r, o[:6]) for r, o in back}
     if given_bars:
@@ -133,6 +144,15 @@ def test_a_death_is_marked_on_the_row_of_its_worker():
     assert (found.deaths["x"], found.deaths["y"]) == ([3.0], [-1])
 
 
+def test_a_worker_that_died_before_anything_ended_there_is_none_of_those_shown():
+    run = begun(NodeInfo(0, "load", False, False, ()))
+    run.bars.add(ROW, bar(101, 102))
+    run.lose(Death(103.0, "tcp://10.0.0.9:1", False, "load", "the worker died"))
+    found = timeline(run, by_task=False)
+    assert found.labels == {-0.0: "10.0.0.1:1", -1.0: "other workers"}
+    assert (found.deaths["y"], found.rows) == ([-1], 2)
+
+
 # -- the graph ---------------------------------------------------------------------
 
 
@@ -158,6 +178,37 @@ def test_tasks_that_read_one_another_have_places():
     assert len(set(places.values())) == 2
 
 
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=40))
+def test_a_picture_is_of_a_size_that_a_browser_can_draw(heights):
+    cells = [(x, y) for x, height in enumerate(heights) for y in range(height)]
+    places = folded(dict(enumerate(cells)))
+    assert len(set(places.values())) == len(cells)
+    assert all(x < MOST_COLUMNS for x, _ in places.values())
+    # One box does not reach into another, nor a band into the next.
+    rows = sorted({y for _, y in places.values()})
+    assert all(b - a >= 0.99 for a, b in pairwise(rows))
+    # At 78 pixels a row: below the 16,384 that a canvas may have.
+    assert max(rows, default=0) < 200
+
+
+def test_a_task_that_runs_once_is_a_box_like_a_node():
+    nodes = [NodeInfo(n, f"step {n}", False, False, ()) for n in range(80)]
+    found = picture(begun(*nodes))
+    assert found.by_task
+    assert set(found.boxes["count"]) == {"Pending"}
+
+
+def test_what_did_not_run_because_of_failures_is_not_called_failed():
+    run = begun(NodeInfo(0, "load", True, False, ()))
+    run.set_lengths([(0, 3)])
+    refused = STATE_BY_CODE.index(TriggerFailed)
+    run.fan_outs[0].counts.update({0: 1, refused: 2})
+    run.tasks[0].counts.update({0: 1, refused: 2})
+    assert picture(run).boxes["bad"] == ["2 not run"]
+    assert run.tasks[0].failed == 0
+    assert run.unsuccessful == 2
+
+
 def test_a_large_flow_has_a_box_for_each_task():
     nodes = [NodeInfo(0, "first", False, False, ())]
     nodes += [NodeInfo(n, "other", False, False, (n - 1,)) for n in range(1, 100)]
@@ -165,7 +216,7 @@ def test_a_large_flow_has_a_box_for_each_task():
     assert MOST_BOXES < 100
     assert found.by_task
     assert found.boxes["name"] == ["first", "other"]
-    assert found.boxes["count"] == ["0 / 1", "0 / 99"]
+    assert found.boxes["count"] == ["Pending", "0 / 99"]
     assert len(found.lines["x0"]) == 1
 
 
@@ -208,6 +259,31 @@ def test_what_is_sent_makes_the_new_columns(before, after):
             values[row] = value
         values += added[name]
     assert old == new
+
+
+def test_the_row_of_a_run_that_has_ended_is_made_once_and_others_each_time():
+    ended, running = begun(), begun()
+    ended.id, running.id = "aa", "bb"
+    ended.end(End("Completed", "", 160.0, b"", ()))
+    rows = RunRows()
+    rows.columns([ended, running], 150.0)
+    ended.begun = None  # would be seen if it were looked at again
+    found = rows.columns([ended, running], 170.0)
+    assert found["id"] == ["bb", "aa"]
+    assert found["duration"] == ["1 min 10 s", "1 min 00 s"]
+    ended.lose(Death(155.0, "", True, "load", "told late"))
+    assert rows.columns([ended, running], 170.0)["duration"][1] == "-"
+
+
+def test_a_single_task_run_has_no_rate():
+    run = begun(NodeInfo(0, "load", False, False, ()))
+    run.take_plain(ROW.worker, 1, 0, 0, 101.0, 101.00001)
+    assert about_run(run, 102.0)["rate"] is None
+
+
+def test_a_run_that_is_not_known_is_told_from_none_at_all():
+    assert "No flow has run" in headline(None, 0.0)
+    assert "Run 01234567 is not known here" in headline(None, 0.0, "0123456789ab")
 
 
 def test_without_a_run_the_pages_are_empty():

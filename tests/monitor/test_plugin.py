@@ -13,8 +13,8 @@ from distributed import Client, LocalCluster
 from prefect_dask_core import DaskTaskRunner, Flow, flow, task, triggers, unmapped
 from prefect_dask_core.monitor.columns import about_run, about_tasks, texts_of_failures
 from prefect_dask_core.monitor.dashboard import register
+from prefect_dask_core.monitor.failures import MOST_FAILURES
 from prefect_dask_core.monitor.plugin import NAME, MonitorPlugin, plugin_of
-from prefect_dask_core.monitor.runs import MOST_FAILURES
 
 
 @task
@@ -72,6 +72,18 @@ def test_the_counts_of_a_run_are_those_of_its_states(run_watched):
     tasks = {found["task"]: found for found in about_tasks(run, time.time())}
     assert tasks["load"]["counts"] == {"Completed": 90, "Failed": 10}
     assert tasks["total"]["counts"] == {"Completed": 1}
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_a_run_is_told_to_have_ended_as_it_did(run_watched, bad):
+    with Flow("either") as either:
+        total(load.map([6, 7 if bad else 8]))
+        last = double(load(7 if bad else 8))
+    either.set_reference_tasks([last])
+    state, run = run_watched(either)
+    assert (run.ended.state, run.ended.message) == (type(state).__name__, state.message)
+    assert run.ended.state == ("Failed" if bad else "Completed")
+    assert run.counts() == state.states.counts()
 
 
 def test_before_the_end_is_told_the_counts_are_those_of_the_reports(run_watched):

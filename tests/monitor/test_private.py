@@ -11,7 +11,9 @@ import urllib.request
 
 from bokeh.themes import Theme
 from distributed import LocalCluster
+from distributed.dashboard.components import scheduler as dask_pages
 from distributed.dashboard.scheduler import template_variables
+from jinja2 import BaseLoader, DictLoader, Environment, FileSystemLoader
 
 from prefect_dask_core.monitor import _private
 
@@ -47,6 +49,26 @@ def test_the_variables_of_the_navigation_are_lists_that_all_pages_share(watched)
     assert {"url", "name"} <= set(variables["plots"][0])
 
 
+def test_the_bar_of_dask_has_the_place_that_our_menu_comes_before():
+    loader = FileSystemLoader(str(_private._DASKS))
+    source = loader.get_source(Environment(autoescape=True), _private.BAR)[0]
+    assert _private.BEFORE in source
+    assert isinstance(dask_pages.env.loader, BaseLoader)
+
+
+def test_where_the_bar_of_dask_is_another_it_leads_to_the_first_page(monkeypatch):
+    monkeypatch.setattr(dask_pages.env, "loader", DictLoader({"base.html": "<nav>"}))
+    assert not _private.add_menu()
+    with LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster:
+        menu = [{"url": "added", "name": "A page", "flow": "Added", "place": 0}]
+
+        async def add():
+            _private.add_documents(cluster.scheduler, {}, menu)
+
+        cluster.sync(add)
+        assert template_variables(cluster.scheduler)["pages"][-1] == "added"
+
+
 def test_a_page_and_a_route_are_added_to_a_dashboard_that_runs():
     def page(scheduler, extra, document):
         document.title = "an added page"
@@ -55,12 +77,15 @@ def test_a_page_and_a_route_are_added_to_a_dashboard_that_runs():
         scheduler = cluster.scheduler
 
         async def add():
-            menu = [{"url": "added", "name": "An added page"}]
-            _private.add_documents(scheduler, {"/added": page}, ["added"], menu)
+            menu = [
+                {"url": "added", "name": "A page", "flow": "An added one", "place": 0}
+            ]
+            _private.add_documents(scheduler, {"/added": page}, menu)
             _private.add_routes(scheduler, "prefect_dask_core.monitor.routes")
 
         cluster.sync(add)
         assert "an added page" in asked(cluster, "added")
-        assert ">Added</a>" in asked(cluster, "status")
-        assert "An added page" in asked(cluster, "status")
+        assert '<a href="added">Flows</a>' in asked(cluster, "status")
+        assert '<a href="added">An added one</a>' in asked(cluster, "status")
+        assert '<a href="added">A page</a>' in asked(cluster, "status")
         assert json.loads(asked(cluster, "json/flow-runs.json")) == {"runs": []}

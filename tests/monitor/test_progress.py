@@ -161,6 +161,15 @@ def test_two_runs_share_a_screen(terminal):
     assert terminal.seen() == "first is over\n"
 
 
+def test_a_name_of_wide_letters_or_several_lines_takes_one_line_and_its_share():
+    from rich.cells import cell_len
+
+    assert screen.fitted("two\nlines", screen.LONGEST_NAME) == "two lines"
+    name = screen.fitted("日本語の長い名前" * 9, screen.LONGEST_NAME)
+    assert cell_len(name) <= screen.LONGEST_NAME
+    assert name.startswith("日本語の長い")
+
+
 def test_a_small_terminal_shows_what_is_under_way():
     rows = [ProgressRow(f"done{n}", 1, done=1) for n in range(30)]
     rows.append(ProgressRow("under way", 9, done=3))
@@ -320,6 +329,25 @@ def test_a_dumb_or_closed_terminal_is_none(monkeypatch):
     closed = io.StringIO()
     closed.close()
     assert not is_terminal(closed)
+
+
+def test_a_terminal_that_goes_away_leaves_prints_and_run_as_they_were(
+    terminal, monkeypatch
+):
+    before = sys.stdout
+    real, drawn = Screen._draw, []
+
+    def fails(self):
+        real(self)
+        drawn.append(1)
+        raise OSError("the terminal is gone")
+
+    monkeypatch.setattr(Screen, "_draw", fails)
+    state = doubling(3).run(task_runner=ThreadPoolTaskRunner(2))
+    assert state.is_successful()
+    assert drawn
+    assert sys.stdout is before
+    assert progress._screen[0]._shown == {}
 
 
 def test_a_run_goes_on_while_its_rows_are_drawn(terminal, monkeypatch):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from prefect_dask_core import (
     DaskTaskRunner,
     Flow,
+    Parameter,
     SequentialTaskRunner,
     ThreadPoolTaskRunner,
     flow,
@@ -23,6 +24,7 @@ from prefect_dask_core import (
 from prefect_dask_core.engine.columns import CODE_BY_STATE, Children, Segment
 from prefect_dask_core.engine.views import NodeView, RunInfo, SegmentLook
 from prefect_dask_core.errors import ReportError
+from prefect_dask_core.monitor import report
 from prefect_dask_core.monitor.report import page_of
 from prefect_dask_core.monitor.report_columns import (
     BINS,
@@ -87,6 +89,52 @@ def test_a_report_tells_of_tasks_failures_and_logs(tmp_path, caplog):
     ):
         assert text in page, text
     assert [found.name for found in tmp_path.iterdir()] == ["report.html"]
+
+
+@task
+def connect(url, password):
+    raise OSError(f"cannot open {url} with password={password}")
+
+
+def test_a_report_gives_no_secret_away(tmp_path):
+    with Flow("secrets") as secrets:
+        connect(Parameter("url"), Parameter("password"))
+    given = {"url": "postgresql://ann:pa55word@db/x", "password": "hidden-one"}
+    state = secrets.run(given, task_runner=SequentialTaskRunner())
+    page = state.report(tmp_path / "report.html").read_text("utf-8")
+    assert "Parameter password" in page
+    assert "cannot open postgresql://ann:" in page
+    for secret in ("pa55word", "hidden-one"):
+        assert secret not in page, page[page.index(secret) - 300 :][:400]
+
+
+class Endless:
+    def __repr__(self):
+        raise RuntimeError("called by nobody")
+
+
+@task
+def babble(x):
+    get_run_logger().warning("y" * 3_000_000)
+    raise ValueError("x" * 3_000_000)
+
+
+def test_texts_of_any_length_make_no_large_page(tmp_path):
+    with Flow("talkative") as talkative:
+        babble.map([1, 2, 3, 4])
+    talkative.add_task(Parameter("odd"))
+    state = talkative.run({"odd": Endless()}, task_runner=SequentialTaskRunner())
+    page = state.report(tmp_path / "report.html").read_text("utf-8")
+    assert "Endless" in page
+    assert len(page) < 3_000_000
+
+
+def test_the_last_lines_are_those_that_fit(monkeypatch):
+    monkeypatch.setattr(report, "LONGEST_LOG", 30)
+    told = report._log([f"line number {n}" for n in range(9)])
+    assert "The last 3 of 9 lines" in told
+    assert "line number 8" in told
+    assert "line number 5" not in told
 
 
 def test_a_report_loads_nothing():
@@ -273,13 +321,12 @@ def test_the_report_of_a_very_large_run_is_small():
 def test_a_browser_shows_the_plots_and_has_no_complaint(tmp_path, monkeypatch):
     pytest.importorskip("selenium", reason="selenium is not installed")
     monkeypatch.syspath_prepend(str(DOCS))
-    sys.modules.pop("make_report_picture", None)
-    from make_report_picture import browser
+    sys.modules.pop("browser", None)
+    from browser import browser
 
     view = view_of([n / 1000 for n in range(20_000)], 0.01)
     path = view.report(tmp_path / "report.html")
-    driver = browser(str(tmp_path / "profile"), 1200, 1000)
-    try:
+    with browser(1200, 1000) as driver:
         driver.set_script_timeout(60)
         driver.get(path.as_uri())
         drawn = driver.execute_async_script(
@@ -296,8 +343,6 @@ def test_a_browser_shows_the_plots_and_has_no_complaint(tmp_path, monkeypatch):
         wide = driver.execute_script(
             "return document.documentElement.scrollWidth > window.innerWidth"
         )
-    finally:
-        driver.quit()
     assert drawn == 4
     assert [e for e in logged if e["level"] in ("SEVERE", "WARNING")] == []
     assert not wide

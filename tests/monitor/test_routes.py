@@ -101,7 +101,7 @@ def test_a_scheduler_has_the_pages_from_its_start_by_preloading(tmp_path):
                 except OSError:
                     assert time.monotonic() < deadline
                     time.sleep(0.2)
-            assert "Flow-Runs" in page
+            assert '<a href="flow-runs">Flows</a>' in page
             runs = asked(f"http://localhost:{port}/json/flow-runs.json")
             assert json.loads(runs) == {"runs": []}
             with Client(scheduler_file=str(tmp_path / "scheduler.json")) as client:

@@ -10,16 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_dask_core.engine.columns import STATE_BY_CODE, Segment
-from prefect_dask_core.monitor.runs import (
+from prefect_dask_core.monitor.failures import (
     MOST_FAILURES,
-    Run,
-    TaskTally,
-    rate_of,
-    seconds_left,
+    MOST_KEPT,
+    Failure,
+    Failures,
 )
+from prefect_dask_core.monitor.runs import Run
+from prefect_dask_core.monitor.tallies import TaskTally, rate_of, seconds_left
 from prefect_dask_core.runners.digests import (
     Digest,
     FailureText,
+    PlainDigest,
     ReportDigest,
     digest_of,
 )
@@ -82,7 +84,7 @@ def known_of(run):
         ),
         "codes": bytes(run.codes),
         "bars": sorted((row.worker, row.of, *bar[:6]) for row, bar in run.bars),
-        "failures": list(run.failures()),
+        "failures": list(run.failures),
     }  # fmt: skip
 
 
@@ -154,8 +156,33 @@ def test_memory_does_not_grow_with_the_number_of_children():
     assert run.counts() == {"Completed": 999_000, "Failed": 1_000}
     assert run.fan_outs[0].seen.ranges == [(0, 1_000_000)]
     assert len(run.bars) <= 50
-    assert len(list(run.failures())) == MOST_FAILURES
+    assert len(list(run.failures)) == MOST_FAILURES
     assert len(run.tasks[0].recent) <= 30
+
+
+@given(
+    places=st.lists(
+        st.tuples(st.integers(0, 700), st.integers(0, 40)), max_size=60, unique=True
+    ),
+    seed=st.integers(0, 2**32),
+)
+def test_failures_are_bounded_and_the_first_in_any_order(places, seed):
+    text = FailureText(0, 3, 1, 1.0, "message", "trace", "x=1")
+    told = [
+        Failure(node, True, "", text._replace(child=child))
+        for node, child in [*places, *((task, 50) for task in range(0, 700, 2))]
+        for child in ([child] if child < 50 else range(50, 55))
+    ]
+    forth, back = Failures(), Failures()
+    for failure in told:
+        forth.add(failure.node, [failure])
+    random.Random(seed).shuffle(told)
+    for failure in told:
+        back.add(failure.node, [failure])
+    assert len(forth) == len(list(forth)) <= MOST_KEPT
+    assert list(forth) == list(back)
+    first = min(failure.place for failure in told)
+    assert next(iter(forth)).place == first
 
 
 def test_a_mapped_node_that_could_not_be_mapped_counts_as_one_run():
@@ -228,7 +255,7 @@ def test_a_state_that_is_unsuccessful_is_among_the_failures():
     segment.open(2)
     segment.put(1, Failed("no", data=ValueError("no")), 1.0, 2.0)
     run.take(WORKERS[1], ReportDigest(1, 0, (), (digest_of(0, True, segment),)))
-    (failure,) = run.failures()
+    (failure,) = run.failures
     assert (failure.text.child, failure.text.message) == (1, "no")
     assert failure.worker == WORKERS[1]
 
@@ -242,13 +269,17 @@ def test_a_state_that_is_unsuccessful_is_among_the_failures():
 def test_the_short_way_for_plain_nodes_counts_as_the_long_one(ends):
     nodes = [NodeInfo(n, f"task {n % 2}", n == 5, False, ()) for n in range(5)]
     short, long = Run("0123", most_bars=8), Run("0123", most_bars=8)
+    shared = Run("0123", most_bars=8)
     for number, (node, begin, seconds) in enumerate(ends):
         if number == len(ends) // 2:  # some are told before their nodes are
             short.add_nodes(nodes)
             long.add_nodes(nodes)
+            shared.add_nodes(nodes)
         times = 100.0 + begin, 100.0 + begin + seconds
         short.take_plain(WORKERS[0], 7, number, node, *times)
         digest = Digest.of_completed(node, *times)
         long.take(WORKERS[0], ReportDigest(7, number, (), (digest,)))
-    assert known_of(short) == known_of(long)
+        plain = PlainDigest(node, *times)
+        shared.take(WORKERS[0], ReportDigest(7, number, (), (plain,)))
+    assert known_of(short) == known_of(long) == known_of(shared)
     assert [t.recent for t in short.tasks] == [t.recent for t in long.tasks]

@@ -48,6 +48,14 @@ def test_one_holder_has_the_lock(locks):
     assert locks.wait_for_lock("one", timeout=5)
 
 
+def test_long_keys_that_end_alike_have_locks_of_their_own(locks):
+    keys = [f"{begin}/{'x' * 300}" for begin in ("one", "other")]
+    assert locks.acquire_lock(keys[0], "me")
+    assert locks.acquire_lock(keys[1], "you", acquire_timeout=0)
+    locks.release_lock(keys[0], "me")
+    locks.release_lock(keys[1], "you")
+
+
 def test_a_lock_is_not_given_back_by_others(locks):
     assert locks.acquire_lock("two", "me")
     with pytest.raises(ValueError, match="'you' does not hold the lock of 'two'"):

@@ -24,6 +24,7 @@ from prefect_dask_core.results.metadata import (
     pack_record,
     unpack_record,
 )
+from prefect_dask_core.results.storage import LocalStorage
 from prefect_dask_core.results.store import ResultStore, as_store, name_of
 
 HASH = "0123456789abcdef0123456789abcdef"
@@ -206,27 +207,64 @@ KILLED = """
     store = ResultStore(folder)
     bad = begun = 0
     for trial in range(trials):
+        told, tells = os.pipe()
         child = os.fork()
         if child == 0:
-            number = 0
+            number = trial
+            os.write(tells, b"begun")
             while True:
                 number += 1
-                store.write("total", [number] * 20_000)
+                store.write("total", bytes([number % 256]) * 500_000)
+        os.read(told, 5)
         time.sleep(random.random() * 0.006)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+        os.close(told), os.close(tells)
         for name in os.listdir(folder):
             if name.startswith("."):
                 begun += 1
                 os.remove(os.path.join(folder, name))
             elif name == "total":
                 found = store.find(name)
-                whole = found is not None and len(set(found.value)) == 1
-                bad += not (whole and len(found.value) == 20_000)
+                value = b"" if found is None else found.value
+                bad += len(value) != 500_000 or value != value[:1] * 500_000
             else:
                 bad += 1
     print(bad, begun)
 """
+
+
+class Refusing(LocalStorage):
+    """What a folder on another machine does that fails."""
+
+    def __init__(self, folder, error):
+        super().__init__(folder)
+        self.error = error
+
+    def read(self, name):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "not allowed"), OSError(5, "input/output error")]
+)
+def test_a_record_that_cannot_be_read_is_a_miss_and_a_warning(tmp_path, caplog, error):
+    store = ResultStore(tmp_path)
+    store._storage = Refusing(str(tmp_path), error)
+    assert store.find("total") is None
+    assert "cannot be read: " in caplog.text
+    assert "it counts as missing" in caplog.text
+    with pytest.raises(MissingResult, match="cannot be read"):
+        store.read("total")
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(), TimeoutError()])
+def test_a_store_that_is_out_of_reach_is_no_miss(tmp_path, error):
+    # What is stored there must not run again.
+    store = ResultStore(tmp_path)
+    store._storage = Refusing(str(tmp_path), error)
+    with pytest.raises(type(error)):
+        store.find("total")
 
 
 @pytest.mark.slow
@@ -249,12 +287,27 @@ def test_who_is_killed_while_writing_leaves_no_half_record(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "key", ["", "/etc/passwd", "../up", "a/../../b", "a/./b", "a/", "a\nb"]
+    "key",
+    ["", "/etc/passwd", "../up", "a/../../b", "a/./b", "a/", "a//b", "a\nb", "a\0b"],
 )
 def test_a_key_does_not_lead_out_of_the_store(tmp_path, key):
     with pytest.raises(StoreError, match="is no key of a result"):
         ResultStore(tmp_path / "in").write(key, 1)
     assert not (tmp_path / "in").exists()
+
+
+@pytest.mark.parametrize("part", [256 * "x", 128 * "ü"])
+def test_a_key_that_no_file_can_have_is_told(tmp_path, part):
+    with pytest.raises(StoreError, match="a part of it has 256 bytes, and file sys"):
+        ResultStore(tmp_path).write(f"a/{part}", 1)
+
+
+@pytest.mark.parametrize("part", [255 * "x", 127 * "ü", "é ø?*:|<>"])
+def test_a_key_is_any_path(tmp_path, part):
+    store = ResultStore(tmp_path)
+    store.write(f"a/{part}", 1)
+    assert store.read(f"a/{part}").value == 1
+    assert store.list_keys() == [f"a/{part}"]
 
 
 @given(st.text(max_size=12))
@@ -303,6 +356,27 @@ def test_folders_that_a_delete_empties_are_removed(tmp_path):
     store.delete("a/b/c")
     assert not (tmp_path / "a" / "b").exists()
     assert store.list_keys() == ["a/d"]
+
+
+def test_a_folder_may_be_removed_by_others_while_one_writes_into_it(tmp_path):
+    store = ResultStore(tmp_path)
+    raised = []
+
+    def write_and_delete(name):
+        try:
+            for _ in range(500):
+                store.write(f"staged/{name}/a/b/value", 1)
+                store.delete(f"staged/{name}/a/b/value")
+        except OSError as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=write_and_delete, args=(n,)) for n in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert raised == []
+    assert store.list_keys() == []
 
 
 def test_the_repr_hides_the_options_of_a_file_system():

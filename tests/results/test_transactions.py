@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_dask_core import flow, task
+from prefect_dask_core import SequentialTaskRunner, flow, task
 from prefect_dask_core.errors import OptionValueError, TransactionError
 from prefect_dask_core.results import (
     INPUTS,
@@ -22,6 +22,9 @@ from prefect_dask_core.results import (
     get_transaction,
     transaction,
 )
+from prefect_dask_core.results.locks import locks_of
+from prefect_dask_core.runtime import flow_run
+from prefect_dask_core.states import Completed
 
 LOG = []
 
@@ -317,6 +320,120 @@ def test_blocks_of_one_key_wait_for_one_another(tmp_path):
     assert store.read("total").value == 1
 
 
+def serializable(store, **more):
+    return transaction("total", store, isolation_level="SERIALIZABLE", **more)
+
+
+class Unreachable(ResultStore):
+    """A store that fails where it is asked for a value."""
+
+    def find(self, key):
+        raise ConnectionError("the store is gone")
+
+
+def test_a_block_that_cannot_begin_keeps_no_lock(tmp_path):
+    with pytest.raises(ConnectionError), serializable(Unreachable(tmp_path)):
+        pass
+    assert not locks_of(ResultStore(tmp_path)).is_locked("total")
+
+
+def test_a_block_inside_of_one_with_its_key_does_not_wait_for_it(tmp_path):
+    store = ResultStore(tmp_path)
+    with serializable(store) as outer:
+        with serializable(store) as inner:
+            inner.stage(1)
+        with serializable(store) as next_one:  # the first is not written yet
+            assert not next_one.is_committed()
+        outer.stage(2)
+    assert store.read("total").value == 2
+    assert not locks_of(store).is_locked("total")
+
+
+@pytest.mark.parametrize("ends", ["well", "badly"])
+def test_a_key_is_locked_until_its_value_is_written_or_undone(tmp_path, ends):
+    store = ResultStore(tmp_path)
+    locks = locks_of(store)
+    try:
+        with transaction():
+            with serializable(store) as txn:
+                txn.stage(1)
+            assert locks.is_locked("total")
+            if ends == "badly":
+                raise ValueError
+    except ValueError:
+        assert not store.exists("total")
+    else:
+        assert store.read("total").value == 1
+    assert not locks.is_locked("total")
+
+
+def test_an_eager_block_frees_its_key_at_its_own_end(tmp_path):
+    store = ResultStore(tmp_path)
+    with transaction():
+        with serializable(store, commit_mode="EAGER") as txn:
+            txn.stage(1)
+        assert not locks_of(store).is_locked("total")
+        with serializable(store) as txn:
+            assert txn.is_committed()
+
+
+def test_a_key_of_a_task_that_is_called_in_a_block_is_locked_until_the_commit(tmp_path):
+    once = INPUTS.configure(isolation_level="SERIALIZABLE")
+    one = made("one", cache_policy=once, result_storage=tmp_path)
+    locks = locks_of(ResultStore(tmp_path))
+    with transaction() as txn:
+        one(1)
+        one(1)  # the value is not written yet, and nobody waits for it in here
+        (key,) = {child.key for child in txn.children}
+        assert locks.is_locked(key)
+        with pytest.raises(ValueError, match="one"):
+            one("bad")
+    assert not locks.is_locked(key)
+    assert one(1, return_state=True).name == "Cached"
+    assert not list((tmp_path / ".locks").glob("*.part"))
+
+
+def test_coroutines_in_one_block_exclude_one_another(tmp_path):
+    store = ResultStore(tmp_path)
+    inside = []
+
+    async def work():
+        async with atransaction(
+            "total", store, isolation_level="SERIALIZABLE", commit_mode="EAGER"
+        ) as txn:
+            inside.append(txn.is_committed())
+            await asyncio.sleep(0.05)
+            if not txn.is_committed():
+                txn.stage(1)
+
+    async def both():
+        async with atransaction():
+            await asyncio.gather(work(), work())
+
+    asyncio.run(both())
+    assert inside == [False, True]
+
+
+def test_who_is_cancelled_while_it_waits_for_a_key_does_not_get_it_later(tmp_path):
+    store = ResultStore(tmp_path)
+    locks = locks_of(store)
+    assert locks.acquire_lock("total", "somebody else")
+
+    async def wait():
+        async with atransaction("total", store, isolation_level="SERIALIZABLE"):
+            pass
+
+    async def give_up():
+        waiting = asyncio.ensure_future(wait())
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        locks.release_lock("total", "somebody else")
+
+    asyncio.run(give_up())  # which waits for the threads of its loop
+    assert not locks.is_locked("total")
+
+
 def test_what_has_ended_takes_no_value_any_more():
     with transaction() as txn:
         pass
@@ -437,6 +554,57 @@ def test_submitted_runs_count_with_the_block(flow_runner, tmp_path, fails):
         assert both() == (1, [2, 3])
         assert LOG == []
         assert seen[0] == []
+
+
+def test_a_resumed_flow_commits_what_an_earlier_attempt_had_not(tmp_path):
+    one = made("one", persist_result=True, result_storage=tmp_path)
+    none = made("none", persist_result=True, result_storage=tmp_path)
+    bad = ["block", "after"]
+    ids = []
+
+    @flow(task_runner=SequentialTaskRunner())
+    def both():
+        ids.append(flow_run.id)
+        with transaction():
+            values = one.map([1, 2]).result()
+            if "block" in bad:
+                raise ValueError("block")
+        with transaction():
+            values += none.map([3]).result()
+            values.append(one(4))
+        if bad:
+            raise ValueError("after")
+        return values
+
+    assert both(return_state=True).is_failed()
+    assert ["run one", "run one", *undone("one", "one")] == LOG
+    LOG.clear()
+    bad.remove("block")
+    assert both.resume(ids[0], return_state=True).is_failed()
+    ran = ["run one", "run one", *committed("one", "one"), "run none", "run one"]
+    assert [*ran, *committed("none", "one")] == LOG
+    LOG.clear()
+    bad.clear()
+    assert both.resume(ids[0]) == [1, 2, 3, 4]
+    assert LOG == []  # all counts already
+    assert ResultStore(tmp_path).list_keys("staged") == []
+
+
+def test_a_submitted_run_without_a_value_counts_with_its_block(tmp_path):
+    def body():
+        return Completed("by hand")
+
+    hooks = {"on_commit": [lambda txn: LOG.append("commit")]}
+    by_hand = task(body, persist_result=True, result_storage=tmp_path, **hooks)
+
+    @flow(task_runner=SequentialTaskRunner())
+    def one():
+        with transaction():
+            future = by_hand.submit()
+        return future.state
+
+    assert one(return_state=True).is_successful()
+    assert LOG == ["commit"]
 
 
 @pytest.mark.parametrize("fails", [False, True])

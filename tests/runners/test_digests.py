@@ -11,6 +11,8 @@ from prefect_dask_core.engine.columns import STATE_BY_CODE, Segment
 from prefect_dask_core.runners.digests import (
     MOST_FAILURES,
     MOST_SAMPLED,
+    Digest,
+    PlainDigest,
     ReportDigest,
     counts_of,
     digest_of,
@@ -26,7 +28,7 @@ from prefect_dask_core.runners.redaction import (
     traceback_of,
     without_secrets,
 )
-from prefect_dask_core.states import Crashed, Failed
+from prefect_dask_core.states import Crashed, Failed, TriggerFailed
 
 
 def failed_segment(count, message="no", error=None):
@@ -67,9 +69,20 @@ def test_a_digest_is_as_small_for_many_failures_as_for_few():
 def test_a_digest_travels_as_plain_tuples():
     error = ValueError("odd")
     segment = failed_segment(2, error=error)
-    report = ReportDigest(7, 3, ((1.0, 2.0),), (digest_of(0, True, segment),))
+    digests = (PlainDigest(4, 1.0, 2.0), digest_of(0, True, segment))
+    report = ReportDigest(7, 3, ((1.0, 2.0),), digests)
     message = msgpack.unpackb(msgpack.packb(told(report)), use_list=False)
     assert read(message) == report
+    assert [type(one) for one in read(message).digests] == [PlainDigest, Digest]
+
+
+def test_what_its_trigger_refused_was_not_tried():
+    segment = Segment(0)
+    segment.open(2)
+    segment.put(0, TriggerFailed("refused"), 1.0, 1.0)
+    segment.put(1, Failed("no"), 1.0, 2.0)
+    attempts = [text.attempts for text in digest_of(0, True, segment).failures]
+    assert attempts == [0, 1]
 
 
 def test_what_nobody_ran_has_no_attempts_and_no_begin():

@@ -157,7 +157,7 @@ def test_a_traceback_is_logged_with_its_line(folder):
     assert "ZeroDivisionError" in text
 
 
-def test_a_folder_that_cannot_be_written_harms_no_run(tmp_path, capsys):
+def test_a_folder_that_cannot_be_written_harms_no_run(tmp_path, caplog):
     (tmp_path / "file").write_text("")
     place = str(tmp_path / "file" / "below")
     with dask.config.set({"prefect-dask-core.log-dir": place}):
@@ -165,4 +165,29 @@ def test_a_folder_that_cannot_be_written_harms_no_run(tmp_path, capsys):
             work(0)
         state = made.run(task_runner=SequentialTaskRunner())
     assert state.is_successful()
-    assert "NotADirectoryError" in capsys.readouterr().err
+    told = [text for text in caplog.messages if "nothing more is written" in text]
+    assert len(told) == 1
+    assert "Not a directory" in told[0]
+
+
+def test_a_flow_of_a_long_name_has_a_file(tmp_path):
+    log = RunLog("long " * 100, "0123", str(tmp_path))
+    log.take(logging.makeLogRecord({"msg": "hello"}))
+    log.close()
+    (path,) = tmp_path.iterdir()
+    assert path.name.endswith("-0123.log")
+    assert "hello" in path.read_text("utf-8")
+
+
+def test_a_file_that_cannot_be_written_is_told_of_once(tmp_path, caplog):
+    (tmp_path / "in the way").write_text("a file")
+    log = RunLog("etl", "0123", str(tmp_path / "in the way"))
+    for number in range(3):
+        log.take(logging.makeLogRecord({"msg": f"line {number}"}))
+    assert [line.split("| ")[1] for line in log.lines()] == [
+        "line 0",
+        "line 1",
+        "line 2",
+    ]
+    (told,) = caplog.messages
+    assert "nothing more is written to" in told

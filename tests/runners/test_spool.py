@@ -99,3 +99,26 @@ def test_a_record_that_was_cut_short_is_left_out(tmp_path):
     (path,) = tmp_path.iterdir()
     assert records_in(path.read_bytes()) == [b"whole", b"torn"]
     assert records_in(path.read_bytes()[:-1]) == [b"whole"]
+
+
+def test_what_is_no_file_of_this_user_is_not_read(tmp_path, monkeypatch):
+    run_in_another_process(tmp_path, "spool.add(b'one')")
+    (path,) = tmp_path.iterdir()
+    # Whoever may write there could have put there what runs when it is unpickled.
+    monkeypatch.setattr(os, "getuid", lambda: os.stat(path).st_uid + 1)
+    assert left_behind("run/1", str(tmp_path)) == []
+    monkeypatch.undo()
+    link = tmp_path / path.name.replace("-0", "-1")
+    link.symlink_to(path)
+    (tmp_path / f"{path.name}-other").write_bytes(b"no record")
+    assert left_behind("run/1", str(tmp_path)) == [b"one"]
+
+
+def test_a_file_that_stands_in_the_way_is_not_written_through(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("precious")
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    Path(folder, f"dask-logs-run-1-{os.getpid()}-0").symlink_to(elsewhere)
+    Spool("run/1", str(folder)).add(b"mine")
+    assert elsewhere.read_text() == "precious"
