@@ -384,7 +384,6 @@ class Driver:
         """Run blocks anew, to their end, together with what they read and is gone."""
         todo = self._in_order({*numbers, *self._gone_above(numbers)})
         fresh = {number: self._take_number() for number in todo}
-        self._renumbered.update(fresh)
         anew = []
         for old in todo:
             assignment = self._assigned[old]
@@ -395,11 +394,12 @@ class Driver:
                 block = block._replace(start=start, stop=stop)
             if old in self._lane_of_block:
                 self._lane_of_block[fresh[old]] = self._lane_of_block[old]
-            reads = tuple(map(self._present, assignment.reads))
+            present = map(self._present, assignment.reads)
+            reads = tuple(fresh.get(number, number) for number in present)
             anew.append(
                 Assignment(block, reads, assignment.given, assignment.annotations)
             )
-            self._renumber(old, fresh[old])
+        self._renumber(fresh)
         self._submit(anew)
         for old in todo:
             self._forget(old)
@@ -445,18 +445,27 @@ class Driver:
 
     def _present(self, number: int) -> int:
         """The number under which a block was last run anew."""
-        while number in self._renumbered:
-            number = self._renumbered[number]
-        return number
+        last = number
+        while last in self._renumbered:
+            last = self._renumbered[last]
+        if last != number:
+            # Where workers die all the time the way grows by a step each time.
+            self._renumbered[number] = last
+        return last
 
-    def _renumber(self, old: int, new: int) -> None:
-        self._renumbered[old] = new
-        if old in self._solo:
-            self._solo[new] = self._solo.pop(old)
-        for step in self._assigned[old].block.steps:
-            self._blocks_of[step.node] = [
-                new if n == old else n for n in self._blocks_of[step.node]
-            ]
+    def _renumber(self, fresh: Mapping[int, int]) -> None:
+        """Note the numbers under which blocks run anew.
+
+        All at once: a fan-out has a list of its blocks, which may be thousands.
+        """
+        self._renumbered.update(fresh)
+        nodes = set()
+        for old, new in fresh.items():
+            if old in self._solo:
+                self._solo[new] = self._solo.pop(old)
+            nodes.update(step.node for step in self._assigned[old].block.steps)
+        for node in nodes:
+            self._blocks_of[node] = [fresh.get(n, n) for n in self._blocks_of[node]]
 
     def _take_plain(self, report: BlockReport) -> None:
         if report.number not in self._assigned:
@@ -582,11 +591,13 @@ class Driver:
 
     def _block_lost(self, lost: BlockLost) -> None:
         lane = self._lane_of_block.get(lost.number)
-        if lane is not None and lost.number in lane.in_flight:
+        if lost.number not in self._assigned:
+            self._superseded_lost(lost)
+        elif lane is not None and lost.number in lane.in_flight:
             self._lane_block_lost(lane, lost)
-        elif lost.number in self._assigned and lost.stale:
+        elif lost.stale:
             self._redo_lost(lost)
-        elif lost.number in self._assigned:
+        else:
             assignment = self._assigned[lost.number]
             if self._is_worth_another_try(lost.number):
                 self._redo_lost(lost)
@@ -599,6 +610,16 @@ class Driver:
                 self._unfuse(lost.number)
             else:
                 self._replace_blocks(lost)
+
+    def _superseded_lost(self, lost: BlockLost) -> None:
+        """Run anew what is lost with a block that has another number by now.
+
+        A block that had ended reads by the old number what was put back since. When its
+        own result is lost, Dask computes both anew, and that may kill workers.
+        """
+        for number in lost.others:
+            if number in self._assigned:
+                self._block_lost(replace(lost, number=number, stale=True))
 
     def _gone_with(self, lost: BlockLost) -> list[int]:
         """A lost block, and those that had ended and whose results are lost with it."""
@@ -646,15 +667,17 @@ class Driver:
             and self._came_home(number)
         ]
         put_back = []
+        renumbered = {}
         for old in gone:
             block = self._assigned[old].block
             fresh = block._replace(number=self._take_number())
+            renumbered[old] = fresh.number
             known = ((node, self._known(node, old)) for node in block.keep)
             given = {node: found for node, found in known if found is not None}
             put_back.append(Assignment(fresh, (), given))
             if old in self._spans:
                 self._spans[fresh.number] = self._spans[old]
-            self._renumber(old, fresh.number)
+        self._renumber(renumbered)
         if put_back:
             self._submit(put_back)
         for old in gone:
@@ -725,8 +748,7 @@ class Driver:
         alone = self._alone == lost.number
         first = self._reached.get(lost.number, start)
         if lost.stale:
-            self._withdraw(lane, lost.number)
-            lane.todo.appendleft(span)
+            self._cut_again(lane, lost.number)
         elif lost.divisible and not alone:
             self._withdraw(lane, lost.number)
             lane.suspects.append(span)
@@ -825,8 +847,8 @@ class Driver:
             renumbered[old] = fresh.number
             reads = tuple(renumbered.get(n, self._present(n)) for n in assignment.reads)
             anew.append(Assignment(fresh, reads, annotations=assignment.annotations))
+        self._renumber(renumbered)
         for old, new in renumbered.items():
-            self._renumber(old, new)
             if old in self._spans:
                 self._spans[new] = self._spans[old]
         # Dask forgot what only the lost ones read: it goes into the graph again.

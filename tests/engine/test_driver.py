@@ -624,6 +624,51 @@ def test_a_suspect_whose_input_is_lost_too_is_suspected_further():
     assert kinds(state[many]) == ["Completed"] * 40
 
 
+@pytest.mark.parametrize("mapped", [True, False])
+def test_what_reads_a_block_by_its_old_number_is_lost_with_it(mapped):
+    with Flow("old") as flow:
+        numbers = Task(lambda: [1, 2, 3], name="numbers")()
+        if mapped:
+            second = Task(inc, name="second").map(numbers)
+        else:
+            second = Task(len, name="second")(numbers)
+        late = Task(inc, name="late").map([1, 2])
+        Task(lambda x, y, z: y, name="reader")(numbers, second, late)
+    simulation = Simulation(flow, Random(0), big=0.0, want_all=True, threads=4)
+    simulation.start()
+
+    def holding(name):
+        return [
+            number
+            for number, key in simulation.keys.items()
+            if name in [step.task.name for step in key.assignment.block.steps]
+        ]
+
+    def ready():
+        return [n for n in simulation.ready() if n not in holding("late")]
+
+    while ready() or simulation.messages:
+        if ready():
+            simulation.run(ready()[0])
+        else:
+            simulation.feed(simulation.messages.pop())
+    [old] = holding("numbers")
+    simulation.lose_result(old)
+    simulation.feed(ResultsLost((old,)))
+    assert old in simulation.keys  # what has ended still reads it
+    assert len(holding("numbers")) == 2
+    lost = next(n for n in holding("second") if n in simulation.held)
+    simulation.lose_result(lost)
+    simulation.keys[old].status = WAITING
+    simulation.kill(old)
+    assert simulation.keys[lost].status == ERRED
+    simulation.look()
+    simulation.to_the_end()
+    simulation.check_end()
+    state = flow_state(simulation.plan, simulation.states())
+    assert state[second].result() == ([2, 3, 4] if mapped else 3)
+
+
 def test_a_child_that_fails_is_no_loss():
     with Flow("children") as flow:
         many = scripted_children({2: [ValueError("two")]}, 1).map(range(5))
