@@ -459,7 +459,7 @@ class Driver:
         All at once: a fan-out has a list of its blocks, which may be thousands.
         """
         self._renumbered.update(fresh)
-        nodes = set()
+        nodes: set[int] = set()
         for old, new in fresh.items():
             if old in self._solo:
                 self._solo[new] = self._solo.pop(old)
@@ -575,7 +575,9 @@ class Driver:
                 return True
             if node in self._pinned:
                 return True
-            if node in self.wanted and self._segment_of(node, block).values is None:
+            # What stands in for a crash does not have what did not come home.
+            has = node in self.wanted and node in block.keep
+            if has and self._segment_of(node, block).values is None:
                 return True
         return False
 

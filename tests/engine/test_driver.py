@@ -669,6 +669,31 @@ def test_what_reads_a_block_by_its_old_number_is_lost_with_it(mapped):
     assert state[second].result() == ([2, 3, 4] if mapped else 3)
 
 
+def test_what_stands_in_for_a_value_that_is_lost_for_good_is_let_go():
+    with Flow("lost") as flow:
+        many = Task(inc).map(range(2))
+    simulation = Simulation(flow, Random(0), big=1.0, want_all=True)
+    simulation.start()
+    number, other = simulation.ready()
+    simulation.run(number)
+    simulation.feed(simulation.messages.pop())
+    # It is run again three times, and then nobody has its value any more.
+    for _ in range(4):
+        simulation.lose_result(number)
+        simulation.kill(number)
+        simulation.look()
+        number = max(simulation.keys)
+        simulation.run(number)
+    assert simulation.keys[number].assignment.given is not None
+    simulation.messages.clear()
+    simulation.run(other)
+    simulation.feed(simulation.messages.pop())
+    simulation.to_the_end()
+    simulation.check_end()
+    state = flow_state(simulation.plan, simulation.states())
+    assert kinds(state[many]) == ["Completed"] * 2
+
+
 def test_a_child_that_fails_is_no_loss():
     with Flow("children") as flow:
         many = scripted_children({2: [ValueError("two")]}, 1).map(range(5))
