@@ -561,6 +561,28 @@ class Children(Sequence[State]):
             counts["Pending"] = counts.get("Pending", 0) + self._length - known
         return counts
 
+    def failures(self) -> list[tuple[int, State]]:
+        """Index and state of each child that failed or crashed, in order.
+
+        Those whose trigger refused them are among them.
+
+        Examples
+        --------
+        >>> segment = Segment(start=4)
+        >>> segment.open(2)
+        >>> segment.put(0, Completed(data="a"), 1.0, 2.0)
+        >>> segment.put(1, Failed("no"), 2.0, 3.0)
+        >>> Children(6, [segment]).failures()
+        [(5, Failed('no'))]
+        """
+        return [
+            (segment.start + offset, segment.state(offset))
+            for segment in self._segments
+            if not _FAILED.isdisjoint(segment.codes)
+            for offset, code in enumerate(segment.codes)
+            if code in _FAILED
+        ]
+
     def any_skipped(self) -> bool:
         """Whether a child was skipped."""
         return any(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import cloudpickle
 from dask.sizeof import sizeof
@@ -49,6 +49,29 @@ def sizeof_state(state: State) -> int:
     return int(200 + sizeof(state.data) + sizeof(state.message))
 
 
+#: Bytes of a child's value that come home however many are in its block. How many
+#: these are depends on how long they take, and whether a number can be read must not.
+OF_A_CHILD: Final = 100
+
+
+def room_for(children: int, limit: int) -> int:
+    """Bytes of values that the report of some children may bring home.
+
+    Parameters
+    ----------
+    children : int
+        How many they are.
+    limit : int
+        Bytes that come home in any case.
+
+    Examples
+    --------
+    >>> room_for(1, 65_536), room_for(20_000, 65_536), room_for(20_000, 0)
+    (65536, 2000000, 0)
+    """
+    return max(limit, children * min(limit, OF_A_CHILD))
+
+
 def small_enough(values: Any, limit: int) -> bool:
     """Whether values may come home unasked."""
     return bool(sizeof(values) <= limit)
@@ -78,7 +101,7 @@ def refuse_unpicklable(segment: Segment, name: str, limit: int) -> None:
     """
     if isinstance(segment.values, StoredValues):
         return  # what is stored was made bytes of
-    if not small_enough(segment.values, limit):
+    if not small_enough(segment.values, room_for(len(segment), limit)):
         return
     for dumps in (pickle.dumps, cloudpickle.dumps):  # the fast one first
         try:
@@ -227,6 +250,7 @@ def _portable(state: State) -> State:
 def _packed(segment: Segment, limit: int) -> Segment:
     copy = segment.without_values()
     copy.details = {n: _portable(state) for n, state in segment.details.items()}
+    limit = room_for(len(segment), limit)
     if segment.values is None or not small_enough(segment.values, limit):
         return copy
     if isinstance(segment.values, StoredValues):
@@ -253,7 +277,7 @@ def trim(report: BlockReport, wanted: frozenset[int], limit: int) -> BlockReport
     """
     segments = {
         node: segment
-        if node in wanted or small_enough(segment.values, limit)
+        if node in wanted or small_enough(segment.values, room_for(len(segment), limit))
         else segment.without_values()
         for node, segment in report.segments.items()
     }

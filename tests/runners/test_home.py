@@ -7,8 +7,13 @@ import pytest
 
 from prefect_dask_core import Task, signals
 from prefect_dask_core.engine.block import Block, Step, run_block
-from prefect_dask_core.engine.feeds import Fixed, StepInput
-from prefect_dask_core.runners.home import PlainReport, pack_report, plain_report
+from prefect_dask_core.engine.feeds import Fixed, Items, StepInput
+from prefect_dask_core.runners.home import (
+    PlainReport,
+    pack_report,
+    plain_report,
+    trim,
+)
 from prefect_dask_core.runners.shell import ThreadShell
 from prefect_dask_core.testing import Script
 
@@ -93,3 +98,22 @@ def test_a_value_of_a_class_of_a_script_is_told_in_full(monkeypatch):
 def test_a_value_that_cannot_be_pickled_is_told_in_full():
     assert plain_report(report_of(iter([1])), LIMIT) is not None
     assert plain_report(report_of(lambda x: lambda: x), LIMIT) is None
+
+
+@pytest.mark.parametrize("count", [1, 20_000])
+def test_whether_a_number_comes_home_depends_on_no_block(count):
+    task = Task(lambda x: x + 0.5, name="t")
+    inputs = (StepInput("x", "", Items(list(range(count)), 0), None),)
+    step = Step(3, task, "t-1", inputs, True)
+    block = Block(7, (step,), 0, count, 0.0, frozenset({3}))
+    _, report = run_block(block, [], {}, ThreadShell())
+    travelled = pickle.loads(pack_report(report, LIMIT)).segments[3]
+    assert travelled.state(count - 1).result() == count - 0.5
+    at_home = trim(report, frozenset(), LIMIT).segments[3]
+    assert at_home.state(count - 1).result() == count - 0.5
+
+
+def test_nothing_comes_home_where_nothing_is_to():
+    report = report_of(ValueError("no"), "yes", retries=1)
+    travelled = pickle.loads(pack_report(report, 0)).segments[3]
+    assert travelled.values is None
