@@ -195,7 +195,8 @@ class Driver:
             case BlockWaiting(number, done, busy):
                 self._block_waiting(number, done, busy)
             case BlockReached(number, index):
-                if number == self._alone:  # else a late word of one that was lost
+                # Else it is a late word of one that was lost.
+                if number == self._alone or number in self._solo:
                     self._reached[number] = index
             case BlockLost():
                 self._block_lost(event)
@@ -597,7 +598,7 @@ class Driver:
             self._superseded_lost(lost)
         elif lane is not None and lost.number in lane.in_flight:
             self._lane_block_lost(lane, lost)
-        elif lost.stale:
+        elif lost.stale or self._is_bystander(lost):
             self._redo_lost(lost)
         else:
             assignment = self._assigned[lost.number]
@@ -612,6 +613,17 @@ class Driver:
                 self._unfuse(lost.number)
             else:
                 self._replace_blocks(lost)
+
+    def _is_bystander(self, lost: BlockLost) -> bool:
+        """Whether a child that ran by itself was lost before its body was called.
+
+        Its worker had it, and died of something else: `LocalCluster` closes workers
+        that are just being started. So often as it is believed, a body is not to blame.
+        """
+        if lost.number not in self._solo or not lost.divisible:
+            return False
+        tries = self._tries.get(lost.number, 0)
+        return lost.number not in self._reached and tries < MOST_TRIES
 
     def _superseded_lost(self, lost: BlockLost) -> None:
         """Run anew what is lost with a block that has another number by now.
@@ -754,7 +766,7 @@ class Driver:
         elif lost.divisible and not alone:
             self._withdraw(lane, lost.number)
             lane.suspects.append(span)
-        elif lost.divisible and stop - start > 1:
+        elif lost.divisible:
             self._withdraw(lane, lost.number)
             last = min(first + careful_piece(start, stop), stop)
             lane.suspects.appendleft((first, last))
@@ -762,9 +774,6 @@ class Driver:
                 lane.todo.appendleft((last, stop))
             if start < first:
                 lane.todo.appendleft((start, first))
-        elif lost.divisible and len(lane.nodes) > 1:
-            self._withdraw(lane, lost.number)
-            self._run_solo(lane, span)
         else:
             self._lane_block_crashed(lane, lost, span)
 
@@ -789,7 +798,7 @@ class Driver:
             number = self._take_number()
             reads: dict[int, int] = {}
             step = self._step(self.plan.nodes[node], (node,), reads, span)
-            block = Block(number, (step,), *span, 0.0, frozenset({node}))
+            block = Block(number, (step,), *span, 0.0, frozenset({node}), careful=True)
             annotations = self.plan.nodes[node].annotations
             assignments.append(Assignment(block, tuple(reads), annotations=annotations))
             self._spans[number] = span
@@ -799,6 +808,7 @@ class Driver:
 
     def _solo_done(self, number: int, segments: Mapping[int, Segment]) -> None:
         solo = self._solo.pop(number)
+        self._reached.pop(number, None)
         for node, segment in segments.items():
             if node in solo.left:
                 solo.left.discard(node)
@@ -1260,7 +1270,7 @@ class Driver:
         suspected = [lane for lane in self._lanes if lane.suspects]
         if suspected:
             if all(len(n.in_flight) == len(n.waiting) for n in self._lanes):
-                self._submit([self._cut_suspect(suspected[0])])
+                self._run_suspect(suspected[0])
             return
         assignments = []
         for lane in self._lanes:
@@ -1270,12 +1280,16 @@ class Driver:
         if assignments:
             self._submit(assignments)
 
-    def _cut_suspect(self, lane: _Lane) -> Assignment:
+    def _run_suspect(self, lane: _Lane) -> None:
+        """Run the next suspect of a lane, no other block of a fan-out beside it."""
         start, stop = lane.suspects.popleft()
+        if stop - start == 1:
+            self._run_solo(lane, (start, stop))
+            return
         assignment = self._block_of_lane(lane, start, stop)
         block = assignment.block._replace(careful=True)
         self._alone = block.number
-        return replace(assignment, block=block)
+        self._submit([replace(assignment, block=block)])
 
     def _cut_block(self, lane: _Lane) -> Assignment:
         start, stop = lane.todo.popleft()

@@ -12,6 +12,7 @@ from prefect_dask_core.engine.events import (
     BlockAdvanced,
     BlockDone,
     BlockLost,
+    BlockReached,
     Finish,
     Resized,
     ResultsLost,
@@ -667,6 +668,29 @@ def test_what_reads_a_block_by_its_old_number_is_lost_with_it(mapped):
     simulation.check_end()
     state = flow_state(simulation.plan, simulation.states())
     assert state[second].result() == ([2, 3, 4] if mapped else 3)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_suspect_child_that_had_not_begun_is_not_to_blame(begun):
+    with Flow("bystander") as flow:
+        many = Task(inc).map(range(4))
+    simulation = Simulation(flow, Random(0), threads=2)
+    simulation.start()
+    for number in simulation.ready():
+        simulation.kill(number)
+    simulation.look()
+    [number] = simulation.ready()  # a suspect, by itself
+    index = simulation.keys[number].assignment.block.start
+    if begun:
+        simulation.feed(BlockReached(number, index))
+    simulation.err(number)
+    simulation.look()
+    simulation.to_the_end()
+    simulation.check_end()
+    state = flow_state(simulation.plan, simulation.states())
+    assert kinds(state[many]) == [
+        "Crashed" if begun and i == index else "Completed" for i in range(4)
+    ]
 
 
 def test_what_stands_in_for_a_value_that_is_lost_for_good_is_let_go():
