@@ -1406,8 +1406,17 @@ class Driver:
             blocks = [n for n in blocks if _overlaps(self._spans[n], span)]
         positions = tuple(reads.setdefault(n, len(reads)) for n in blocks)
         spans = tuple(self._spans[n] for n in blocks) if fanout else ()
-        kind = Each if each else Whole
-        return kind(item.node, positions, fanout, item.flattened, spans)
+        if not each:
+            return Whole(item.node, positions, fanout, item.flattened, spans)
+        lengths: tuple[int | None, ...] = ()
+        if fanout and item.flattened:
+            lengths = tuple(self._flat_length(item.node, start) for start, _ in spans)
+        return Each(item.node, positions, fanout, item.flattened, spans, lengths)
+
+    def _flat_length(self, node: int, start: int) -> int | None:
+        """Elements of a block's children, as they were counted for their readers."""
+        found = self._children[node].locate(start)
+        return None if found is None else found[0].flat_length
 
     def _constant(
         self, item: Input, reads: dict[int, int], span: tuple[int, int] | None
@@ -1468,4 +1477,6 @@ def all_ended(start: int, stop: int, state: State) -> Segment:
     segment.open(stop - start)
     for offset in range(stop - start):
         segment.put(offset, state, 0.0, 0.0, attempts=0)
+    # Each is one element where it is flattened.
+    segment.flat_length = stop - start
     return segment

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
 from prefect_dask_core.edges import Edge
@@ -92,7 +93,8 @@ class Whole(NamedTuple):
 class Each(NamedTuple):
     """Element by element: the items of a plain node, or the children of a fan-out.
 
-    The fields are those of `Whole`.
+    The fields are those of `Whole`, and of a fan-out that is flattened the number of
+    elements of each argument, as they were counted; `None` where nobody did.
     """
 
     node: int
@@ -100,6 +102,7 @@ class Each(NamedTuple):
     fanout: bool
     flattened: bool = False
     spans: tuple[tuple[int, int], ...] = ()
+    flat_lengths: tuple[int | None, ...] = ()
 
 
 class Local(NamedTuple):
@@ -413,16 +416,26 @@ class _FlatChildFeed(_EachChildFeed):
     element (source of the rule: `flatten` of the graph generations).
     """
 
-    def __init__(self, name: str, segments: Sequence[Segment]) -> None:
+    def __init__(
+        self,
+        name: str,
+        segments: Sequence[Segment],
+        promised: Mapping[int, int | None] = MappingProxyType({}),
+    ) -> None:
         super().__init__(name, segments)
         self._starts: list[int] = []
         self._places: list[tuple[Segment, int]] = []
         at = 0
         for segment in segments:
+            known = promised.get(segment.start)
+            stop = None if known is None else at + known
             for offset in range(len(segment)):
-                self._starts.append(at)
+                # What is lost is one element, whatever it was when all were counted:
+                # those that follow it stay where they were.
+                self._starts.append(at if stop is None else min(at, stop))
                 self._places.append((segment, offset))
                 at += flat_length(segment, offset)
+            at = at if stop is None else stop
 
     def _find(self, index: int) -> tuple[Segment, int]:
         # The last one that starts here: those before it are empty.
@@ -434,7 +447,13 @@ class _FlatChildFeed(_EachChildFeed):
         items = _items_of_child(segment, offset)
         if items is None:
             return segment.value(offset)
-        return items[index - self._starts[position]]
+        place = index - self._starts[position]
+        if place >= len(items):
+            raise LookupError(
+                f"child {segment.start + offset} of {self._name} was run again after a "
+                f"worker's death, and gave {len(items)} items, fewer than before"
+            )
+        return items[place]
 
 
 class _LocalFeed(_EachChildFeed):
@@ -675,10 +694,15 @@ def _open(
             return _ConstantFeed(arguments[position])
         case Local(node, flat):
             return _LocalFeed(name, segments[node], mapped, flat)
-        case Each(node, positions, True, flat, spans):
-            kind = _FlatChildFeed if flat else _EachChildFeed
-            return kind(name, _in_order(arguments, node, positions, spans))
-        case Each(node, positions, False, flat, _):
+        case Each(node, positions, True, flat, spans, flat_lengths):
+            found = _in_order(arguments, node, positions, spans)
+            if not flat:
+                return _EachChildFeed(name, found)
+            starts = (start for start, _ in spans)
+            return _FlatChildFeed(
+                name, found, dict(zip(starts, flat_lengths, strict=False))
+            )
+        case Each(node, positions, False, flat):
             argument = arguments[positions[0]]
             items = items_in(argument, node)
             if flat and items is not None:

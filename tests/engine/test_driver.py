@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from prefect_dask_core import Flow, SequentialTaskRunner, Task, unmapped
+from prefect_dask_core import Flow, SequentialTaskRunner, Task, flatten, unmapped
 from prefect_dask_core.engine.events import (
     BlockAdvanced,
     BlockDone,
@@ -691,6 +691,34 @@ def test_a_suspect_child_that_had_not_begun_is_not_to_blame(begun):
     assert kinds(state[many]) == [
         "Crashed" if begun and i == index else "Completed" for i in range(4)
     ]
+
+
+@pytest.mark.parametrize("culprit", [0, 7, 19])
+def test_a_crashed_child_is_one_element_of_a_flattened_fan_out(culprit):
+    with Flow("flat") as flow:
+        lists = Task(lambda x: [x] * 3, name="lists").map(range(20))
+        flat = Task(inc).map(flatten(lists))
+    simulation = Simulation(flow, Random(3), speeds=(0.0001,), want_all=True)
+    simulation.start()
+    while not simulation.finished:
+        for number, key in list(simulation.keys.items()):
+            block = key.assignment.block
+            doomed = block.start <= culprit < block.stop and key.status == WAITING
+            runs = block.steps[0].task.name == "lists" and key.assignment.given is None
+            if doomed and runs:
+                simulation.kill(number)
+        if not simulation.look() and not simulation.finished:
+            simulation.step()
+    state = flow_state(simulation.plan, simulation.states())
+    assert kinds(state[lists]).count("Crashed") == 1
+    expected = [
+        ["refused"] if index == culprit else [index + 1] * 3 for index in range(20)
+    ]
+    found = [
+        "refused" if child.name == "TriggerFailed" else child.result()
+        for child in state[flat]
+    ]
+    assert found == [value for values in expected for value in values]
 
 
 def test_what_stands_in_for_a_value_that_is_lost_for_good_is_let_go():

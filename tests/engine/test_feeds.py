@@ -13,7 +13,7 @@ from prefect_dask_core.engine.feeds import (
     open_feed,
 )
 from prefect_dask_core.errors import InternalError
-from prefect_dask_core.states import Completed, Failed, Skipped
+from prefect_dask_core.states import Completed, Crashed, Failed, Skipped
 
 
 def segment(start, *states):
@@ -135,3 +135,23 @@ def test_a_flattened_plain_node_is_unnested():
     assert feed(Whole(7, (0,), False, True), nested).value(0) == [1, 2]
     opened = feed(Each(7, (0,), False, True), nested)
     assert [opened.value(0), opened.value(1)] == [1, 2]
+
+
+def test_what_is_lost_later_moves_no_element_of_the_others():
+    lost = segment(0, Crashed("gone"), Crashed("gone"))
+    results = [BlockResult({7: s}, {}) for s in (lost, segment(2, done(["d", "e"])))]
+    source = Each(7, (0, 1), True, True, ((0, 2), (2, 3)), (5, 2))
+    opened = feed(source, results)
+    assert [opened.value(index) for index in (5, 6)] == ["d", "e"]
+    assert [opened.tally(index).failed for index in range(7)] == [1] * 5 + [0] * 2
+    # Where there were no elements, what is lost is none.
+    nothing = Each(7, (0, 1), True, True, ((0, 2), (2, 3)), (0, 2))
+    opened = feed(nothing, results)
+    assert [opened.value(index) for index in (0, 1)] == ["d", "e"]
+
+
+def test_a_child_that_gives_fewer_items_when_it_is_run_again_is_named():
+    fewer = BlockResult({7: segment(0, done(["a"]))}, {})
+    opened = feed(Each(7, (0,), True, True, ((0, 1),), (2,)), [fewer])
+    with pytest.raises(LookupError, match="was run again after a worker's death"):
+        opened.value(1)
