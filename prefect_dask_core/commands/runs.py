@@ -18,7 +18,8 @@ from prefect_dask_core.commands.ledgers import (
     told_time,
 )
 from prefect_dask_core.ledger import RunRecord
-from prefect_dask_core.monitor.summary import counts_text, duration
+from prefect_dask_core.monitor.summary import counts_text
+from prefect_dask_core.monitor.texts import duration
 from prefect_dask_core.recording import NAMES
 
 

@@ -17,7 +17,8 @@ from prefect_dask_core.commands.ledgers import (
 )
 from prefect_dask_core.ledger import DetailRecord, LedgerRun
 from prefect_dask_core.monitor.recorded_run import recorded_run
-from prefect_dask_core.monitor.summary import duration, lines_of, summarize
+from prefect_dask_core.monitor.summary import lines_of, summarize
+from prefect_dask_core.monitor.texts import duration
 from prefect_dask_core.states import State
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import cloudpickle
 
@@ -31,6 +31,9 @@ from prefect_dask_core.states import (
 )
 from prefect_dask_core.tasks import Constant, Task
 from prefect_dask_core.triggers import Tally
+
+#: Message of a flow run all of whose reference tasks succeeded.
+ALL_SUCCEEDED: Final = "all reference tasks succeeded."
 
 
 class TaskStates(Mapping[Task, State]):
@@ -228,7 +231,7 @@ def flow_state(
     if any(_is_cancelled(states[n]) for n in reference):
         return Cancelled("the run was cancelled before its end.", states=by_task)
     values = ReferenceValues({plan.nodes[n].task: states[n] for n in reference})
-    return Completed("all reference tasks succeeded.", data=values, states=by_task)
+    return Completed(ALL_SUCCEEDED, data=values, states=by_task)
 
 
 def _tally(plan: Plan, states: Sequence[State], index: int) -> Tally:

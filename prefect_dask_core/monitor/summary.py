@@ -16,8 +16,7 @@ import numpy as np  # loaded by distributed anyway
 from prefect_dask_core.engine.columns import STATE_BY_CODE, Segment
 from prefect_dask_core.engine.views import NodeView, RunView
 from prefect_dask_core.monitor.palette import ORDER
-from prefect_dask_core.monitor.texts import duration as duration
-from prefect_dask_core.monitor.texts import first_line
+from prefect_dask_core.monitor.texts import duration, first_line
 from prefect_dask_core.states import State, TriggerFailed
 
 #: Codes of what failed or crashed by itself, and of what its trigger refused.

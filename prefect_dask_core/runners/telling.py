@@ -23,7 +23,7 @@ from prefect_dask_core.engine.columns import COMPLETED, Segment
 from prefect_dask_core.engine.driver import Driver
 from prefect_dask_core.engine.events import Assignment, BlockLost, Submit
 from prefect_dask_core.engine.plan import Node, Plan
-from prefect_dask_core.engine.summary import flow_state
+from prefect_dask_core.engine.summary import ALL_SUCCEEDED, flow_state
 from prefect_dask_core.runners.digests import (
     ReportDigest,
     counts_of,
@@ -40,8 +40,6 @@ _LOGGER: Final = logging.getLogger(__name__)
 TOLD: Final = "told"
 #: Code of a node that has not ended.
 OPEN: Final = 255
-#: Message of a flow of which everything completed, as `flow_state` has it.
-ALL_SUCCEEDED: Final = "all reference tasks succeeded."
 #: Seconds between two messages.
 TELL_EVERY: Final = 0.25
 
