@@ -1,6 +1,5 @@
 import itertools
 import pickle
-import time
 
 import pytest
 from hypothesis import given
@@ -17,6 +16,7 @@ from prefect_dask_core.edges import (
 from prefect_dask_core.errors import CycleError, GraphError
 from prefect_dask_core.tasks import Task
 from tests.strategies import edges, graphs
+from tests.work import calls_of
 
 TASKS = [Task("first"), Task("second")]
 
@@ -90,16 +90,30 @@ def test_a_long_chain_is_sorted_without_recursion():
     assert sort_topologically(backwards, pairs) == tuple(range(size))
 
 
-def test_sorting_takes_linear_time():
-    def seconds(size):
-        pairs = [(i // 2, i) for i in range(1, size)]
-        start = time.perf_counter()
-        sort_topologically(range(size), pairs)
-        return time.perf_counter() - start
+class Counting:
+    """A node that counts how often any is looked up or compared."""
 
-    small = min(seconds(5_000) for _ in range(3))
-    # Eight times the nodes; quadratic time would be 64 times as long.
-    assert min(seconds(40_000) for _ in range(3)) < 32 * small
+    looks = 0
+
+    def __hash__(self):
+        Counting.looks += 1
+        return object.__hash__(self)
+
+    def __eq__(self, other):
+        Counting.looks += 1
+        return self is other
+
+
+def test_sorting_takes_linear_time():
+    def looks(size):
+        nodes = [Counting() for _ in range(size)]
+        pairs = [(nodes[i // 2], nodes[i]) for i in range(1, size)]
+        Counting.looks = 0
+        calls = calls_of(lambda: sort_topologically(nodes, pairs))
+        return calls + Counting.looks
+
+    # Eight times the nodes; in quadratic time it would be 64 times as many.
+    assert looks(4_000) < 10 * looks(500)
 
 
 # -- edges -------------------------------------------------------------------------

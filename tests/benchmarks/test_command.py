@@ -22,7 +22,7 @@ BARS = {
         "ratio ≤ 1.05",
         "ratio ≤ 1.1",
     ],
-    "watching": ["ratio ≤ 1.05", "ratio ≤ 1.2", *4 * ["ours ≤ 200"]],
+    "watching": ["ratio ≤ 1.05", "ratio ≤ 1.1", *4 * ["ours ≤ 200"]],
     "submits": ["ratio ≤ 1", "difference ≤ 25", "ours ≤ 3"],
     "scale": [
         "ours ≤ 400",

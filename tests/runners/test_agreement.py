@@ -713,12 +713,12 @@ def test_the_body_knows_its_attempt(run):
 
 def test_children_wait_for_their_retries_together(run):
     with Flow("delays") as flow:
-        many = fails(1, "done", retries=1, retry_delay_seconds=0.3).map(range(20))
+        many = fails(1, "done", retries=1, retry_delay_seconds=0.8).map(range(20))
     begin = time.monotonic()
     state = run(flow)
     assert state[many].result() == ["done"] * 20
-    # One after the other they would wait six seconds.
-    assert 0.3 <= time.monotonic() - begin < 5
+    # One after the other they would wait sixteen seconds.
+    assert 0.8 <= time.monotonic() - begin < 14
 
 
 def test_delays_are_taken_in_turn(run):
