@@ -23,6 +23,8 @@ _LOGGER: Final = logging.getLogger(__name__)
 
 #: Seconds between two looks, at least.
 LOOK_EVERY: Final = 0.25
+#: Seconds until the first one: of a short run little is left to do at its end then.
+FIRST_LOOK: Final = 0.1
 #: A look that took long is followed by a rest of so many times its work, but of no more
 #: than so many seconds: the first one may import what draws the rows.
 REST: Final = 50.0
@@ -210,7 +212,7 @@ class Watch:
 
     def _run(self) -> None:
         self._tell(lambda watcher: watcher.began(self.view))
-        rest = LOOK_EVERY
+        rest = FIRST_LOOK
         while not self._over.wait(rest):
             before = time.thread_time()
             self._look()
