@@ -274,8 +274,9 @@ def test_a_ledger_that_breaks_down_harms_no_run(ledger_url, caplog):
 
     @task
     def destroy():
+        name = tables().runs.name  # one lock: who drops all may be in a deadlock
         with ledger.engine.begin() as connection:
-            tables().metadata.drop_all(connection)
+            connection.exec_driver_sql(f"ALTER TABLE {name} RENAME TO {name}_gone")
         return 1
 
     with Flow("destruction") as made:

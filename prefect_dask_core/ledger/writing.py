@@ -159,10 +159,14 @@ class RunWriter:
         state: str,
         message: str | None,
     ) -> bool:
-        """Write the end of the attempt, with what is new; whether that worked."""
+        """Write the end of the attempt, with what is new; whether that worked.
+
+        There is no later write that could make up for this one, so it is tried twice,
+        the second time with a new connection.
+        """
         ended = {"state": state, "message": _or_none(message), "end": now}
         told = {"seen": now, "counts": json.dumps(dict(counts)), **ended}
-        return self._write(batch, told, ended)
+        return self._write(batch, told, ended) or self._write(Batch(), told, ended)
 
     def close(self) -> None:
         """Close the connection."""
