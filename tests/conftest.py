@@ -41,12 +41,11 @@ def client(cluster):
 @pytest.fixture(scope="session")
 def process_cluster():
     """Two worker processes with nannies, which bring a dead worker back."""
-    with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        LocalCluster(
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+        made = LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
-        ) as made,
-    ):
+        )
+    with made:
         yield made
 
 

@@ -15,6 +15,7 @@ from operator import attrgetter
 from typing import Any, Final, TypeAlias, overload
 
 from prefect_dask_core.displays import counts_html
+from prefect_dask_core.engine.moments import Moments, pack_moments, unpack_moments
 from prefect_dask_core.errors import UnfinishedRun
 from prefect_dask_core.results.kept import KeptValues, StoredValues
 from prefect_dask_core.states import (
@@ -419,8 +420,7 @@ class Segment:
         return _unpacked, (
             self.start,
             bytes(self.codes),
-            self.begins.tobytes(),
-            self.ends.tobytes(),
+            *pack_moments(self.begins, self.ends),
             self.attempts,
             self.details,
             self.values,
@@ -432,9 +432,11 @@ class Segment:
         )
 
 
-def _unpacked(start: int, codes: bytes, begins: bytes, ends: bytes, *rest: Any) -> Any:
+def _unpacked(
+    start: int, codes: bytes, begins: Moments, ends: Moments, *rest: Any
+) -> Segment:
     """Make a segment of what it was pickled as."""
-    times = array("d", begins), array("d", ends)
+    times = unpack_moments(len(codes), begins, ends)
     return _segment(start, bytearray(codes), *times, *rest)
 
 

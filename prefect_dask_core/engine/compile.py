@@ -22,9 +22,11 @@ from prefect_dask_core.engine.packing import (
     OWN_KEY_BYTES,
     PackedBlock,
     Packer,
+    SmallPart,
     is_large,
     load_shared,
     load_small,
+    small_part,
     unpack,
 )
 from prefect_dask_core.engine.plan import Node, Plan, items_of
@@ -120,7 +122,7 @@ class GraphBuilder:
         arguments = [TaskRef(self._keys[number]) for number in assignment.reads]
         arguments += [self._place(shared, blob, nodes) for blob in packed.shared]
         record: Any = self._record
-        if len(record) >= OWN_KEY_BYTES:
+        if isinstance(record, bytes):
             record = self._place(shared, record, nodes)
         graph[key] = GraphTask(
             key, self._target, packed.header, packed.inline, record, *arguments
@@ -137,14 +139,18 @@ class GraphBuilder:
         return TaskRef(key)
 
 
-def _pack_record(packer: Packer, record: RunRecord) -> bytes:
-    """Pickle what all blocks of a run share, naming what in it cannot be pickled."""
+def _pack_record(packer: Packer, record: RunRecord) -> SmallPart | bytes:
+    """Pickle what all blocks of a run share, naming what in it cannot be pickled.
+
+    Bytes are for a key of their own.
+    """
     given = record.variables.get("parameters", {})
     parts = {
         **{f"context variable {name!r}": v for name, v in record.variables.items()},
         **{f"parameter {name!r}": value for name, value in given.items()},
     }
-    return packer.pack_value(record, lambda: "the run", parts)
+    blob = packer.pack_value(record, lambda: "the run", parts)
+    return small_part(blob) if len(blob) < OWN_KEY_BYTES else blob
 
 
 def block_name(names: Sequence[str]) -> str:
@@ -253,7 +259,7 @@ def _collection_graph(
     graph: Graph = {}
     packer = Packer()
     suffix = record.run_id[:8]
-    blob = _pack_record(packer, record)
+    own = _pack_record(packer, record)
     spans: dict[int, list[tuple[int, int]]] = {}
     keys: list[tuple[Key, ...]] = []
 
@@ -284,9 +290,9 @@ def _collection_graph(
             packed = _pack_work(packer, work, len(arguments))
             arguments += [place(part) for part in packed.shared]
             key = _node_key(node, suffix, span)
-            own: Any = blob if len(blob) < OWN_KEY_BYTES else place(blob)
+            ours: Any = place(own) if isinstance(own, bytes) else own
             graph[key] = GraphTask(
-                key, target, packed.header, packed.inline, own, *arguments
+                key, target, packed.header, packed.inline, ours, *arguments
             )
             mine.append(key)
         keys.append(tuple(mine))
@@ -374,7 +380,7 @@ def _with_inputs(node: Node, inputs: Iterable[tuple[Any, Any]]) -> Node:
 
 def run_work(
     header: bytes,
-    inline: Sequence[bytes],
+    inline: Sequence[SmallPart],
     record: Any,
     arguments: Sequence[Any],
     shell: Shell,
@@ -389,7 +395,7 @@ def run_work(
         Calls user code and waits.
     """
     work: _NodeWork = unpack(header, inline, arguments)
-    run: RunRecord = load_small(record) if isinstance(record, bytes) else record
+    run = load_small(record) if isinstance(record, SmallPart) else record
     node = _with_inputs(
         work.node,
         [

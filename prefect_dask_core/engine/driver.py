@@ -93,6 +93,14 @@ class _Lane:
     pace: Pace = field(default_factory=Pace)
     children_done: int = 0
     blocks_done: int = 0
+    is_long: bool = False
+
+    @property
+    def is_trying(self) -> bool:
+        """Whether its first children tell how to cut the rest."""
+        return bool(self.todo and self.in_flight) and not (
+            self.blocks_done or self.is_long
+        )
 
 
 @dataclass(slots=True)
@@ -206,6 +214,8 @@ class Driver:
                 self._put_back(numbers)
             case TriedLong():
                 self._let_go(self._kinds.give_up())
+                for lane in self._lanes:
+                    lane.is_long = lane.is_long or lane.is_trying
             case StopAsked(reason, crashed):
                 self._stop(Crashed(reason) if crashed else Cancelled(reason))
             case _:
@@ -276,8 +286,8 @@ class Driver:
 
     @property
     def is_trying(self) -> bool:
-        """Whether plain nodes wait until it is known how long their kind takes."""
-        return self._kinds.holds_back
+        """Whether something waits until it is known how long its kind takes."""
+        return self._kinds.holds_back or any(lane.is_trying for lane in self._lanes)
 
     def silent(self) -> list[int]:
         """Blocks of plain nodes that were submitted and of which no end is known."""
@@ -1274,7 +1284,8 @@ class Driver:
             return
         assignments = []
         for lane in self._lanes:
-            allowed = most_in_flight(self.threads, lane.blocks_done)
+            ended = lane.blocks_done
+            allowed = most_in_flight(self.threads, ended, lane.is_long)
             while lane.todo and len(lane.in_flight) - len(lane.waiting) < allowed:
                 assignments.append(self._cut_block(lane))
         if assignments:

@@ -148,7 +148,7 @@ class ResultsLost:
 
 @dataclass(frozen=True, slots=True)
 class TriedLong:
-    """Nodes that were tried before others of their kind take longer than a moment."""
+    """What was tried before others of its kind takes longer than a moment."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
+from weakref import WeakValueDictionary
 
 import cloudpickle
 from dask.sizeof import sizeof
@@ -44,6 +45,52 @@ def is_large(value: Any) -> bool:
 Reference = tuple[str, int, int]
 
 
+class SmallPart:
+    """What several blocks share and each brings along, pickled.
+
+    Parameters
+    ----------
+    blob : bytes
+        The pickled part.
+
+    Notes
+    -----
+    A process has each of them once, however many messages have brought it: the
+    scheduler keeps a thousand messages per connection in its logs.
+    """
+
+    __slots__ = ("__weakref__", "blob")
+
+    def __init__(self, blob: bytes) -> None:
+        self.blob = blob
+
+    def __len__(self) -> int:
+        return len(self.blob)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return small_part, (self.blob,)
+
+    def __dask_tokenize__(self) -> bytes:
+        return self.blob
+
+
+_SMALL_PARTS: Final[WeakValueDictionary[bytes, SmallPart]] = WeakValueDictionary()
+
+
+def small_part(blob: bytes) -> SmallPart:
+    """The part of these bytes, the same one as long as anybody has it.
+
+    Examples
+    --------
+    >>> small_part(b"a") is small_part(b"a")
+    True
+    """
+    part = _SMALL_PARTS.get(blob)
+    if part is None:
+        part = _SMALL_PARTS[blob] = SmallPart(blob)
+    return part
+
+
 class PackedBlock(NamedTuple):
     """A block as it travels.
 
@@ -51,14 +98,14 @@ class PackedBlock(NamedTuple):
     ----------
     header : bytes
         The pickled `Block`, with references in the place of what is shared.
-    inline : tuple of bytes
-        Small shared parts, pickled.
+    inline : tuple of SmallPart
+        Small shared parts.
     shared : tuple of bytes
         Large shared parts, pickled; each becomes a key of its own.
     """
 
     header: bytes
-    inline: tuple[bytes, ...]
+    inline: tuple[SmallPart, ...]
     shared: tuple[bytes, ...]
 
 
@@ -130,7 +177,7 @@ class Packer:
             blob = self.pack_task(task)
             if len(blob) < OWN_KEY_BYTES:
                 header = _SHORT + pickle.dumps(short, protocol=5)
-                return PackedBlock(header, (blob,), ())
+                return PackedBlock(header, (small_part(blob),), ())
         shared: dict[bytes, int] = {}
         steps = tuple(
             step._replace(
@@ -174,7 +221,8 @@ class Packer:
 
         buffer = io.BytesIO()
         _BlockPickler(buffer, place).dump(value)
-        return PackedBlock(buffer.getvalue(), tuple(inline), tuple(large))
+        parts = tuple(small_part(blob) for blob in inline)
+        return PackedBlock(buffer.getvalue(), parts, tuple(large))
 
     def _travelling(
         self, task: Task, item: StepInput, shared: dict[bytes, int], arguments: int
@@ -217,12 +265,12 @@ class Packer:
         return _unpicklable(f"a block of {block.steps[-1].task.name!r}", error)
 
 
-def unpack(header: bytes, inline: Sequence[bytes], arguments: Sequence[Any]) -> Any:
+def unpack(header: bytes, inline: Sequence[SmallPart], arguments: Sequence[Any]) -> Any:
     """What `Packer.pack` or `Packer.pack_object` pickled.
 
     Parameters
     ----------
-    header, inline : bytes, sequence of bytes
+    header, inline : bytes, sequence of SmallPart
         As `PackedBlock` has them.
     arguments : sequence
         Arguments of the block, with the loaded large parts behind.
@@ -331,9 +379,13 @@ def _long_form(short: tuple[Any, ...], task: Task) -> Block:
     return Block(number, (step,), 0, 1, 0.0, keep, awaited=awaited)
 
 
-@lru_cache(maxsize=512)
-def load_small(blob: bytes) -> Any:
+def load_small(part: SmallPart) -> Any:
     """Unpickle a small shared part, once per process as long as it is in use."""
+    return _load_once(part.blob)
+
+
+@lru_cache(maxsize=512)
+def _load_once(blob: bytes) -> Any:
     return pickle.loads(blob)
 
 

@@ -65,8 +65,7 @@ class FlowRun:
     view: RunView | None = None
 
 
-#: Seconds after which a node that was tried before others of its kind takes long.
-#: Several per thread are tried, so no thread runs dry before.
+#: Seconds after which what was tried before others of its kind takes long.
 A_MOMENT: Final = 3.0
 
 

@@ -33,6 +33,7 @@ from prefect_dask_core.engine.effects import (
     Raised,
     Returned,
 )
+from prefect_dask_core.engine.packing import SmallPart
 from prefect_dask_core.engine.pipeline import TaskRun
 from prefect_dask_core.engine.whole import Outcome
 from prefect_dask_core.results.transactions import TRANSACTION, Transaction
@@ -323,7 +324,7 @@ def _nothing() -> None:
 
 
 def run_compiled(
-    header: bytes, inline: Sequence[bytes], record: Any, *arguments: Any
+    header: bytes, inline: Sequence[SmallPart], record: Any, *arguments: Any
 ) -> Outcome:
     """Run a node of a compiled collection, on whatever scheduler computes it."""
     return run_work(header, inline, record, arguments, ThreadShell())

@@ -24,7 +24,7 @@ from prefect_dask_core.engine.feeds import (
     measure,
     segment_in,
 )
-from prefect_dask_core.engine.packing import load_small, unpack
+from prefect_dask_core.engine.packing import SmallPart, load_small, unpack
 from prefect_dask_core.errors import InternalError, PrefectDaskCoreError
 from prefect_dask_core.runners import locks as _locks  # noqa: F401  those of clusters
 from prefect_dask_core.runners._private import carry_thread_state
@@ -108,7 +108,7 @@ class WorkerShell(ThreadShell):
 
 
 def run_on_worker(
-    header: bytes, inline: Sequence[bytes], record: Any, *arguments: Any
+    header: bytes, inline: Sequence[SmallPart], record: Any, *arguments: Any
 ) -> Any:
     """Run a block; the Dask task of its key.
 
@@ -274,12 +274,12 @@ def _plain_report(block: Block, report: BlockReport, limit: int) -> PlainReport 
 def _load(
     worker: Worker,
     header: bytes,
-    inline: Sequence[bytes],
+    inline: Sequence[SmallPart],
     record: Any,
     arguments: Sequence[Any],
 ) -> tuple[Block, RunRecord]:
     try:
-        run = load_small(record) if isinstance(record, bytes) else record
+        run = load_small(record) if isinstance(record, SmallPart) else record
         block: Block = unpack(header, inline, arguments)
         for step in block.steps:
             for item in step.inputs:

@@ -112,6 +112,7 @@ class Simulation:
         self.waiting: set[int] = set()
         self.ended: Counter = Counter()  # lane blocks whose report arrived
         self.losses = 0
+        self.told_long = False
         self.gone: set[int] = set()  # results that were lost, as futures tell
         self.stale: set[int] = set()  # blocks that found fewer children than promised
         self.reason, self.divisible = "", False
@@ -343,12 +344,12 @@ class Simulation:
         ready = self.ready()
         choices = [*(["run"] * bool(ready)), *(["tell"] * bool(self.messages))]
         if not choices and self.driver.is_trying:
-            self.feed(TriedLong())  # those that were tried may all be lost
+            self.tell_long()  # those that were tried may all be lost
             return True
         if not choices:
             return self.look()
         if self.driver.is_trying and self.random.random() < 0.1:
-            self.feed(TriedLong())
+            self.tell_long()
         elif self.gone and self.random.random() < 0.5:
             gone, self.gone = self.gone, set()
             still = [n for n in sorted(gone & self.held) if self.is_computed_anew(n)]
@@ -359,6 +360,11 @@ class Simulation:
         else:
             self.feed(self.messages.pop(self.random.randrange(len(self.messages))))
         return True
+
+    def tell_long(self):
+        """Say that what is tried takes long."""
+        self.told_long = True
+        self.feed(TriedLong())
 
     def to_the_end(self, most=20_000):
         """Go on until the driver has finished."""
@@ -381,7 +387,7 @@ class Simulation:
                 for n, found in self.in_flight.items()
                 if found == nodes and n not in self.waiting
             ]
-            allowed = most_in_flight(self.threads, self.ended[nodes])
+            allowed = most_in_flight(self.threads, self.ended[nodes], self.told_long)
             assert len(busy) <= max(allowed, getattr(self, "allowed_once", 0))
 
     def check_end(self):

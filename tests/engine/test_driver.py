@@ -284,7 +284,18 @@ def test_the_first_blocks_of_a_fan_out_hold_one_child_each():
         (key.assignment.block.start, key.assignment.block.stop)
         for key in simulation.keys.values()
     ]
-    assert spans == [(i, i + 1) for i in range(most_in_flight(3, 0))]
+    assert spans == [(0, 1), (1, 2), (2, 3)]
+
+
+def test_children_that_take_long_have_others_waiting_behind_them():
+    with Flow("fan-out") as flow:
+        Task(inc).map(range(100))
+    simulation = Simulation(flow, Random(0), threads=3)
+    simulation.start()
+    assert simulation.driver.is_trying
+    simulation.tell_long()
+    assert len(simulation.keys) == most_in_flight(3, 0, are_long=True) == 6
+    assert not simulation.driver.is_trying
 
 
 def test_quick_children_run_in_few_blocks():
@@ -512,7 +523,7 @@ def test_a_block_that_cannot_be_run_crashes_whole():
     with Flow("lost") as flow:
         many = Task(inc).map(range(4))
         cleanup = Task(lambda xs: len(xs), name="c", trigger=all_finished)(many)
-    simulation = Simulation(flow, Random(0))
+    simulation = Simulation(flow, Random(0), threads=4)
     simulation.start()
     for number in list(simulation.keys):
         simulation.kill(number, "no module named 'x'", divisible=False)

@@ -13,6 +13,7 @@ from prefect_dask_core.engine.packing import (
     Packer,
     load_shared,
     load_small,
+    small_part,
     unpack,
 )
 from prefect_dask_core.errors import UnpicklableTaskError
@@ -202,7 +203,15 @@ def _load_item():
 def test_small_definitions_are_unpickled_once_per_process():
     packed = Packer().pack(block_of(Task(lambda: object())), 0)
     assert travel(packed).steps[0].task is travel(packed).steps[0].task
-    assert load_small(pickle.dumps("a")) == "a"
+    assert load_small(small_part(pickle.dumps("a"))) == "a"
+
+
+def test_a_process_has_a_small_part_once_however_often_it_arrives():
+    packed = Packer().pack(block_of(Task(double)), 0)
+    part = packed.inline[0]
+    assert pickle.loads(pickle.dumps(part)) is part
+    gone = small_part(b"of a run that ended").blob
+    assert gone not in set(packing._SMALL_PARTS)
 
 
 # -- what cannot be pickled --------------------------------------------------------

@@ -165,7 +165,8 @@ def test_the_summary_counts_states_by_task(library):
 
 @pytest.mark.slow
 def test_the_whole_library_on_worker_processes_counts_as_in_a_plain_loop(plain_totals):
-    runner = DaskTaskRunner(cluster_kwargs={"n_workers": 2, "threads_per_worker": 1})
+    workers = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
+    runner = DaskTaskRunner(cluster_kwargs=workers)
     state, (_, _, censuses, _, totals) = run_census(runner)
 
     assert state.is_successful()
