@@ -27,7 +27,7 @@ def measure(bench: Bench) -> Iterator[Measurement]:
         pairs = in_turns(
             partial(run_map, bench, count, ledger),
             partial(run_map, bench, count, None),
-            bench.choose(15, 1),
+            bench.choose(60, 1),  # what it costs is little more than the noise
         )
         check(ledger, count)
     what = f"map of {count:,} no-op children, with a ledger; peer: without"

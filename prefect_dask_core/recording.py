@@ -191,6 +191,7 @@ class Recorder:
         self._slugs: list[str] = []
         self._counts: Counter[str] = Counter()
         self._wrote = 0.0
+        self._last = Batch()
         self._writer = RunWriter(
             ledger.engine,
             _record_of(view, facts),
@@ -230,20 +231,23 @@ class Recorder:
         self._writer.record = replace(self._writer.record, source=source)
 
     def advanced(self, view: RunView, news: News) -> None:
-        """Write what is new."""
+        """Write what is new; what is the last of it, with the end of the run."""
         batch = self._batch(view, news)
+        if news.are_last:
+            self._last = batch
+            return
         quiet = time.time() - self._wrote
         if batch or self._writer.is_behind or quiet > SIGN_OF_LIFE:
             self._write(batch)
 
     def ended(self, view: RunView, state: State) -> None:
         """Write how the run ended."""
-        batch = Batch(assets=list(_assets_of(state)))
+        batch = self._last
+        batch.assets += _assets_of(state)
         told = state.message
         done = self._writer.end(
             batch, self._counts, time.time(), type(state).__name__, told
         )
-        self._writer.close()
         if not done:
             _LOGGER.warning(
                 "run %s ended as %r, but the ledger could not be told; it lacks what "
@@ -251,6 +255,10 @@ class Recorder:
                 view.info.run_id,
                 state,
             )
+
+    def close(self) -> None:
+        """Close the connection, for which SQLite takes some milliseconds."""
+        self._writer.close()
 
     def _write(self, batch: Batch) -> None:
         self._wrote = time.time()
@@ -268,8 +276,11 @@ class Recorder:
         for number, segment in news.segments:
             mapped = number in self._fan_outs
             batch.spans.append(_span(number, segment, mapped))
-            for code in set(segment.codes):
-                self._counts[NAMES[code]] += segment.codes.count(code)
+            codes = bytes(segment.codes)
+            alike = codes == codes[:1] * len(codes)
+            for code in codes[:1] if alike else set(codes):
+                count = len(codes) if alike else codes.count(code)
+                self._counts[NAMES[code]] += count
             for offset, state in segment.details.items():
                 key = number, mapped, _told(state)
                 groups.setdefault(key, []).append(segment.start + offset)
@@ -445,12 +456,25 @@ def _is_variant(value: Any, flow: Any) -> bool:
 
 def _modules_of_users() -> Iterator[ModuleType]:
     """Modules of files that are neither Python's nor an installed package's."""
+    loaded = dict(sys.modules)
+    main = {"__main__": loaded["__main__"]} if "__main__" in loaded else {}
+    for name, module in (main | loaded).items():
+        seen = _SEEN.get(name)
+        if seen is None or seen[0] != id(module):
+            seen = _SEEN[name] = id(module), _is_of_users(module)
+        if seen[1]:
+            yield module
+
+
+#: Ids of modules and whether they are a user's, by name: there are thousands of them,
+#: and rarely a new one.
+_SEEN: Final[dict[str, tuple[int, bool]]] = {}
+
+
+def _is_of_users(module: object) -> bool:
     installed = (os.path.dirname(os.__file__), sys.prefix, sys.base_prefix)
     own = os.path.dirname(__file__)
-    main = sys.modules.get("__main__")
-    for module in (main, *list(sys.modules.values())):
-        path = getattr(module, "__file__", None)
-        if not isinstance(module, ModuleType) or not isinstance(path, str):
-            continue
-        if path.endswith(".py") and not path.startswith((*installed, own)):
-            yield module
+    path = getattr(module, "__file__", None)
+    if not isinstance(module, ModuleType) or not isinstance(path, str):
+        return False
+    return path.endswith(".py") and not path.startswith((*installed, own))

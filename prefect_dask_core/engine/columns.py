@@ -15,8 +15,8 @@ from operator import attrgetter
 from typing import Any, Final, TypeAlias, overload
 
 from prefect_dask_core.displays import counts_html
-from prefect_dask_core.engine.moments import Moments, pack_moments, unpack_moments
 from prefect_dask_core.errors import UnfinishedRun
+from prefect_dask_core.moments import Moments, pack_moments, unpack_moments
 from prefect_dask_core.results.kept import KeptValues, StoredValues
 from prefect_dask_core.states import (
     NO_DATA,
@@ -420,7 +420,7 @@ class Segment:
         return _unpacked, (
             self.start,
             bytes(self.codes),
-            *pack_moments(self.begins, self.ends),
+            *pack_moments(self.begins.tobytes(), self.ends.tobytes()),
             self.attempts,
             self.details,
             self.values,
@@ -436,7 +436,8 @@ def _unpacked(
     start: int, codes: bytes, begins: Moments, ends: Moments, *rest: Any
 ) -> Segment:
     """Make a segment of what it was pickled as."""
-    times = unpack_moments(len(codes), begins, ends)
+    first, last = unpack_moments(len(codes), begins, ends)
+    times = array("d", first), array("d", last)
     return _segment(start, bytearray(codes), *times, *rest)
 
 

@@ -194,9 +194,9 @@ class RunWriter:
                     self._forget_written(connection)
                 for number, one in enumerate(self._todo, self._written):
                     self._insert(connection, entered, number, one, run["seen"])
-                connection.execute(
-                    found.runs.update().where(found.runs.c.id == mine), run
-                )
+                if self.attempt or self._todo or attempt is not None:
+                    update = found.runs.update().where(found.runs.c.id == mine)
+                    connection.execute(update, run)
                 if attempt is not None:
                     connection.execute(
                         found.attempts.update().where(

@@ -84,6 +84,9 @@ class ScreenProgress:
             lines = lines_of(summarize(view, state, view.info.begin + seconds))
         self._screen.take_away(self, lines)
 
+    def close(self) -> None:
+        """Do nothing: the screen is everybody's."""
+
 
 class LoggedProgress:
     """Tells how a run goes rarely, line by line; see `watching.Watcher`.
@@ -136,6 +139,9 @@ class LoggedProgress:
             summary = summarize(view, state, view.info.begin + seconds)
             for line in lines_of(summary):
                 self._tell(line)
+
+    def close(self) -> None:
+        """Do nothing: it has opened nothing."""
 
 
 def row_text(row: ProgressRow) -> str:

@@ -25,6 +25,9 @@ _LOGGER: Final = logging.getLogger(__name__)
 LOOK_EVERY: Final = 0.25
 #: Seconds until the first one: of a short run little is left to do at its end then.
 FIRST_LOOK: Final = 0.1
+#: Seconds that the run is left alone at its begin. A thread that begins at once to work
+#: keeps the interpreter from the one that has started it.
+HEAD_START: Final = 0.005
 #: A look that took long is followed by a rest of so many times its work, but of no more
 #: than so many seconds: the first one may import what draws the rows.
 REST: Final = 50.0
@@ -59,11 +62,14 @@ class News(NamedTuple):
     segments : sequence of (int, Segment)
         What has ended: number of the node and states of consecutive children of it, or
         of the node itself. Nothing is told twice.
+    are_last : bool
+        Whether the run has ended, so that nothing more will come.
     """
 
     nodes: Sequence[NodeView]
     fan_outs: Sequence[int]
     segments: Sequence[tuple[int, Segment]]
+    are_last: bool = False
 
 
 class Watcher(Protocol):
@@ -75,8 +81,8 @@ class Watcher(Protocol):
     def advanced(self, view: RunView, news: News) -> None:
         """Take in what is new, a few times a second; also if nothing is.
 
-        The last call comes after the last task has ended, so all news together are all
-        that happened.
+        The last call comes after the last task has ended and before `ended`, so all
+        news together are all that happened.
         """
 
     def ended(self, view: RunView, state: State) -> None:
@@ -89,6 +95,9 @@ class Watcher(Protocol):
         state : State
             Its final state; that of a run that was interrupted is `Cancelled`.
         """
+
+    def close(self) -> None:
+        """Give back what it has opened; nobody waits for that."""
 
 
 #: Gives a watcher of a run that is about to begin, or `None`.
@@ -162,6 +171,7 @@ class Watch:
         self._watchers = [w for w in (_made(make, view) for make in makers) if w]
         self._novelties = Novelties(view)
         self._over = threading.Event()
+        self._told = threading.Event()
         self._end: State | None = None
         self._thread: threading.Thread | None = None
 
@@ -195,7 +205,7 @@ class Watch:
         self._end = state
         self._over.set()
         if self._thread is not None:
-            self._thread.join()
+            self._told.wait()
         self.view.settle(state, time.time())
 
     def close(self) -> None:
@@ -211,19 +221,27 @@ class Watch:
     # -- in the thread ---------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._follow()
+        finally:
+            self._told.set()
+        self._tell(lambda watcher: watcher.close())
+
+    def _follow(self) -> None:
+        self._over.wait(HEAD_START)
         self._tell(lambda watcher: watcher.began(self.view))
         rest = FIRST_LOOK
         while not self._over.wait(rest):
             before = time.thread_time()
             self._look()
             rest = rest_after(time.thread_time() - before)
-        self._look()
+        self._look(are_last=True)
         end = self._end
         assert end is not None
         self._tell(lambda watcher: watcher.ended(self.view, end))
 
-    def _look(self) -> None:
-        news = self._novelties.take()
+    def _look(self, are_last: bool = False) -> None:
+        news = self._novelties.take()._replace(are_last=are_last)
         self._tell(lambda watcher: watcher.advanced(self.view, news))
 
     def _tell(self, call: Callable[[Watcher], None]) -> None:

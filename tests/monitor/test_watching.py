@@ -29,6 +29,9 @@ class Witness:
         self.fan_outs = []
         self.segments = []
         self.state = None
+        self.may_close = threading.Event()
+        self.may_close.set()
+        self.closed = threading.Event()
 
     def began(self, view):
         self.told.append("began")
@@ -38,10 +41,17 @@ class Witness:
         self.nodes += news.nodes
         self.fan_outs += news.fan_outs
         self.segments += news.segments
+        self.last = news.are_last
 
     def ended(self, view, state):
         self.told.append("ended")
+        assert self.last
         self.state = state
+
+    def close(self):
+        assert self.told[-1] == "ended"
+        assert self.may_close.wait(10)
+        self.closed.set()
 
     def children(self, name):
         """Indices that were told of the fan-outs of a task."""
@@ -190,6 +200,20 @@ class Broken(Witness):
     def advanced(self, view, news):
         super().advanced(view, news)
         raise RuntimeError("the watcher is broken")
+
+
+def test_nobody_waits_until_a_watcher_has_closed(witnesses):
+    @task
+    def hold():
+        witnesses[0].may_close.clear()
+
+    with Flow("held") as made:
+        hold()
+    assert made.run(task_runner=SequentialTaskRunner()).is_successful()
+    (witness,) = witnesses
+    assert not witness.closed.is_set()
+    witness.may_close.set()
+    assert witness.closed.wait(10)
 
 
 def test_a_watcher_that_fails_is_logged_and_harms_nothing(caplog):

@@ -5,7 +5,7 @@ from array import array
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_dask_core.engine.moments import pack_moments, unpack_moments
+from prefect_dask_core.moments import pack_moments, unpack_moments
 
 moments = st.floats() | st.floats(1.7e9, 1.9e9)
 
@@ -16,33 +16,34 @@ def size_of(packed):
     )
 
 
+def raw(times):
+    return array("d", times).tobytes()
+
+
 def there_and_back(begins, ends):
-    packed = pack_moments(array("d", begins), array("d", ends))
-    found = unpack_moments(len(ends), *packed)
-    return [times.tobytes() for times in found]
+    packed = pack_moments(raw(begins), raw(ends))
+    return unpack_moments(len(ends), *packed)
 
 
 @given(st.lists(st.tuples(moments, moments), max_size=40))
 def test_any_moments_come_back(pairs):
     begins, ends = [a for a, _ in pairs], [b for _, b in pairs]
-    expected = [array("d", begins).tobytes(), array("d", ends).tobytes()]
-    assert there_and_back(begins, ends) == expected
+    assert there_and_back(begins, ends) == (raw(begins), raw(ends))
 
 
 @given(st.lists(moments, min_size=1, max_size=40), st.integers(1, 40))
 def test_moments_that_follow_each_other_come_back(times, repeated):
     times = times * repeated
     begins, ends = times[:-1], times[1:]
-    expected = [array("d", begins).tobytes(), array("d", ends).tobytes()]
-    assert there_and_back(begins, ends) == expected
+    assert there_and_back(begins, ends) == (raw(begins), raw(ends))
 
 
 def test_children_one_after_the_other_need_few_bytes():
     times = [1.8e9 + number * 2e-6 for number in range(1_001)]
-    assert size_of(pack_moments(array("d", times[:-1]), array("d", times[1:]))) < 3_100
+    assert size_of(pack_moments(raw(times[:-1]), raw(times[1:]))) < 3_100
 
 
 def test_children_beside_each_other_need_more_and_still_fewer_than_their_moments():
-    begins = array("d", [1.8e9 + number * 2e-3 for number in range(1_000)])
-    ends = array("d", [begin + 1.0 for begin in begins])
-    assert size_of(pack_moments(begins, ends)) < 8_100
+    begins = [1.8e9 + number * 2e-3 for number in range(1_000)]
+    ends = [begin + 1.0 for begin in begins]
+    assert size_of(pack_moments(raw(begins), raw(ends))) < 8_100
