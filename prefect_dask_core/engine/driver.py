@@ -41,6 +41,7 @@ from prefect_dask_core.engine.events import (
 )
 from prefect_dask_core.engine.fanout import (
     AIM,
+    LONG,
     Pace,
     block_size,
     mapped_length,
@@ -101,6 +102,12 @@ class _Lane:
         return bool(self.todo and self.in_flight) and not (
             self.blocks_done or self.is_long
         )
+
+    @property
+    def has_long_children(self) -> bool:
+        """Whether its children are so long that all of them may go out."""
+        seconds = self.pace.seconds
+        return self.is_long if seconds is None else seconds >= LONG
 
 
 @dataclass(slots=True)
@@ -1285,7 +1292,7 @@ class Driver:
         assignments = []
         for lane in self._lanes:
             ended = lane.blocks_done
-            allowed = most_in_flight(self.threads, ended, lane.is_long)
+            allowed = most_in_flight(self.threads, ended, lane.has_long_children)
             while lane.todo and len(lane.in_flight) - len(lane.waiting) < allowed:
                 assignments.append(self._cut_block(lane))
         if assignments:
