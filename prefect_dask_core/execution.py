@@ -41,6 +41,7 @@ from prefect_dask_core.errors import (
 )
 from prefect_dask_core.lazy import refuse_lazy
 from prefect_dask_core.ledger import Ledger
+from prefect_dask_core.made_of import MadeOf, made_of_nodes
 from prefect_dask_core.monitor.watched_run import WatchedRun
 from prefect_dask_core.monitor.watchers import makers_of
 from prefect_dask_core.monitor.watching import Watch
@@ -52,7 +53,7 @@ from prefect_dask_core.recording import (
     ledger_of,
     recorder_of,
 )
-from prefect_dask_core.results.keeping import KEEPING, flow_keeping
+from prefect_dask_core.results.keeping import KEEPING, Keeper, flow_keeping
 from prefect_dask_core.results.result import Result
 from prefect_dask_core.resuming import find_run, resume_plan
 from prefect_dask_core.run_ids import current_id
@@ -165,15 +166,23 @@ def _run_again(
         and found.first is not None
         and not _same(before, parameters, node.task.name)
     )
-    keepers = {
+    keepers = _keepers(plan, variables)
+    made_of = made_of_nodes(plan, keepers, parameters)
+    now = time.time()
+    plan, earlier, anew = resume_plan(found, plan, keepers, made_of, changed, now)
+    made_of |= {n: replace(made_of[n], anew=what) for n, what in anew.items()}
+    wanted = _wanted(flow, plan, options.return_tasks)
+    flow_run = FlowRun(plan, variables, wanted, earlier)
+    return _watched(flow, options, flow_run, None, ledger, found.after, made_of)
+
+
+def _keepers(plan: Plan, variables: Mapping[str, Any]) -> dict[int, Keeper]:
+    """How the values of nodes are kept, of those that are."""
+    return {
         node.index: keeper
         for node in plan.nodes
         if (keeper := within(node.task, variables[KEEPING]).keeper) is not None
     }
-    plan, earlier = resume_plan(found, plan, keepers, changed, time.time())
-    wanted = _wanted(flow, plan, options.return_tasks)
-    flow_run = FlowRun(plan, variables, wanted, earlier)
-    return _watched(flow, options, flow_run, None, ledger, found.after)
 
 
 def _plan_of(flow: Graph, options: RunOptions) -> Plan:
@@ -207,6 +216,7 @@ def _watched(
     before: TaskStates | None,
     ledger: Ledger | None,
     after: int | None = None,
+    made_of: Mapping[int, MadeOf] | None = None,
 ) -> State:
     """Run, and let watchers see it, the ledger among them."""
     view = WatchedRun(_info(flow, flow_run.variables))
@@ -217,12 +227,24 @@ def _watched(
     makers = makers_of(options.progress)
     if ledger is not None:
         root = context.get("root_flow_run_id")
-        facts = RunFacts("graph", flow, runner, flow.version, root)
+        tell = partial(_made_of_slugs, flow_run, made_of)
+        facts = RunFacts("graph", flow, runner, flow.version, root, frozenset(), tell)
         makers.append(recorder_of(ledger, view, facts, after))
     with Watch(view, makers) as watch:
         state = _run_with_handlers(flow, runner, flow_run, before)
         watch.ended(state)
     return state
+
+
+def _made_of_slugs(
+    flow_run: FlowRun, made_of: Mapping[int, MadeOf] | None
+) -> dict[str, str]:
+    """What the nodes of a run are made of, as the ledger has it."""
+    plan, variables = flow_run.plan, flow_run.variables
+    if made_of is None:
+        keepers = _keepers(plan, variables)
+        made_of = made_of_nodes(plan, keepers, variables["parameters"])
+    return {plan.nodes[n].slug: found.encode() for n, found in made_of.items()}
 
 
 def _info(flow: Graph, variables: Mapping[str, Any]) -> RunInfo:
@@ -407,7 +429,7 @@ def _earlier(
             if isinstance(node.task, Parameter)
             and not _same(before.parameters, parameters, node.task.name)
         )
-        return resume_after(plan, states, changed)
+        return resume_after(plan, states, dict.fromkeys(changed))
     given = {} if options.task_states is None else options.task_states
     number = {node.task: node.index for node in plan.nodes}
     for task, state in given.items():

@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, Final
@@ -82,6 +82,9 @@ class RunFacts:
         Id of the outermost flow run.
     tags : frozenset of str
         Tags of the blocks around it.
+    made_of : callable, optional
+        Gives, by slug, what nodes are made of, as the ledger has it; called once,
+        beside the run.
     """
 
     kind: str
@@ -90,6 +93,7 @@ class RunFacts:
     version: str | None = None
     root: str | None = None
     tags: frozenset[str] = frozenset()
+    made_of: Callable[[], Mapping[str, str]] = dict
 
 
 def check_ledger(flow: str, asked: object) -> None:
@@ -189,6 +193,7 @@ class Recorder:
         self._facts = facts
         self._fan_outs: set[int] = set()
         self._slugs: list[str] = []
+        self._made_of: Mapping[str, str] | None = None
         self._counts: Counter[str] = Counter()
         self._wrote = 0.0
         self._last = Batch()
@@ -290,12 +295,21 @@ class Recorder:
         return batch
 
     def _node(self, node: NodeView, length: int | None) -> NodeRecord:
+        if self._made_of is None:
+            self._made_of = self._facts.made_of()
         inputs = tuple(
             InputRecord(edge.key, self._slugs[edge.node], edge.mapped, edge.flattened)
             for edge in node.edges
         )
         return NodeRecord(
-            node.number, node.slug, node.name, node.mapped, length, inputs, node.helper
+            node.number,
+            node.slug,
+            node.name,
+            node.mapped,
+            length,
+            inputs,
+            node.helper,
+            self._made_of.get(node.slug),
         )
 
 

@@ -26,6 +26,8 @@ from prefect_dask_core.engine.plan import Input, Plan
 from prefect_dask_core.engine.resume import NOTHING_EARLIER, Earlier, resume_after
 from prefect_dask_core.errors import LedgerError, ResumeError
 from prefect_dask_core.ledger import Ledger, LedgerRun, NodeRecord, RunRecord
+from prefect_dask_core.made_of import NO_CHANGE, Change, MadeOf, change_of, joined
+from prefect_dask_core.parameters import Parameter
 from prefect_dask_core.recording import SIGN_OF_LIFE
 from prefect_dask_core.remembering import state_of
 from prefect_dask_core.results.keeping import MADE_ANEW, Keeper, MadeAnew
@@ -199,34 +201,108 @@ def is_alive(record: RunRecord, now: float) -> bool:
 # -- what differs ------------------------------------------------------------------
 
 
-def differences(plan: Plan, nodes: Collection[int], first: LedgerRun) -> dict[int, str]:
-    """In what nodes differ from those of the first run.
+def differences(
+    plan: Plan, made_of: Mapping[int, MadeOf], first: LedgerRun
+) -> dict[int, Change]:
+    """In what nodes differ from what they were when they were made.
 
     Parameters
     ----------
     plan : Plan
         What will run.
-    nodes : collection of int
-        Nodes of the plan that have run before; constants never do.
+    made_of : mapping of int to MadeOf
+        What its nodes are made of, of all but constants.
     first : LedgerRun
         The first run.
 
     Returns
     -------
-    dict of int to str
+    dict of int to Change
         Only for those that the first run had, and that differ.
+
+    Notes
+    -----
+    Each attempt may have been one of another flow, so children are compared with what
+    their node was in the attempt that made them.
     """
-    slugs = {number: plan.nodes[number].slug for number in nodes}
+    slugs = {number: plan.nodes[number].slug for number in made_of}
     found = {}
-    for number in nodes:
+    for number, now in made_of.items():
         node = plan.nodes[number]
-        before = first.nodes.get(node.slug)
-        if before is None:
+        versions = first.versions.get(node.slug)
+        if versions is None:
             continue
-        told = difference(node.name, node.mapped, edges_of(node.inputs, slugs), before)
-        if told is not None:
-            found[number] = told
+        edges = edges_of(node.inputs, slugs)
+        change = NO_CHANGE
+        made = first.attempts_of(node.slug) or {max(versions): None}
+        for attempt, children in made.items():
+            before = versions[attempt]
+            told = difference(node.name, node.mapped, edges, before)
+            if told is not None:
+                change |= Change((told,), None)
+            if before.made_of is not None:
+                then = MadeOf.decode(before.made_of)
+                # A list that has grown has children that no attempt made.
+                one = change_of(now, then, node.inputs)
+                change |= one if one.resized else one.among(children)
+        if change:
+            found[number] = change
     return found
+
+
+class Outdated(NamedTuple):
+    """What did not stand any more when earlier attempts began.
+
+    Such an attempt may have died before it came to it: what was stored before is still
+    there, and nothing of today tells it from what stands.
+
+    Parameters
+    ----------
+    anew : MadeAnew
+        Stored values that are not taken.
+    left : frozenset of int or None
+        Children that no attempt has run since then; `None`: the whole node.
+    """
+
+    anew: MadeAnew
+    left: frozenset[int] | None
+
+
+def outdated_before(plan: Plan, first: LedgerRun) -> dict[int, Outdated]:
+    """What earlier attempts found outdated, by node."""
+    found: dict[int, Outdated] = {}
+    for node in plan.nodes:
+        versions = {} if node.constant else first.versions.get(node.slug, {})
+        for attempt, before in versions.items():
+            anew = (
+                None if before.made_of is None else MadeOf.decode(before.made_of).anew
+            )
+            if anew is None:
+                continue
+            known = found.get(node.index)
+            left = _left(first, before, attempt, anew.indexes)
+            if known is not None:
+                anew = anew._replace(before=known.anew)
+                left = joined(left, known.left)
+            found[node.index] = Outdated(anew, left)
+    return found
+
+
+def _left(
+    first: LedgerRun, node: NodeRecord, attempt: int, indexes: frozenset[int] | None
+) -> frozenset[int] | None:
+    """What of a node no attempt has run, from one attempt on."""
+    left = indexes
+    for number, children in first.attempts_of(node.slug).items():
+        if number < attempt:
+            continue
+        if children is None:
+            return frozenset()
+        if left is None:
+            length = first.nodes[node.slug].length
+            left = frozenset(range(length or 0))
+        left = left.difference(children)
+    return left
 
 
 def edges_of(inputs: Iterable[Input], slug_of: Mapping[int, str]) -> frozenset[Edge]:
@@ -276,13 +352,32 @@ def _told(edges: Iterable[Edge]) -> str:
 # -- what stands -------------------------------------------------------------------
 
 
+class Resumed(NamedTuple):
+    """What a run that is resumed begins with.
+
+    Parameters
+    ----------
+    plan : Plan
+        In which nodes that read something else now know what not to take.
+    earlier : Earlier
+        What stands.
+    anew : dict of int to MadeAnew
+        What does not stand any more, by node; for the ledger.
+    """
+
+    plan: Plan
+    earlier: Earlier = NOTHING_EARLIER
+    anew: Mapping[int, MadeAnew] = {}
+
+
 def resume_plan(
     resumption: Resumption,
     plan: Plan,
     keepers: Mapping[int, Keeper],
+    made_of: Mapping[int, MadeOf],
     changed: frozenset[int],
     now: float,
-) -> tuple[Plan, Earlier]:
+) -> Resumed:
     """Decide what of the first run stands.
 
     Parameters
@@ -293,39 +388,43 @@ def resume_plan(
         What will run.
     keepers : mapping of int to Keeper
         How the values of nodes are kept in a store, of those that are.
+    made_of : mapping of int to MadeOf
+        What the nodes are made of, of all but constants.
     changed : frozenset of int
         Parameters that have another value now.
     now : float
         Seconds since the epoch.
-
-    Returns
-    -------
-    Plan
-        In which nodes that read something else now know what not to take.
-    Earlier
-        What stands.
     """
     first = resumption.first
     if first is None:
-        return plan, NOTHING_EARLIER
-    runs = [node.index for node in plan.nodes if not node.constant]
-    told = differences(plan, runs, first)
+        return Resumed(plan)
+    runs = list(made_of)
+    changes = differences(plan, made_of, first)
+    parameters = [n for n in runs if isinstance(plan.nodes[n].task, Parameter)]
+    # Another value of one is no change of the flow.
+    told = {n: c.told for n, c in changes.items() if n not in parameters}
     slugs = {plan.nodes[number].slug for number in runs}
     gone = [slug for slug in first.nodes if slug not in slugs]
     _log_differences(resumption, plan, told, gone)
-    changed |= frozenset(told)
+    changes |= {number: Change((), None) for number in changed}
     states = {
         number: state_of(first, plan.nodes[number].slug, _store(keepers, number))
         for number in runs
         if plan.nodes[number].slug in first.nodes
     }
-    stale = stale_nodes(plan, states, changed)
+    stale = stale_nodes(plan, states, changes)
+    anew = {number: MadeAnew(now, indexes) for number, indexes in stale.items()}
+    outdated = outdated_before(plan, first)
+    refused = dict(anew)
+    for number, (before, left) in outdated.items():
+        known = anew.get(number)
+        refused[number] = before if known is None else known._replace(before=before)
+        if left is None or left:
+            change = changes.get(number, NO_CHANGE)
+            changes[number] = change | Change((), left)
     nodes = tuple(
-        replace(
-            node,
-            variables={**node.variables, MADE_ANEW: MadeAnew(now, stale[node.index])},
-        )
-        if node.index in stale
+        replace(node, variables={**node.variables, MADE_ANEW: refused[node.index]})
+        if node.index in refused
         else node
         for node in plan.nodes
     )
@@ -334,16 +433,19 @@ def resume_plan(
         for number, state in states.items()
         if state.is_final() and not state.is_mapped()
     }
-    return replace(plan, nodes=nodes), resume_after(
-        plan, states, changed, frozenset(keepers), begins
-    )
+    differs = {n: None if c.resized else c.indexes for n, c in changes.items()}
+    earlier = resume_after(plan, states, differs, frozenset(keepers), begins)
+    return Resumed(replace(plan, nodes=nodes), earlier, anew)
 
 
 def _log_differences(
-    resumption: Resumption, plan: Plan, told: Mapping[int, str], gone: list[str]
+    resumption: Resumption,
+    plan: Plan,
+    told: Mapping[int, Collection[str]],
+    gone: list[str],
 ) -> None:
     if told or gone:
-        lines = [f"{plan.nodes[number].slug}: {text}" for number, text in told.items()]
+        lines = [f"{plan.nodes[n].slug}: {'; '.join(t)}" for n, t in told.items()]
         lines += [f"{slug}: it is gone" for slug in gone]
         _LOGGER.warning(
             "run %s is resumed by a flow %r that has changed; what differs runs again, "
@@ -359,7 +461,7 @@ def _store(keepers: Mapping[int, Keeper], number: int) -> ResultStore | None:
 
 
 def stale_nodes(
-    plan: Plan, states: Mapping[int, State], changed: frozenset[int]
+    plan: Plan, states: Mapping[int, State], changes: Mapping[int, Change]
 ) -> dict[int, frozenset[int] | None]:
     """Nodes whose stored values were made of what is different now.
 
@@ -370,7 +472,7 @@ def stale_nodes(
     states : mapping of int to State
         States of the first run, by node. What did not succeed there gives its readers
         something else now, if they read it at all: a trigger let them.
-    changed : frozenset of int
+    changes : mapping of int to Change
         Nodes that differ themselves.
 
     Returns
@@ -382,23 +484,25 @@ def stale_nodes(
     # What readers cannot take as it was: `None` the node, else some of its children.
     other: dict[int, frozenset[int] | None] = {}
     for node in plan.nodes:
-        own: frozenset[int] | None = frozenset()
+        change = changes.get(node.index, NO_CHANGE)
+        own = change.indexes
+        # A list may have more or fewer items though each that it has is as it was.
+        differs = bool(change)
         for item in node.inputs:
             if item.node is None or item.node not in other:
                 continue
+            differs = True
             above = other[item.node]
             if above is None or not item.mapped or item.flattened:
                 own = None
                 break
             own = own | above if own is not None else None
-        if node.index in changed:
-            own = None
         if own is None or own:
             stale[node.index] = own
         failed = _failed(states.get(node.index))
         if own is None or failed is None:
             other[node.index] = None
-        elif own | failed:
+        elif differs or failed:
             other[node.index] = own | failed
     return stale
 

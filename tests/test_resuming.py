@@ -293,6 +293,113 @@ def test_a_flow_that_has_changed_takes_what_still_matches(ledger, scene, caplog)
     ) in caplog.text
 
 
+def report_and_fail(scene, constant, body=None, **options):
+    """A flow in which nobody reads again what had completed before a failure."""
+    report = scene.task("report", body or (lambda x: x), **options)
+    fail = scene.task("fail", lambda: 0)
+    with Flow("reports") as made:
+        one = report(constant)
+        several = report.map([constant + 1, constant + 2, 7])
+        fail()
+    return made, one, several
+
+
+@pytest.mark.parametrize("options", [{}, {"cache_policy": NO_CACHE}])
+def test_another_constant_counts_where_nobody_reads_the_task(
+    runner, ledger, scene, caplog, options
+):
+    how = {"ledger": ledger, "task_runner": runner}
+    scene.bad = {"fail"}
+    report_and_fail(scene, 1, **options)[0].run(**how)
+    scene.bad.clear()
+    scene.took()
+
+    made, one, several = report_and_fail(scene, 50, **options)
+    state = made.run(resume=last(ledger), **how)
+
+    assert state[one].result() == 50
+    assert state[several].result() == [51, 52, 7]
+    # The third item is what it was.
+    ran = {"report": 1, "report[0]": 1, "report[1]": 1, "fail": 1}
+    assert scene.took() == ran
+    assert "report-1: it has another constant as 'x'" in caplog.text
+    assert "report-2: it has another constant as 'x'" in caplog.text
+
+    state = made.run(resume=last(ledger), **how)
+    assert state[several].result() == [51, 52, 7]
+    assert scene.took() == {}
+
+
+def test_a_body_that_was_mended_counts_where_nobody_reads_the_task(
+    runner, ledger, scene, caplog
+):
+    how = {"ledger": ledger, "task_runner": runner}
+    for policy, ran in ((None, 4), (NO_CACHE, 0)):
+        options = {} if policy is None else {"cache_policy": policy}
+        scene.bad = {"fail"}
+        report_and_fail(scene, 1, lambda x: x, **options)[0].run(**how)
+        scene.bad.clear()
+        scene.took()
+
+        made, one, several = report_and_fail(scene, 1, lambda x: -x, **options)
+        state = made.run(resume=last(ledger), **how)
+
+        took = scene.took()
+        assert took.pop("fail") == 1
+        assert sum(took.values()) == ran
+        assert state[one].result() == (-1 if ran else 1)
+        assert state[several].result() == ([-2, -3, -7] if ran else [2, 3, 7])
+    assert "report-1: its function has changed" in caplog.text
+
+
+@pytest.mark.parametrize("options", [{}, {"cache_policy": NO_CACHE}])
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("xs", [[1, 2, 3, 4], [7, 2, 3], [1, 2]])
+def test_a_completed_run_with_another_list_has_another_total(
+    runner, ledger, scene, options, kept, xs
+):
+    def made(xs):
+        square = scene.task("square", lambda x: x * x, **options)
+        total = scene.task("total", lambda xs: sum(xs), stored=kept, **options)
+        with Flow("squares") as found:
+            result = total(square.map(xs))
+        return found, result
+
+    how = {"ledger": ledger, "task_runner": runner}
+    made([1, 2, 3])[0].run(**how)
+    scene.took()
+
+    after, result = made(xs)
+    state = after.run(resume=last(ledger), **how)
+
+    assert state[result].result() == sum(x * x for x in xs)
+    fresh = {f"square[{n}]": 1 for n, x in enumerate(xs) if x not in (1, 2, 3)}
+    assert scene.took() == {**fresh, "total": 1}
+
+
+def test_a_resumed_run_that_died_does_not_hide_what_differed(ledger, scene):
+    def made(constant):
+        first = scene.task("first", lambda x: x, cache_policy=NO_CACHE)
+        second = scene.task("second", lambda x: 2 * x, cache_policy=NO_CACHE)
+        with Flow("two") as found:
+            result = second(first(constant))
+        return found, result
+
+    how = {"ledger": ledger, "task_runner": SequentialTaskRunner()}
+    made(1)[0].run(**how)
+    # The second attempt comes as far as the first task.
+    after, result = made(5)
+    scene.bad = {"second"}
+    after.run(resume=last(ledger), **how)
+    scene.bad.clear()
+    scene.took()
+
+    state = after.run(resume=last(ledger), **how)
+
+    assert state[result].result() == 10
+    assert scene.took() == {"second": 1}
+
+
 @pytest.mark.parametrize("stored", [False, True])
 def test_lists_that_are_gone_are_not_counted_if_nobody_reads_them(
     ledger, runner, scene, stored

@@ -84,7 +84,7 @@ def given_states(plan: Plan, states: Mapping[int, State]) -> Earlier:
 def resume_after(
     plan: Plan,
     states: Mapping[int, State],
-    changed: frozenset[int],
+    changed: Mapping[int, frozenset[int] | None],
     stored: frozenset[int] = frozenset(),
     begins: Mapping[int, float] | None = None,
 ) -> Earlier:
@@ -96,8 +96,9 @@ def resume_after(
         What will run.
     states : mapping of int to State
         States of the earlier run, by node.
-    changed : frozenset of int
-        Nodes whose value will differ: parameters given another value.
+    changed : mapping of int to frozenset of int or None
+        Nodes whose value will differ, such as parameters given another value; of a
+        mapped node the children that differ, `None` if it does as a whole.
     stored : frozenset of int
         Nodes that find what they have stored by themselves. Where somebody needs
         their values they are submitted, and so looked for by many workers at a time.
@@ -116,7 +117,7 @@ class _Decision:
         self,
         plan: Plan,
         states: Mapping[int, State],
-        changed: frozenset[int],
+        changed: Mapping[int, frozenset[int] | None],
         stored: frozenset[int],
         begins: Mapping[int, float],
     ) -> None:
@@ -127,24 +128,29 @@ class _Decision:
         #: Per node: `True` as a whole, `False` not at all, else a flag per child.
         self._stands: dict[int, bool | bytearray] = {}
         for node in plan.nodes:
-            if node.index in changed:
-                self._stands[node.index] = False
-            else:
-                self._stands[node.index] = self._decide(node)
+            differ = changed.get(node.index, frozenset())
+            self._stands[node.index] = differ is not None and self._decide(node, differ)
 
-    def _decide(self, node: Node) -> bool | bytearray:
+    def _decide(self, node: Node, differ: frozenset[int]) -> bool | bytearray:
         state = self._states.get(node.index)
         if state is None or node.constant:
             return False
         if not node.mapped or not isinstance(state.states, Children):
-            return state.is_successful() and all(
-                self._is_settled(above) for above in self._plan.upstream[node.index]
+            return (
+                state.is_successful()
+                and not differ
+                and all(
+                    self._is_settled(above) for above in self._plan.upstream[node.index]
+                )
             )
         flags = bytearray(len(state.states))
         for segment in state.states.segments:
             for offset in range(len(segment)):
                 done = is_success(segment, offset) or segment.state(offset).is_skipped()
                 flags[segment.start + offset] = done
+        for index in differ:
+            if index < len(flags):
+                flags[index] = 0
         for item in node.inputs:
             above = None if item.node is None else self._stands[item.node]
             elementwise = item.mapped and not item.flattened

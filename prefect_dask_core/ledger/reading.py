@@ -283,15 +283,51 @@ class LedgerRun:
     @cached_property
     def spans(self) -> list[tuple[str, Span]]:
         """Slug and span of what ended, attempt by attempt, in the order of the end."""
+        return [(slug, span) for _, slug, span in self._numbered]
+
+    @cached_property
+    def _numbered(self) -> list[tuple[int, str, Span]]:
+        """The spans, each after its attempt."""
         slugs = {
             (row["attempt"], row["number"]): row["slug"]
             for row in self._rows("nodes", "attempt", "number")
         }
         return [
-            (slugs[row["attempt"], span.node], span)
+            (row["attempt"], slugs[row["attempt"], span.node], span)
             for row in self._rows("batches", "attempt", "number")
             for span in decode(row["columns"])
         ]
+
+    @cached_property
+    def versions(self) -> dict[str, dict[int, NodeRecord]]:
+        """What its nodes were in each attempt, by slug."""
+        found: dict[str, dict[int, NodeRecord]] = {}
+        for row in self._rows("nodes", "attempt", "number"):
+            node = _node_of(row)
+            found.setdefault(node.slug, {})[row["attempt"]] = node
+        return found
+
+    def attempts_of(self, slug: str) -> dict[int, Collection[int] | None]:
+        """The last attempt that knows them, of all children of a node.
+
+        Returns
+        -------
+        dict of int to collection of int or None
+            By attempt the indexes of children; `None`: of all of them, or of a plain
+            node.
+        """
+        mine = self._numbered_of.get(slug, [])
+        numbers = {number for number, _ in mine}
+        if len(numbers) < 2 or mine[-1][1].is_plain:
+            return {number: None for number, _ in mine[-1:]}
+        last: dict[int, int] = {}
+        for number, span in mine:
+            start = max(span.start, 0)
+            last.update(dict.fromkeys(range(start, start + len(span.states)), number))
+        found: dict[int, Collection[int] | None] = {}
+        for number in sorted(set(last.values())):
+            found[number] = [index for index, n in last.items() if n == number]
+        return found
 
     def columns(self, slug: str) -> NodeColumns:
         """States and times of all children of a node.
@@ -411,13 +447,17 @@ class LedgerRun:
 
     @cached_property
     def _spans_of(self) -> dict[str, list[Span]]:
-        found: dict[str, list[Span]] = {}
-        for slug, span in self.spans:
+        return {slug: [s for _, s in mine] for slug, mine in self._numbered_of.items()}
+
+    @cached_property
+    def _numbered_of(self) -> dict[str, list[tuple[int, Span]]]:
+        found: dict[str, list[tuple[int, Span]]] = {}
+        for attempt, slug, span in self._numbered:
             known = found.setdefault(slug, [])
             # It had nothing to map over in one attempt, and had in another.
-            if known and known[-1].is_plain != span.is_plain:
+            if known and known[-1][1].is_plain != span.is_plain:
                 known.clear()
-            known.append(span)
+            known.append((attempt, span))
         return found
 
     def _last_attempts(
@@ -491,4 +531,5 @@ def _node_of(row: RowMapping) -> NodeRecord:
         row["length"],
         tuple(InputRecord(*found) for found in json.loads(row["inputs"])),
         row["helper"],
+        row["made_of"],
     )

@@ -136,6 +136,8 @@ class NodeRecord:
         What it reads.
     helper : bool
         Whether the package made it, such as the list of an argument.
+    made_of : str or None
+        Digests of its constants and its source, see `made_of`; `None` if unknown.
     """
 
     number: int
@@ -145,6 +147,7 @@ class NodeRecord:
     length: int | None = None
     inputs: tuple[InputRecord, ...] = ()
     helper: bool = False
+    made_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,7 @@ def tables() -> Tables:
             column("length", sa.BigInteger, null=True),
             column("inputs", sa.Text),
             column("helper", sa.Boolean),
+            column("made_of", sa.Text, null=True),
         ),
         batches=table(
             "batches",
@@ -162,8 +163,20 @@ def _make_tables(connection: Connection) -> None:
     found.metadata.create_all(connection, rest)
 
 
+def _add_made_of(connection: Connection) -> None:
+    import sqlalchemy as sa
+
+    name = tables().nodes.name
+    known = {column["name"] for column in sa.inspect(connection).get_columns(name)}
+    if "made_of" not in known:  # the first step makes the tables as they are now
+        connection.execute(sa.text(f"ALTER TABLE {name} ADD COLUMN made_of TEXT"))
+
+
 #: From one version to the next: the first makes the tables, a later one changes them.
-STEPS: Final[tuple[Callable[[Connection], None], ...]] = (_make_tables,)
+STEPS: Final[tuple[Callable[[Connection], None], ...]] = (
+    _make_tables,
+    _add_made_of,
+)
 VERSION: Final = len(STEPS)
 
 

@@ -388,6 +388,7 @@ def _row_of_node(node: NodeRecord) -> dict[str, Any]:
             [(i.key, i.above, i.mapped, i.flattened) for i in node.inputs]
         ),
         "helper": node.helper,
+        "made_of": node.made_of,
     }
 
 

@@ -59,16 +59,19 @@ class MadeAnew(NamedTuple):
         When the run was resumed, in seconds since the epoch; later ones are taken.
     indexes : frozenset of int or None
         Children that they are of; `None`: all of the node.
+    before : MadeAnew or None
+        What was not taken when the run was resumed an earlier time.
     """
 
     since: float
     indexes: frozenset[int] | None = None
+    before: MadeAnew | None = None
 
     def covers(self, index: int | None, created: float) -> bool:
         """Whether the value of a run is one of them."""
-        if created >= self.since:
-            return False
-        return self.indexes is None or index in self.indexes
+        if created < self.since and (self.indexes is None or index in self.indexes):
+            return True
+        return self.before is not None and self.before.covers(index, created)
 
 
 @dataclass(frozen=True, slots=True)
