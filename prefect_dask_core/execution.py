@@ -155,9 +155,11 @@ def _run_again(
     found = find_run(ledger, flow.name, "graph", asked)
     declared = {parameter.name for parameter in flow.parameters()}
     given = found.parameters(options.parameters, declared)
+    found.tell_if_unknown(flow.name, given, declared)
     parameters = parameters_of(flow, given)
     plan = _plan_of(flow, options)
     variables = _variables_of(flow, plan, found.run_id, parameters, options, found.name)
+    variables[KEEPING] = replace(variables[KEEPING], places=found.places)
     before = found.before()
     changed = frozenset(
         node.index

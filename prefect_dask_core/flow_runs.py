@@ -346,6 +346,14 @@ def _open(
     options, parent = run.options, run.parent
     root = parent.get("root_flow_run_id") or parent.get("flow_run_id") or run.id.hex
     inherited = parent.get("log_prints")
+    keeping = flow_keeping(
+        persist=options.persist_result,
+        storage=options.result_storage,
+        serializer=options.result_serializer,
+        around=parent.get(KEEPING),
+    )
+    if run.resumed is not None:
+        keeping = replace(keeping, places=run.resumed.places)
     variables = {
         "flow": None,
         "flow_name": options.name,
@@ -361,12 +369,7 @@ def _open(
         "log_prints": inherited if options.log_prints is None else options.log_prints,
         "tags": current_tags(),
         **date_variables(run.begin, {}),
-        KEEPING: flow_keeping(
-            persist=options.persist_result,
-            storage=options.result_storage,
-            serializer=options.result_serializer,
-            around=parent.get(KEEPING),
-        ),
+        KEEPING: keeping,
         # Those of a flow around are not its own.
         KEPT_UNDER: None,
         # What runs in this process and says nothing is recorded there too.

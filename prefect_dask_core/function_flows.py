@@ -224,6 +224,7 @@ class FunctionFlow(TaskBody, Generic[P, R]):
         )
         names = self.body_signature.names
         given = found.parameters(dict(parameters or {}), names)
+        found.tell_if_unknown(options.name, given, names)
         run = FunctionRun(self, self._bind((), given), resumed=found, ledger=ledger)
         return self._run(run, return_state)
 

@@ -14,6 +14,7 @@ import os
 import socket
 import time
 import uuid
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
@@ -71,6 +72,36 @@ class Resumption:
     def name(self) -> str | None:
         """Name of the run, as far as it is known."""
         return None if self.first is None else self.first.record.name
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Folders of this machine that its values are stored in, as it is recorded."""
+        spans = () if self.first is None else self.first.spans
+        found = {span.kept.place for _, span in spans if span.kept is not None}
+        return tuple(sorted(filter(os.path.isdir, found)))
+
+    def tell_if_unknown(
+        self, flow: str, given: Collection[str], declared: Collection[str]
+    ) -> None:
+        """Warn of parameters that have their defaults because nothing is recorded.
+
+        Parameters
+        ----------
+        flow : str
+            Name of the flow.
+        given, declared : collection of str
+            Parameters that are given now, and all that the flow has.
+        """
+        left = [repr(name) for name in declared if name not in given]
+        if self.first is None and left:
+            _LOGGER.warning(
+                "flow %r resumes run %s without a ledger, so what its parameters were "
+                "is not known: %s not given now, and the default stands; give the "
+                "parameters that the run had, or the ledger= that it is recorded in",
+                flow,
+                self.run_id,
+                f"{', '.join(left)} {'is' if len(left) == 1 else 'are'}",
+            )
 
     def parameters(
         self, given: Mapping[str, Any], declared: Collection[str]
@@ -397,7 +428,9 @@ def resume_plan(
     """
     first = resumption.first
     if first is None:
+        _log_nothing_found(resumption, plan, keepers)
         return Resumed(plan)
+    _log_left_behind(resumption, plan, keepers)
     runs = list(made_of)
     changes = differences(plan, made_of, first)
     parameters = [n for n in runs if isinstance(plan.nodes[n].task, Parameter)]
@@ -435,7 +468,79 @@ def resume_plan(
     }
     differs = {n: None if c.resized else c.indexes for n, c in changes.items()}
     earlier = resume_after(plan, states, differs, frozenset(keepers), begins)
+    _log_missing(resumption, plan, earlier)
     return Resumed(replace(plan, nodes=nodes), earlier, anew)
+
+
+def _log_nothing_found(
+    resumption: Resumption, plan: Plan, keepers: Mapping[int, Keeper]
+) -> None:
+    """Warn if it is certain that no value of a run is to be found."""
+    stores = {keeper.store for keeper in keepers.values() if keeper.store is not None}
+    if any(keeper.store is None for keeper in keepers.values()):
+        return  # results of the graph generations do not say whose they are
+    if any(store.has_values_of(resumption.run_id) is not False for store in stores):
+        return
+    told = ", ".join(sorted(store.url for store in stores))
+    _LOGGER.warning(
+        "flow %r resumes run %s, but nothing of that run was found %s; it runs as if "
+        "for the first time. If it is recorded in a ledger, give ledger=",
+        plan.flow_name,
+        resumption.run_id,
+        f"in {told}" if told else "and no task keeps its values",
+    )
+
+
+def _log_left_behind(
+    resumption: Resumption, plan: Plan, keepers: Mapping[int, Keeper]
+) -> None:
+    """Warn, once, of values that are not looked for where they were stored."""
+    first = resumption.first
+    assert first is not None
+    counts: Counter[tuple[str, str]] = Counter()
+    for number, keeper in keepers.items():
+        slug, store = plan.nodes[number].slug, keeper.store
+        if store is None or slug not in first.nodes:
+            continue
+        gone = store.is_local and not os.path.isdir(store.url)
+        columns = first.columns(slug)
+        for place, key in zip(columns.stores, columns.keys, strict=True):
+            if place is None or key is None:
+                continue
+            if place != store.url:
+                counts[place, f"are looked for in {store.url}"] += 1
+            elif gone:
+                counts[place, "were not found there"] += 1
+    if counts:
+        told = [
+            f"{n:,} task runs that are stored in {place} {why}"
+            for (place, why), n in counts.items()
+        ]
+        _LOGGER.warning(
+            "run %s: the values of %s; what needs them computes them again",
+            resumption.run_id,
+            "; ".join(told),
+        )
+
+
+def _log_missing(resumption: Resumption, plan: Plan, earlier: Earlier) -> None:
+    """Warn if nothing runs, and the run has no value to give."""
+    runs = [node.index for node in plan.nodes if not node.constant]
+    if not all(n in earlier.kept and earlier.kept[n].is_whole for n in runs):
+        return
+    missing = [
+        plan.nodes[number].slug
+        for number in sorted((plan.reference | plan.terminal).intersection(runs))
+        if any(part.values is None for part in earlier.kept[number].segments)
+    ]
+    if missing:
+        _LOGGER.warning(
+            "run %s had ended well, and nothing of it runs again; the values of %s "
+            "were not stored, so they are missing in its state: to have them, let the "
+            "tasks keep them with persist_result=True, and run the flow anew",
+            resumption.run_id,
+            ", ".join(missing),
+        )
 
 
 def _log_differences(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -159,7 +160,7 @@ def test_nothing_depends_on_what_was_written_last(ledger, scene):
     assert scene.took() == {}
 
 
-def test_what_completed_and_nobody_needs_is_not_even_submitted(ledger, scene):
+def test_what_completed_and_nobody_needs_is_not_even_submitted(ledger, scene, caplog):
     first = scene.task("first", lambda: 1, stored=False)
     second = scene.task("second", lambda x: x + 1)
     third = scene.task("third", lambda x: x + 1, stored=False)
@@ -184,6 +185,7 @@ def test_what_completed_and_nobody_needs_is_not_even_submitted(ledger, scene):
     assert state[above].result() == 2
     with pytest.raises(MissingResult, match="persist_result=True"):
         state[result].result()
+    assert "nothing of it runs again; the values of third-1 were not" in caplog.text
 
 
 def test_what_stands_took_as_long_as_it_did(ledger, scene):
@@ -398,6 +400,129 @@ def test_a_resumed_run_that_died_does_not_hide_what_differed(ledger, scene):
 
     assert state[result].result() == 10
     assert scene.took() == {"second": 1}
+
+
+def in_a_relative_store(scene, place):
+    scene.store = place
+    square = scene.task("square", lambda x: x * x)
+    total = scene.task("total", lambda xs: sum(xs), stored=False)
+    with Flow("squares") as made:
+        result = total(square.map([1, 2, 3]))
+    return made, result
+
+
+@pytest.mark.parametrize("place", ["results", "./results/", "deep/results"])
+def test_values_are_taken_from_where_a_relative_store_was(
+    runner, ledger, scene, tmp_path, monkeypatch, place
+):
+    how = {"ledger": ledger, "task_runner": runner}
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "x")
+    scene.bad = {"square[1]"}
+    in_a_relative_store(scene, place)[0].run(**how)
+    scene.bad.clear()
+    scene.took()
+
+    monkeypatch.chdir(tmp_path / "y")
+    made, result = in_a_relative_store(scene, place)
+    state = made.run(resume=last(ledger), **how)
+
+    assert state[result].result() == 14
+    assert scene.took() == {"square[1]": 1, "total": 1}
+    assert not list((tmp_path / "y").iterdir())
+
+
+def test_a_function_flow_finds_a_relative_store_on_dask(
+    client, ledger, tmp_path, monkeypatch
+):
+    begins = tmp_path / "begins"
+
+    def made():
+        @task(persist_result=True, result_storage="results")
+        def work(x):
+            with begins.open("a") as file:
+                print(x, file=file)
+            return x
+
+        @flow(name="etl", task_runner=DaskTaskRunner(client), ledger=ledger)
+        def etl():
+            found = sum(work.map(range(3)).result())
+            if not (tmp_path / "mended").exists():
+                raise ValueError("not yet")
+            return found
+
+        return etl
+
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "x")
+    with pytest.raises(ValueError, match="not yet"):
+        made()()
+    (tmp_path / "mended").touch()
+    monkeypatch.chdir(tmp_path / "y")
+
+    assert made().resume(last(ledger)) == 3
+    assert sorted(begins.read_text().split()) == ["0", "1", "2"]
+
+
+def test_values_that_are_not_where_they_were_are_told_once(
+    runner, ledger, scene, tmp_path, caplog
+):
+    how = {"ledger": ledger, "task_runner": runner}
+    scene.bad = {"square[1]"}
+    in_a_relative_store(scene, str(tmp_path / "old"))[0].run(**how)
+    scene.bad.clear()
+
+    in_a_relative_store(scene, str(tmp_path / "new"))[0].run(resume=last(ledger), **how)
+    told = f"2 task runs that are stored in {tmp_path / 'old'} are looked for in "
+    assert caplog.text.count(told + str(tmp_path / "new")) == 1
+
+    scene.bad = {"total"}
+    in_a_relative_store(scene, str(tmp_path / "new"))[0].run(**how)
+    scene.bad.clear()
+    scene.took()
+    shutil.rmtree(tmp_path / "new")
+    made, result = in_a_relative_store(scene, str(tmp_path / "new"))
+    assert made.run(resume=last(ledger), **how)[result].result() == 14
+    told = f"3 task runs that are stored in {tmp_path / 'new'} were not found there"
+    assert caplog.text.count(told) == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"cache_policy": NO_CACHE}])
+def test_a_resume_that_finds_nothing_says_so(runner, scene, caplog, options):
+    made, _ = squares(scene, **options)
+    ids = []
+    watch = scene.task("watch", lambda: ids.append(context.flow_run_id), stored=False)
+    with made:
+        watch()
+    how = {"xs": [1, 2], "ledger": False, "task_runner": runner}
+    made.run(**how)
+    made.run(resume=ids[0], **how)
+    assert "nothing of that run was found" not in caplog.text
+
+    made.run(resume="0" * 32, **how)
+    assert f"nothing of that run was found in {scene.store}; it runs" in caplog.text
+
+
+def test_parameters_that_nobody_knows_are_told(ledger, scene, caplog):
+    double = scene.task("double", lambda x: 2 * x)
+    with Flow("double") as graph:
+        double(Parameter("n", default=5))
+
+    @flow
+    def function(n=5):
+        return n
+
+    runner = SequentialTaskRunner()
+    graph.run(n=7, resume="0" * 32, ledger=False, task_runner=runner)
+    function.resume("0" * 32, {"n": 7}, ledger=False)
+    assert "is not known" not in caplog.text
+
+    graph.run(resume="0" * 32, ledger=False, task_runner=runner)
+    assert function.resume("0" * 32, ledger=False) == 5
+    told = "'n' is not given now, and the default stands; give the parameters"
+    assert caplog.text.count(told) == 2
 
 
 @pytest.mark.parametrize("stored", [False, True])

@@ -209,7 +209,7 @@ def _keeper(options: TaskOptions, flow: FlowKeeping) -> Keeper | None:
     if options.result_storage is not None and serializer is None:
         serializer = flow.serializer
     return Keeper(
-        as_store(store, serializer),
+        as_store(store, serializer).at_one_of(flow.places),
         target=target,
         policy=None if target is not None else policy,
         writes=writes,

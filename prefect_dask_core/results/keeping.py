@@ -94,6 +94,9 @@ class FlowKeeping:
         Where targets are that have neither a store nor a result.
     says_where : bool
         Whether the store was named, by a flow or by the settings.
+    places : tuple of str
+        Where a run that is resumed has stored its values: stores whose places are
+        relative are meant to be there.
     """
 
     result: Result | None = None
@@ -103,6 +106,7 @@ class FlowKeeping:
     refresh: bool = False
     folder: str | None = None
     says_where: bool = False
+    places: tuple[str, ...] = ()
 
 
 def flow_keeping(
@@ -146,6 +150,7 @@ def flow_keeping(
         around.refresh,
         around.folder,
         storage is not None or around.says_where,
+        around.places,
     )
 
 

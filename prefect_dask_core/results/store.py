@@ -7,10 +7,11 @@ counts as missing, and a warning says so.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -109,6 +110,10 @@ class ResultStore:
         self.url = (
             os.path.abspath(os.path.expanduser(place)) if self.is_local else place
         )
+        #: The place as it was given, if that depends on the folder of the process.
+        self.relative: str | None = None
+        if self.is_local and not os.path.isabs(os.path.expanduser(place)):
+            self.relative = os.path.normpath(place)
         self.storage_options = dict(storage_options or {})
         self.serializer = as_serializer(
             default_serializer() if serializer is None else serializer
@@ -123,9 +128,65 @@ class ResultStore:
 
     def with_serializer(self, serializer: Any) -> ResultStore:
         """The store with another serializer."""
-        return ResultStore(
-            self.url, serializer, self.storage_options, self.lock_manager
+        return self._at(self.url, serializer)
+
+    def at_one_of(self, places: Collection[str]) -> ResultStore:
+        """The store at the place that an earlier process gave it.
+
+        Parameters
+        ----------
+        places : collection of str
+            Where values were stored. A store whose place was given relative to the
+            folder of its process is meant by one that ends alike.
+
+        Examples
+        --------
+        >>> store = ResultStore("results")
+        >>> store.at_one_of(["/data/monday/results", "/data/other"]).url
+        '/data/monday/results'
+        >>> ResultStore("/data/results").at_one_of(["/data/monday/results"]).url
+        '/data/results'
+        """
+        if self.relative is None or not places or self.url in places:
+            return self
+        end = os.sep + self.relative
+        found = [place for place in places if place.endswith(end)]
+        # Of two nobody knows which is meant.
+        return self._at(found[0], self.serializer) if len(found) == 1 else self
+
+    def _at(self, url: str, serializer: Any) -> ResultStore:
+        return _rebuilt(
+            url, serializer, self.storage_options, self.lock_manager, self.relative
         )
+
+    def has_values_of(self, run_id: str) -> bool | None:
+        """Whether values of a flow run are kept here; `None` if that is not known.
+
+        Parameters
+        ----------
+        run_id : str
+            Hexadecimal id of the flow run.
+
+        Notes
+        -----
+        Values under keys that other runs share say in their metadata whose they are.
+        They are read in a folder that has up to 1,000 of them, which takes 0.1 s; a
+        larger one, and what is not a folder, may have others.
+        """
+        if self._storage.names(f"runs/{run_id}"):
+            return True
+        if not isinstance(self._storage, LocalStorage):
+            return None
+        names = self._storage.names("")
+        shared = [name for name in names if not name.startswith(("runs/", "."))]
+        if len(shared) > _MOST_READ:
+            return None
+        for name in shared:
+            with contextlib.suppress(DamagedRecord, OSError):
+                metadata, _ = unpack_record(self._storage.read(name))
+                if metadata.flow_run_id == run_id:
+                    return True
+        return False
 
     # -- values -----------------------------------------------------------------
 
@@ -266,14 +327,29 @@ class ResultStore:
         return f"ResultStore({self.url!r}, {self._label!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ResultStore, (
+        return _rebuilt, (
             self.url,
             self.serializer,
             self.storage_options,
             self.lock_manager,
+            self.relative,
         )
 
 
+def _rebuilt(
+    url: str,
+    serializer: Any,
+    storage_options: Mapping[str, Any],
+    lock_manager: Any,
+    relative: str | None,
+) -> ResultStore:
+    found = ResultStore(url, serializer, storage_options, lock_manager)
+    found.relative = relative
+    return found
+
+
+#: Most records that are read to know whose they are.
+_MOST_READ: Final = 1000
 _NOT_THERE: Final = "is not there"
 
 
