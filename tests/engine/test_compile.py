@@ -1,3 +1,5 @@
+import pickle
+
 import dask
 import pytest
 from dask.base import tokenize
@@ -197,6 +199,16 @@ def graphs_of(flow, variables=()):
     record = RunRecord("0123456789abcdef", dict(variables), "topic", 1_000)
     builder = GraphBuilder(record, lambda *arguments: arguments)
     return builder, builder.graph(submit.assignments), submit.assignments
+
+
+def test_a_scheduler_has_what_the_blocks_of_a_run_share_only_once():
+    with Flow("shared") as flow:
+        transform.map([1, 2, 3])
+    _, graph, _ = graphs_of(flow)
+    arrived = [pickle.loads(pickle.dumps(found.args)) for found in graph.values()]
+    for _, inline, record, *_ in arrived:
+        assert inline[0] is arrived[0][1][0]
+        assert record is arrived[0][2]
 
 
 def test_the_keys_of_blocks_carry_names_and_the_run():
