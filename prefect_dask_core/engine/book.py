@@ -112,6 +112,8 @@ class Book:
         self.ended: list[int] = []
         #: Nodes whose values somebody outside of the plan may still ask for.
         self.pinned: set[int] = set()
+        #: Plain nodes that were submitted before anybody mapped over them.
+        self.uncounted: set[int] = set()
 
         # -- blocks
         self._next_block = 0
@@ -266,6 +268,10 @@ class Book:
         self.shared.discard(number)
         del self.assigned[number]
         self.lane_of_block.pop(number, None)
+        self.release(number)
+
+    def release(self, number: int) -> None:
+        """Hold the result of a block no longer."""
         if number in self.held:
             self.held.discard(number)
             self.told.append(Release((number,)))

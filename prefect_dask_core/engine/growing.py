@@ -21,11 +21,11 @@ from prefect_dask_core.engine.events import (
     Closed,
     Dropped,
     Event,
-    Release,
 )
 from prefect_dask_core.engine.fanout import LEAST_WORK
 from prefect_dask_core.engine.feeds import StepInput, Whole, is_success
 from prefect_dask_core.engine.grouping import Group, Together, put_together
+from prefect_dask_core.engine.plain import PlainNodes
 from prefect_dask_core.engine.plan import GrowingPlan, Node
 from prefect_dask_core.tasks import Task
 
@@ -98,6 +98,48 @@ class GrowingBook(Book):
             self.children[index] = Children(len(known), bare)
 
 
+class GrowingPlainNodes(PlainNodes):
+    """The plain nodes of a run that is still being described.
+
+    Parameters
+    ----------
+    book : Book
+        What is known of the run.
+    """
+
+    def may_go(self, node: Node) -> bool:
+        """Whether a plain node that is ready goes out now."""
+        return not self._stands_alone(node) or super().may_go(node)
+
+    def together(self, nodes: Sequence[int]) -> Sequence[Together]:
+        """Blocks of single nodes; tiny ones that are ready share some.
+
+        Somebody may wait for each of them, so none waits for another that takes time
+        or is read for its value alone.
+        """
+        book = self._book
+        groups = []
+        for index in nodes:
+            if index not in book.plan.measured:
+                book.uncounted.add(index)
+            alone = self._stands_alone(book.plan.nodes[index])
+            groups.append(Group((index,), self.seconds((index,)) if alone else None))
+        return put_together(
+            groups,
+            self.above,
+            self.label,
+            book.threads,
+            LEAST_WORK,
+            self.is_there,
+        )
+
+    def _stands_alone(self, node: Node) -> bool:
+        """Whether nothing that a node reads is still on its way."""
+        book = self._book
+        above = book.plan.upstream[node.index]
+        return all(book.status[index] == FINAL for index in above)
+
+
 class GrowingDriver(Driver):
     """State machine of a run that is still being described.
 
@@ -114,10 +156,9 @@ class GrowingDriver(Driver):
     book: GrowingBook
 
     def __init__(self, flow_name: str) -> None:
-        super().__init__(GrowingBook(flow_name))
+        book = GrowingBook(flow_name)
+        super().__init__(book, GrowingPlainNodes(book))
         self._open = True
-        # Plain nodes that were submitted before anybody mapped over them.
-        self._uncounted: set[int] = set()
         # Mapped nodes that wait for a count, by the node that is being counted.
         self._counted_for: dict[int, list[int]] = {}
         self._counting: dict[int, int] = {}
@@ -138,38 +179,9 @@ class GrowingDriver(Driver):
             case _:
                 super()._handle_growth(event)
 
-    def _together(self, nodes: Sequence[int]) -> Sequence[Together]:
-        """Blocks of single nodes; tiny ones that are ready share some.
-
-        Somebody may wait for each of them, so none waits for another that takes time
-        or is read for its value alone.
-        """
-        groups = []
-        for index in nodes:
-            if index not in self.book.plan.measured:
-                self._uncounted.add(index)
-            alone = self._stands_alone(self.book.plan.nodes[index])
-            groups.append(Group((index,), self._seconds((index,)) if alone else None))
-        return put_together(
-            groups,
-            self._above,
-            self._label,
-            self.book.threads,
-            LEAST_WORK,
-            self._is_there,
-        )
-
-    def _may_submit(self, node: Node) -> bool:
-        return not self._stands_alone(node) or super()._may_submit(node)
-
     def silent(self) -> list[int]:
         """Blocks of which no end is known, those that count among them."""
         return sorted({*super().silent(), *self._counting})
-
-    def _stands_alone(self, node: Node) -> bool:
-        """Whether nothing that a node reads is still on its way."""
-        above = self.book.plan.upstream[node.index]
-        return all(self.book.status[index] == FINAL for index in above)
 
     # -- values that are mapped over after the event ---------------------------------
 
@@ -178,7 +190,7 @@ class GrowingDriver(Driver):
             item.node
             for item in node.inputs
             if item.mapped
-            and item.node in self._uncounted
+            and item.node in self.book.uncounted
             and item.node not in self.book.children
             and is_success(self.book.plain[item.node])
         ]
@@ -225,15 +237,12 @@ class GrowingDriver(Driver):
 
     def _counted(self, index: int, number: int | None) -> None:
         """Go on with those who waited for a count; they read the block that counted."""
-        self._uncounted.discard(index)
+        self.book.uncounted.discard(index)
         if number is not None:
             (old,) = self.book.blocks_of[index]
             self.book.blocks_of[index] = [number]
-            if (
-                old in self.book.held
-            ):  # kept in mind: it is run again if this one is lost
-                self.book.held.discard(old)
-                self.book.told.append(Release((old,)))
+            # Kept in mind: it is run again if this one is lost.
+            self.book.release(old)
         for reader in self._counted_for.pop(index):
             self.book.count_down(reader)
 
@@ -245,9 +254,3 @@ class GrowingDriver(Driver):
         # The value is read as one that cannot be mapped over; its readers say so.
         self.book.forget(lost.number)
         self._counted(index, None)
-
-    def _joins(self, node: Node, lane: dict[int, int]) -> bool:
-        for item in node.inputs:
-            if item.mapped and item.node in self._uncounted:
-                return False
-        return super()._joins(node, lane)
