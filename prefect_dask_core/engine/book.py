@@ -59,7 +59,7 @@ class Solo:
 
 
 class Book:
-    """What is known of the nodes and blocks of a run, and what to do about it.
+    """What is known of the nodes and blocks of a run.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class Book:
         #: What the runner has to do, as far as the event in hand tells.
         self.told: list[Command] = []
 
-        # -- nodes
+        #: `WAITING`, `SUBMITTED` or `FINAL`, of each node.
         self.status = bytearray(count)
         #: How plain nodes ended.
         self.plain: dict[int, Segment] = {}
@@ -115,13 +115,14 @@ class Book:
         #: Plain nodes that were submitted before anybody mapped over them.
         self.uncounted: set[int] = set()
 
-        # -- blocks
         self._next_block = 0
         #: Blocks as they were submitted, without those that others took the place of.
         self.assigned: dict[int, Assignment] = {}
+        #: Blocks whose results the runner keeps.
         self.held: set[int] = set()
         #: By node, the blocks that it ran, runs or will run in.
         self.blocks_of: dict[int, list[int]] = {}
+        #: Blocks of lanes, also those that have ended.
         self.lane_of_block: dict[int, Lane] = {}
         #: Children that ended blocks of fan-outs hold, as their readers are told.
         self.spans: dict[int, tuple[int, int]] = {}

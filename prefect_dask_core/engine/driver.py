@@ -130,9 +130,11 @@ class Driver:
             self._losses.run_again([number])
 
     def _take_plain(self, report: BlockReport) -> None:
+        """Take in how plain nodes ended."""
         self._plain.take(report)
 
     def _block_lost(self, lost: BlockLost) -> None:
+        """Take in the loss of a block, or of what took its place."""
         if lost.number in self.book.assigned:
             self._losses.block_lost(lost)
             return
