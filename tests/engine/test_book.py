@@ -1,5 +1,7 @@
 """What is known of the nodes and blocks of a run."""
 
+from dataclasses import replace
+
 import pytest
 
 from prefect_dask_core import Flow, Task
@@ -40,6 +42,26 @@ def test_a_result_is_released_with_the_end_of_its_last_reader():
         book.plain[node] = completed(0, 1)
         book.make_final(node)
     assert book.told == [Release((0,))]
+    assert book.held == set()
+
+
+def test_a_result_of_several_nodes_is_held_as_long_as_one_of_them_is_read():
+    with Flow("readers") as flow:
+        Task(inc, name="reader")(Task(inc, name="read")())
+        Task(inc, name="unread")()
+    book = book_of(flow)
+    names = {node.name: node.index for node in book.plan.nodes}
+    read, unread = names["read"], names["unread"]
+    both = assign(book, 0, read)
+    steps = (*both.block.steps, *assign(book, 1, unread).block.steps)
+    book.submit([replace(both, block=both.block._replace(steps=steps))])
+    book.blocks_of = {read: [0], unread: [0]}
+    for node in (read, unread):
+        book.plain[node] = completed(0, 1)
+        book.make_final(node)
+    assert book.held == {0}
+    book.plain[names["reader"]] = completed(0, 1)
+    book.make_final(names["reader"])
     assert book.held == set()
 
 
