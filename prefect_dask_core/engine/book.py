@@ -15,7 +15,7 @@ from typing import Final
 from prefect_dask_core.engine.block import Block
 from prefect_dask_core.engine.columns import Children, Segment
 from prefect_dask_core.engine.events import Assignment, Command, Release, Submit
-from prefect_dask_core.engine.fanout import Pace
+from prefect_dask_core.engine.fanout import LONG, Pace
 from prefect_dask_core.engine.grouping import Kinds
 from prefect_dask_core.engine.plan import GrowingPlan, Plan
 from prefect_dask_core.engine.resume import NOTHING_EARLIER, Earlier
@@ -48,6 +48,12 @@ class Lane:
         return bool(self.todo and self.in_flight) and not (
             self.blocks_done or self.is_long
         )
+
+    @property
+    def has_long_children(self) -> bool:
+        """Whether its children are so long that all of them may go out."""
+        seconds = self.pace.seconds
+        return self.is_long if seconds is None else seconds >= LONG
 
 
 @dataclass(slots=True)

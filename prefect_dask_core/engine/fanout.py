@@ -30,6 +30,10 @@ MOST_IN_FLIGHT: Final = 1_000
 #: Children up to which a fan-out's values come home although nobody asked for them and
 #: only the same block reads them. Of more, they live no longer than their child runs.
 MOST_BROUGHT: Final = 1_000
+#: Seconds from which a child is so long that Dask's own cost of its task is nothing.
+LONG: Final = 1.0
+#: First blocks where there is no worker: an adaptive cluster starts some for them.
+MOST_UNTRIED: Final = 100
 
 
 def common_length(name: str, lengths: Mapping[str, int | None]) -> int:
@@ -191,24 +195,30 @@ def most_in_flight(threads: int, finished: int, are_long: bool = False) -> int:
 
     One per thread until it is known how long a child takes: tiny ones are over before
     a second could begin. Then two, so that no thread runs dry, and one more for each
-    that ended: the sizes of the first ones rest on few measurements, and an adaptive
-    cluster grows only if it sees work waiting.
+    that ended: the sizes of the first ones rest on few measurements.
+
+    An adaptive cluster grows by the work that it sees waiting. So long children go out
+    all at once, as they would without blocks, and some where there is no worker yet.
 
     Parameters
     ----------
     threads : int
-        Worker threads; 0 counts as 1.
+        Worker threads.
     finished : int
         Blocks of the fan-out that ended.
     are_long : bool
-        Whether the first children take longer than a moment.
+        Whether children are long.
 
     Examples
     --------
     >>> most_in_flight(threads=2, finished=0), most_in_flight(2, 10)
     (2, 14)
-    >>> most_in_flight(threads=2, finished=0, are_long=True)
-    4
+    >>> most_in_flight(threads=0, finished=0), most_in_flight(2, 10, are_long=True)
+    (100, 1000)
     """
-    each = 2 if finished or are_long else 1
+    if are_long:
+        return MOST_IN_FLIGHT
+    if not threads and not finished:
+        return MOST_UNTRIED
+    each = 2 if finished else 1
     return min(each * max(threads, 1) + finished, MOST_IN_FLIGHT)

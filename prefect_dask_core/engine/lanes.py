@@ -135,7 +135,7 @@ class Lanes:
         assignments = []
         for lane in self._open:
             ended = lane.blocks_done
-            allowed = most_in_flight(book.threads, ended, lane.is_long)
+            allowed = most_in_flight(book.threads, ended, lane.has_long_children)
             while lane.todo and len(lane.in_flight) - len(lane.waiting) < allowed:
                 assignments.append(self._cut_block(lane))
         if assignments:

@@ -28,7 +28,7 @@ from prefect_dask_core.engine.events import (
     Submit,
     TriedLong,
 )
-from prefect_dask_core.engine.fanout import most_in_flight
+from prefect_dask_core.engine.fanout import LONG, most_in_flight
 from prefect_dask_core.engine.feeds import StaleInput, result_of
 from prefect_dask_core.engine.grouping import Kinds
 from prefect_dask_core.execution import make_plan
@@ -114,6 +114,8 @@ class Simulation:
         self.ended: Counter = Counter()  # lane blocks whose report arrived
         self.losses = 0
         self.told_long = False
+        self.were_long = False
+        self.allowed_once = 0
         self.gone: set[int] = set()  # results that were lost, as futures tell
         self.stale: set[int] = set()  # blocks that found fewer children than promised
         self.reason, self.divisible = "", False
@@ -379,6 +381,9 @@ class Simulation:
 
     def check(self):
         """What holds after each event."""
+        self.were_long = self.were_long or max(self.speeds) >= LONG
+        if not self.threads:
+            self.allowed_once = max(self.allowed_once, most_in_flight(0, 0))
         if self.finished:
             return
         assert self.driver.held() == self.held
@@ -388,8 +393,9 @@ class Simulation:
                 for n, found in self.in_flight.items()
                 if found == nodes and n not in self.waiting
             ]
-            allowed = most_in_flight(self.threads, self.ended[nodes], self.told_long)
-            assert len(busy) <= max(allowed, getattr(self, "allowed_once", 0))
+            long = self.told_long or self.were_long
+            allowed = most_in_flight(self.threads, self.ended[nodes], long)
+            assert len(busy) <= max(allowed, self.allowed_once)
 
     def check_end(self):
         """What holds once the run has ended."""

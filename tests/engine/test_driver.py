@@ -294,7 +294,7 @@ def test_children_that_take_long_have_others_waiting_behind_them():
     simulation.start()
     assert simulation.driver.is_trying
     simulation.tell_long()
-    assert len(simulation.keys) == most_in_flight(3, 0, are_long=True) == 6
+    assert len(simulation.keys) == 100
     assert not simulation.driver.is_trying
 
 
@@ -401,7 +401,7 @@ def test_a_block_that_only_waits_makes_room_for_another():
         Task(lambda x: 1 / 0, name="f", retries=1, retry_delay_seconds=60).map(
             range(100)
         )
-    simulation = Simulation(flow, Random(0), threads=1, speeds=(1.0,))
+    simulation = Simulation(flow, Random(0), threads=1, speeds=(0.5,))
     simulation.start()
     before = len(simulation.keys)
     number = simulation.ready()[0]

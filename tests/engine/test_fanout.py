@@ -76,12 +76,13 @@ def test_cutting_comes_to_an_end(remaining, threads, pace):
     assert remaining == 0 or blocks == 10_000
 
 
-@given(st.integers(0, 10**4), st.integers(0, 10**4))
+@given(st.integers(1, 10**4), st.integers(0, 10**4))
 def test_more_threads_and_more_ended_blocks_allow_more(threads, finished):
     allowed = most_in_flight(threads, finished)
     assert 1 <= allowed <= MOST_IN_FLIGHT
     assert allowed <= most_in_flight(threads + 1, finished)
     assert allowed <= most_in_flight(threads, finished + 1)
+    assert allowed <= most_in_flight(threads, finished, are_long=True)
 
 
 @given(st.lists(st.tuples(st.integers(0, 100), st.floats(0, 100)), min_size=1))

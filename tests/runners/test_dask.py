@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 
 import numpy
@@ -135,6 +136,22 @@ def test_an_adaptive_cluster_starts_with_no_worker():
         adapt_kwargs={"minimum": 0, "maximum": 2, "interval": "100 ms"},
     )
     assert sums().run(task_runner=runner)["total"].result() == 12
+
+
+def test_children_wait_where_an_adaptive_cluster_sees_them():
+    """It starts as many workers as the tasks on its scheduler are worth."""
+    with Flow("many") as flow:
+        doubled = Task(lambda x: 2 * x, name="double").map(range(20))
+    with (
+        LocalCluster(**{**SMALL, "n_workers": 0}) as none,
+        Client(none, set_as_default=False) as client,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        running = thread.submit(flow.run, task_runner=DaskTaskRunner(cluster=client))
+        are_seen = wait_until(lambda: len(tasks_on(client)) >= 20)
+        none.scale(1)
+        assert are_seen
+        assert running.result()[doubled].result() == list(range(0, 40, 2))
 
 
 def test_a_context_manager_serves_many_runs():
