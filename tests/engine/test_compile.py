@@ -6,6 +6,7 @@ from dask.base import tokenize
 from dask.core import get_dependencies, toposort
 
 from prefect_dask_core import Flow, Parameter, Task, task, unmapped
+from prefect_dask_core.engine.book import Book
 from prefect_dask_core.engine.compile import (
     MOST_SPANS,
     GraphBuilder,
@@ -194,7 +195,7 @@ def test_it_persists_in_threads(flow):
 
 def graphs_of(flow, variables=()):
     """The first graph that the runner would send, and its builder."""
-    driver = Driver(make_plan(flow), frozenset())
+    driver = Driver(Book(make_plan(flow), frozenset()))
     (submit, *_) = driver.handle(Started(4))
     record = RunRecord("0123456789abcdef", dict(variables), "topic", 1_000)
     builder = GraphBuilder(record, lambda *arguments: arguments)
