@@ -144,6 +144,8 @@ class Drill:
         """When the result of each body was stored."""
         found = {}
         for file in (self.folder / "store").rglob("*"):
+            if file.suffix == ".part":  # its writer died before it put it in its place
+                continue
             with contextlib.suppress(OSError, DamagedRecord):
                 metadata, _ = unpack_record(file.read_bytes())
                 last = metadata.run.rpartition("/")[2]
