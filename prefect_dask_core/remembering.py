@@ -42,7 +42,7 @@ def state_of(run: LedgerRun, slug: str, store: ResultStore | None = None) -> Sta
         that has not ended.
     """
     columns = run.columns(slug)
-    details = [detail for other, detail in run.details() if other == slug]
+    details = run.details_of.get(slug, [])
     segments = list(segments_of(columns, details))
     if columns.is_mapped:
         if store is not None:

@@ -425,6 +425,14 @@ class LedgerRun:
                 found.append((slug, detail))
         return found
 
+    @cached_property
+    def details_of(self) -> dict[str, list[DetailRecord]]:
+        """What did not simply complete, by slug: worked out once for all nodes."""
+        found: dict[str, list[DetailRecord]] = {}
+        for slug, detail in self.details():
+            found.setdefault(slug, []).append(detail)
+        return found
+
     def failures(self) -> list[tuple[str, DetailRecord]]:
         """Slug and detail of what failed or crashed, as it stands now."""
         bad = ("Failed", "TimedOut", "TriggerFailed", "Crashed")
