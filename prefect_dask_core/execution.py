@@ -31,6 +31,7 @@ from prefect_dask_core.engine.summary import (
     flow_state,
     labels_of,
 )
+from prefect_dask_core.engine.upstream import with_causes
 from prefect_dask_core.engine.views import RunInfo, SegmentLook
 from prefect_dask_core.errors import (
     FlowParameterError,
@@ -300,7 +301,7 @@ def _run_with_handlers(
             return begun.replace(states=before)
         idle: list[State] = [Pending() for _ in plan.nodes]
         return begun.replace(states=TaskStates(plan, idle, parameters, flow_run.view))
-    states = runner.run(flow_run)
+    states = with_causes(plan, runner.run(flow_run))
     view = flow_run.view
     if view is not None and not view.has_look:
         # A runner of the user's; what it does meanwhile is not seen.

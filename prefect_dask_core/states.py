@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import html
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple
@@ -228,7 +228,7 @@ class State:
         if unknown:
             raise TypeError(
                 f"{type(self).__name__} has no field {unknown[0]!r}; its fields are "
-                f"{', '.join(self._fields())}."
+                f"{', '.join(n for n in self._fields() if n[0] != '_')}."
             )
         copy = object.__new__(type(self))
         for field in self._fields():
@@ -247,7 +247,7 @@ class State:
         if type(self) is not type(other):
             return NotImplemented
         assert isinstance(other, State)
-        ignored = {"message", "timestamp", "states", "run"}
+        ignored = {"message", "timestamp", "states", "run", "_above"}
         return all(
             _same(getattr(self, field), getattr(other, field))
             for field in self._fields()
@@ -780,10 +780,28 @@ class TimedOut(Failed):
 
 
 class TriggerFailed(Failed):
-    """Did not run, because of how the tasks above it ended."""
+    """Did not run, because of how the tasks above it ended.
 
-    __slots__ = ()
+    What ``result()`` raises has the exception of the first failure above as its cause,
+    where a runner knows it.
+    """
+
+    __slots__ = ("_above",)
     color = "#f0a37a"
+    #: Gives what made the first run above fail; set by who knows the runs above.
+    _above: Callable[[], BaseException | None] | None
+
+    def __init__(
+        self, message: str | None = None, data: Any = NO_DATA, **common: Any
+    ) -> None:
+        super().__init__(message, data, **common)
+        object.__setattr__(self, "_above", None)
+
+    def _error(self, data: Any) -> BaseException:
+        error = super()._error(data)
+        if self._above is not None and error is not data:
+            error.__cause__ = self._above()
+        return error
 
 
 class ValidationFailed(Failed):

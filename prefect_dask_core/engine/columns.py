@@ -482,10 +482,12 @@ class Children(Sequence[State]):
     An index with no segment yet reads as `Pending`.
     """
 
-    __slots__ = ("_length", "_segments")
+    __slots__ = ("_length", "_segments", "above")
 
     def __init__(self, length: int, segments: Sequence[Segment] = ()) -> None:
         self._length = length
+        #: By the index of a refused child, what gives the failure above it.
+        self.above: Callable[[int], Callable[[], BaseException | None]] | None = None
         # One list: another thread may read while it grows.
         self._segments: list[Segment] = []
         for segment in segments:
@@ -521,8 +523,14 @@ class Children(Sequence[State]):
         found = self.locate(index)
         if found is None:
             return Pending()
-        segment, offset = found
-        return segment.state(offset)
+        return self._state(*found)
+
+    def _state(self, segment: Segment, offset: int) -> State:
+        state = segment.state(offset)
+        if self.above is not None and isinstance(state, TriggerFailed):
+            # Nobody else has it.
+            object.__setattr__(state, "_above", self.above(segment.start + offset))
+        return state
 
     def locate(self, index: int) -> tuple[Segment, int] | None:
         """Segment and offset of a child, `None` if nothing is known of it."""
@@ -579,7 +587,7 @@ class Children(Sequence[State]):
         [(5, Failed('no'))]
         """
         return [
-            (segment.start + offset, segment.state(offset))
+            (segment.start + offset, self._state(segment, offset))
             for segment in self._segments
             if not _FAILED.isdisjoint(segment.codes)
             for offset, code in enumerate(segment.codes)

@@ -1291,7 +1291,10 @@ def test_a_parent_is_mapped_though_all_children_fail(run):
     assert kind(state[many]) == "Mapped"
     assert [str(error) for error in state[many].result()] == ["no 1", "no 2"]
     assert kind(state) == "Failed"
-    assert state.message == "reference tasks failed: boom[0], boom[1]."
+    assert state.message == (
+        "reference tasks failed: boom[0], boom[1]; it began with boom[0]: "
+        "ValueError: no 1"
+    )
 
 
 def test_a_failed_unmapped_input_is_judged_by_each_child(run):
@@ -1638,7 +1641,10 @@ def test_one_failed_child_fails_the_flow(run):
         many = scripted_children({2: [ValueError("two")]}).map(give([0, 1, 2]))
     state = run(flow)
     assert kind(state) == "Failed"
-    assert state.message == "reference tasks failed: scripted[2]."
+    assert state.message == (
+        "reference tasks failed: scripted[2]; it began with scripted[2]: "
+        "ValueError: two"
+    )
     with pytest.raises(ValueError, match="two"):
         state.result()
     assert kind(state[many]) == "Mapped"
