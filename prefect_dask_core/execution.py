@@ -20,6 +20,7 @@ from prefect_dask_core.config import home_bytes
 from prefect_dask_core.context import context, mistaken_name
 from prefect_dask_core.dates import date_variables
 from prefect_dask_core.edges import Edge
+from prefect_dask_core.endings import is_over, way_on
 from prefect_dask_core.engine.caching import prepared, within
 from prefect_dask_core.engine.compile import FlowCollection, RunRecord
 from prefect_dask_core.engine.fanout import mapped_length
@@ -223,7 +224,20 @@ def _watched(
     with Watch(view, makers) as watch:
         state = _run_with_handlers(flow, runner, flow_run, before)
         watch.ended(state)
+    # After all that watchers have to say: who looks for what to do looks there.
+    further = way_on(view.info, 'resume="{}"', ledger is not None, _stores(flow_run))
+    if further and is_over(state):
+        _LOGGER.warning("flow %r: %r%s", flow.name, state, further)
     return state
+
+
+def _stores(flow_run: FlowRun) -> bool:
+    """Whether any task of a run keeps its values in a store."""
+    keeping = flow_run.variables[KEEPING]
+    return any(
+        (keeper := within(node.task, keeping).keeper) is not None and keeper.writes
+        for node in flow_run.plan.nodes
+    )
 
 
 def _info(flow: Graph, variables: Mapping[str, Any]) -> RunInfo:

@@ -147,6 +147,8 @@ class Scope:
         #: How the flow ended, for whoever watches it; set before `close`.
         self.outcome: State | None = None
         self._cancelled: str | None = None
+        #: Whether a run in it keeps its value in a store.
+        self.stores = False
 
     # -- submitting -------------------------------------------------------------
 
@@ -161,6 +163,7 @@ class Scope:
         with self._lock:
             session = self.session()
             keeper = prepared(task, self.variables.get(KEEPING)).keeper
+            self.stores = self.stores or (keeper is not None and keeper.writes)
             if mapped:
                 bound = {key: self._whole(value) for key, value in bound.items()}
             inputs = inputs_of_call(task, bound, wait_for, mapped, session)
@@ -304,6 +307,9 @@ class Scope:
             found = {key: bare(value) for key, value in bound.items()}
         listed = self._with_called(listed, found)
         inside = within(task, self.variables.get(KEEPING))
+        self.stores = self.stores or (
+            inside.keeper is not None and inside.keeper.writes
+        )
         run = TaskRun(
             task=task,
             name=name,
@@ -426,6 +432,7 @@ class Scope:
             view=self._view,
         )
         fresh._earlier = self.close()
+        fresh.stores = self.stores
         fresh._counts, fresh.lineage = self._counts, self.lineage
         # Two sessions of one id would make the same keys.
         fresh._session_id = uuid.uuid4().hex

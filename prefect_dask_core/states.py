@@ -329,6 +329,15 @@ class State:
         return True
 
     @property
+    def run_id(self) -> str | None:
+        """Id of the flow run that ended in this state; `None` of any other state.
+
+        It is the one that ``resume=`` takes, and that a ledger has.
+        """
+        view = getattr(self.states, "view", None)
+        return None if view is None else str(view.info.run_id)
+
+    @property
     def map_states(self) -> Sequence[State] | None:
         """States of the children of a mapped task, one per child, in index order."""
         return None if isinstance(self.states, Mapping) else self.states
