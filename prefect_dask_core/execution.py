@@ -26,6 +26,7 @@ from prefect_dask_core.engine.compile import FlowCollection, RunRecord
 from prefect_dask_core.engine.fanout import mapped_length
 from prefect_dask_core.engine.plan import Input, Node, Plan, plan_flow
 from prefect_dask_core.engine.resume import Earlier, given_states, resume_after
+from prefect_dask_core.engine.sharing import shared_by_children
 from prefect_dask_core.engine.summary import (
     TaskStates,
     failures_of,
@@ -54,7 +55,7 @@ from prefect_dask_core.recording import (
     ledger_of,
     recorder_of,
 )
-from prefect_dask_core.results.keeping import KEEPING, flow_keeping
+from prefect_dask_core.results.keeping import KEEPING, Keeper, flow_keeping
 from prefect_dask_core.results.result import Result
 from prefect_dask_core.resuming import find_run, resume_plan
 from prefect_dask_core.run_ids import current_id
@@ -64,6 +65,7 @@ from prefect_dask_core.runners.dask import DaskTaskRunner
 from prefect_dask_core.runners.shell import run_compiled
 from prefect_dask_core.runners.threads import ThreadPoolTaskRunner
 from prefect_dask_core.signals import ENDRUN, PAUSE, PrefectStateSignal
+from prefect_dask_core.spellings import level_of_user
 from prefect_dask_core.states import Failed, Pending, Running, State, TriggerFailed
 from prefect_dask_core.tasks import Task
 
@@ -522,39 +524,23 @@ def make_plan(flow: Graph) -> Plan:
         flow.reference_tasks(),
     )
     for node in plan.nodes:
-        prepared(node.task, said)  # raises for one that cannot have it
+        keeper = prepared(node.task, said).keeper  # raises if it cannot have it
         # Lengths that only the run will tell are left to the run.
         if node.mapped and all(i.node is None for i in node.inputs if i.mapped):
             found = mapped_length(node, _never, _never_skipped)
             if isinstance(found, Exception):
                 raise found
         if node.mapped:
-            _warn_of_sharing(node)
+            _warn_of_sharing(node, keeper)
     return plan
 
 
-def _warn_of_sharing(node: Node) -> None:
+def _warn_of_sharing(node: Node, keeper: Keeper | None) -> None:
     """Warn if all children of a mapped node would take one another's values."""
-    options = node.task.options
-    said = []
-    if options.cache_for is not None and options.cache_validator is None:
-        said.append(
-            "with cache_for and no cache_validator, so a later run takes any value "
-            "that has not expired for each child, whatever its inputs; give "
-            "cache_validator=cache_validators.all_inputs (or duration_only, if all "
-            "children have one value)"
-        )
-    if isinstance(options.target, str) and "{" not in options.target:
-        said.append(
-            f"with target={options.target!r}, the same for each child, so all take the "
-            "value of the first that is written; add what differs, as {map_index} or "
-            "the name of an input"
-        )
-    for text in said:
-        # The line that runs or compiles the flow.
-        warnings.warn(
-            f"task {node.slug!r} is mapped {text}.", UserWarning, stacklevel=5
-        )
+    mapped = {item.key for item in node.inputs if item.mapped and item.key is not None}
+    for text in shared_by_children(node.task.options, keeper, mapped):
+        told = f"task {node.slug!r} is mapped {text}."
+        warnings.warn(told, UserWarning, stacklevel=level_of_user())
 
 
 def _never_skipped(item: Input) -> str | None:

@@ -428,11 +428,11 @@ def _warn_of_unused(changes: Mapping[str, Any], options: TaskOptions) -> None:
             "keeps nothing; give one of them only."
         )
     for text in said:
-        warnings.warn(text, UserWarning, stacklevel=_level_of_user())
+        warnings.warn(text, UserWarning, stacklevel=level_of_user())
 
 
-def _level_of_user() -> int:
-    """The `stacklevel` of the line of the user's that made the task.
+def level_of_user() -> int:
+    """The `stacklevel` of the line of the user's that made the task, or ran the flow.
 
     It is counted, because `@task`, `Task(...)` and a class of the user's own come
     here through different numbers of calls.
