@@ -102,22 +102,28 @@ class RunFacts(NamedTuple):
     Parameters
     ----------
     attempts : int
-        Attempts at the run; 1 also where the body was not called, as of a skipped run,
-        and 0 where no worker told of any, as after a crash.
-    begin, end : float
-        When the first attempt began and the run ended, in seconds since the epoch.
+        Attempts at the run; 0 of a run that never began, as one that its trigger
+        refused, and where no worker told of any, as after a crash.
+    begin, end : float, optional
+        When the first attempt began and the run ended, in seconds since the epoch;
+        `None` where that is not known. A run that never began has an end alone.
     worker : str, optional
         Address of the Dask worker that ran it last; `None` without a cluster.
     """
 
     attempts: int
-    begin: float
-    end: float
+    begin: float | None
+    end: float | None
     worker: str | None
 
     @property
-    def seconds(self) -> float:
-        """Seconds from begin to end, waits for further attempts included."""
+    def seconds(self) -> float | None:
+        """Seconds from begin to end, waits for further attempts included.
+
+        `None` unless both are known.
+        """
+        if self.begin is None or self.end is None:
+            return None
         return self.end - self.begin
 
 

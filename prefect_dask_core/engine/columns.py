@@ -40,7 +40,7 @@ from prefect_dask_core.states import (
     TriggerFailed,
     counts_as_failure,
 )
-from prefect_dask_core.triggers import Tally
+from prefect_dask_core.triggers import ALL_SKIPPED, UPSTREAM_SKIPPED, Tally
 
 #: The class of a state by its code. The order is part of the format on the wire.
 STATE_BY_CODE: Final[tuple[type[State], ...]] = (
@@ -354,9 +354,13 @@ class Segment:
         """
         state = self._bare_state(offset)
         attempts = self.attempts.get(offset, 1)
-        facts = RunFacts(attempts, self.begins[offset], self.ends[offset], self.worker)
+        # The columns have 0 for what nobody knows.
+        begin: float | None = self.begins[offset] or None
+        end = self.ends[offset] or state.timestamp
+        if _never_began(state):
+            attempts, begin = 0, None
         # Nobody else has it.
-        object.__setattr__(state, "run", facts)
+        object.__setattr__(state, "run", RunFacts(attempts, begin, end, self.worker))
         return state
 
     def _bare_state(self, offset: int) -> State:
@@ -464,6 +468,16 @@ def _segment(
     segment.worker, segment.waits = worker, waits
     segment.kept = kept
     return segment
+
+
+def _never_began(state: State) -> bool:
+    """Whether a run ended because of the runs above it, before its first attempt."""
+    if isinstance(state, TriggerFailed):
+        return True
+    return isinstance(state, Skipped) and state.message in (
+        UPSTREAM_SKIPPED,
+        ALL_SKIPPED,
+    )
 
 
 _start: Final = attrgetter("start")
