@@ -193,10 +193,15 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
     Examples
     --------
-    >>> nearest("retry", ["name", "retries", "tags"])
+    >>> nearest("retry", ["name", "retries", "retry_on", "tags"])
     'retries'
     """
-    return difflib.get_close_matches(name, list(names), n=1, cutoff=0.0)[0]
+    known = list(names)
+    # The plural is meant more often than what has the word as its begin.
+    for plural in (f"{name}s", f"{name.removesuffix('y')}ies"):
+        if plural in known:
+            return plural
+    return difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
 
 
 def make_options(given: Mapping[str, Any], task: str) -> TaskOptions:
