@@ -456,25 +456,18 @@ def _is_variant(value: Any, flow: Any) -> bool:
 
 def _modules_of_users() -> Iterator[ModuleType]:
     """Modules of files that are neither Python's nor an installed package's."""
-    loaded = dict(sys.modules)
+    loaded: dict[str, object] = dict(sys.modules)  # some packages put others there
     main = {"__main__": loaded["__main__"]} if "__main__" in loaded else {}
-    for name, module in (main | loaded).items():
-        seen = _SEEN.get(name)
-        if seen is None or seen[0] != id(module):
-            seen = _SEEN[name] = id(module), _is_of_users(module)
-        if seen[1]:
+    for module in (main | loaded).values():
+        path = getattr(module, "__file__", None)
+        is_file = isinstance(path, str) and _is_of_users(path)
+        if is_file and isinstance(module, ModuleType):
             yield module
 
 
-#: Ids of modules and whether they are a user's, by name: there are thousands of them,
-#: and rarely a new one.
-_SEEN: Final[dict[str, tuple[int, bool]]] = {}
-
-
-def _is_of_users(module: object) -> bool:
+@functools.lru_cache(maxsize=10_000)  # there are thousands of modules
+def _is_of_users(path: str) -> bool:
+    """Whether a module's file is neither Python's, nor installed, nor ours."""
     installed = (os.path.dirname(os.__file__), sys.prefix, sys.base_prefix)
     own = os.path.dirname(__file__)
-    path = getattr(module, "__file__", None)
-    if not isinstance(module, ModuleType) or not isinstance(path, str):
-        return False
     return path.endswith(".py") and not path.startswith((*installed, own))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import subprocess
+import sys
 import time
 
 import dask
@@ -18,6 +20,7 @@ from prefect_dask_core import (
     Parameter,
     SequentialTaskRunner,
     ThreadPoolTaskRunner,
+    add_asset_metadata,
     flow,
     materialize,
     tags,
@@ -310,6 +313,69 @@ def test_a_file_that_is_removed_harms_no_run_and_the_next_one_makes_another(
     inverses().run(n=0, **asked)  # in the same process
     assert caplog.text == ""
     assert [record.flow for record in Ledger(path).runs()] == ["inverses"]
+
+
+SCRIPT = """
+import os, sys
+from prefect_dask_core import Flow, SequentialTaskRunner, task
+
+@task
+def one():
+    return 1
+
+with Flow("short") as made:
+    one()
+
+def run():
+    made.run(task_runner=SequentialTaskRunner(), ledger=sys.argv[1], progress=False)
+
+run()
+"""
+
+IN_A_CHILD = """
+child = os.fork()
+run()
+if child:
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def run_script(text, path):
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", text, str(path)], timeout=100
+    )
+    assert done.returncode == 0
+
+
+def test_the_file_of_a_ledger_is_whole_when_the_process_has_ended(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    for _ in range(3):
+        run_script(SCRIPT, path)
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]
+    assert len(Ledger(path).runs()) == 3
+
+
+def test_a_process_may_fork_right_after_a_run(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    run_script(SCRIPT + IN_A_CHILD, path)
+    assert [found.state for found in Ledger(path).runs()] == ["Completed"] * 3
+
+
+def test_what_is_told_of_an_asset_need_not_be_json(ledger):
+    asset = Asset(key="file://told")
+
+    @materialize(asset)
+    def make():
+        add_asset_metadata(asset, {(1, 2): "x"})
+
+    @flow(ledger=ledger)
+    def told():
+        make()
+
+    told()
+    run = only_run(ledger)
+    assert run.record.state == "Completed"
+    assert [one.metadata for one in run.assets] == [{"(1, 2)": "'x'"}]
 
 
 class Large(list):

@@ -27,6 +27,9 @@ LEAST_BUSY: Final = 5e-6
 MOST_CHILDREN: Final = 20_000
 #: Most blocks of one fan-out that are on the scheduler at a time.
 MOST_IN_FLIGHT: Final = 1_000
+#: Children up to which a fan-out's values come home although nobody asked for them and
+#: only the same block reads them. Of more, they live no longer than their child runs.
+MOST_BROUGHT: Final = 1_000
 #: Seconds from which a child is so long that Dask's own cost of its task is nothing.
 LONG: Final = 1.0
 #: First blocks where there is no worker: an adaptive cluster starts some for them.

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from prefect_dask_core.engine.block import Block, BlockReport, Step
+from prefect_dask_core.engine.book import FINAL, SUBMITTED, WAITING, Book
 from prefect_dask_core.engine.columns import Children
-from prefect_dask_core.engine.driver import FINAL, WAITING, Driver
+from prefect_dask_core.engine.driver import Driver
 from prefect_dask_core.engine.events import (
     Added,
     Assignment,
@@ -20,11 +21,11 @@ from prefect_dask_core.engine.events import (
     Closed,
     Dropped,
     Event,
-    Release,
 )
 from prefect_dask_core.engine.fanout import LEAST_WORK
 from prefect_dask_core.engine.feeds import StepInput, Whole, is_success
 from prefect_dask_core.engine.grouping import Group, Together, put_together
+from prefect_dask_core.engine.plain import PlainNodes
 from prefect_dask_core.engine.plan import GrowingPlan, Node
 from prefect_dask_core.tasks import Task
 
@@ -36,6 +37,107 @@ def _same(value: object) -> object:
 
 #: What a block runs that counts the items of a value.
 COUNTING: Final = Task(_same, name="items")
+
+
+class GrowingBook(Book):
+    """What is known of a run that is still being described.
+
+    Parameters
+    ----------
+    flow_name : str
+        Name of the flow.
+    """
+
+    plan: GrowingPlan
+
+    def __init__(self, flow_name: str) -> None:
+        super().__init__(GrowingPlan(flow_name), frozenset())
+
+    def told_as(self, index: int) -> str:
+        """Slug of a node: a task runs often here, and its runs have one name."""
+        return self.plan.nodes[index].slug
+
+    def add(self, node: Node) -> None:
+        """Add a node; somebody holds its future."""
+        self.plan.add(node)
+        index = node.index
+        self.status.append(WAITING)
+        self.open_readers.append(0)
+        self.fans_out.append(int(node.mapped))
+        self.pinned.add(index)
+        self.left += 1
+        missing = 0
+        for above in self.plan.upstream[index]:
+            self.open_readers[above] += 1
+            whole = node.mapped or self.fans_out[above]
+            wanted = FINAL if whole else SUBMITTED
+            missing += self.status[above] < wanted
+        self.missing.append(missing)
+        if not missing:
+            heapq.heappush(self.ready, index)
+
+    def drop(self, index: int) -> None:
+        """Note that nobody holds the future of a node any more."""
+        self.pinned.discard(index)
+        if self.status[index] == FINAL and not self.open_readers[index]:
+            self.release_blocks_of(index)
+
+    def release_blocks_of(self, index: int) -> None:
+        """Release the blocks of a node that nobody reads, and let go of its values."""
+        super().release_blocks_of(index)
+        if index in self.pinned or self.open_readers[index]:
+            return
+        if self.status[index] != FINAL:
+            return
+        # Copies: a state that somebody holds keeps its values.
+        if index in self.plain:
+            self.plain[index] = self.plain[index].without_values()
+        known = self.children.get(index)
+        if known is not None:
+            bare = [segment.without_values() for segment in known.segments]
+            self.children[index] = Children(len(known), bare)
+
+
+class GrowingPlainNodes(PlainNodes):
+    """The plain nodes of a run that is still being described.
+
+    Parameters
+    ----------
+    book : Book
+        What is known of the run.
+    """
+
+    def may_go(self, node: Node) -> bool:
+        """Whether a plain node that is ready goes out now."""
+        return not self._stands_alone(node) or super().may_go(node)
+
+    def together(self, nodes: Sequence[int]) -> Sequence[Together]:
+        """Blocks of single nodes; tiny ones that are ready share some.
+
+        Somebody may wait for each of them, so none waits for another that takes time
+        or is read for its value alone.
+        """
+        book = self._book
+        groups = []
+        for index in nodes:
+            if index not in book.plan.measured:
+                book.uncounted.add(index)
+            alone = self._stands_alone(book.plan.nodes[index])
+            groups.append(Group((index,), self.seconds((index,)) if alone else None))
+        return put_together(
+            groups,
+            self.above,
+            self.label,
+            book.threads,
+            LEAST_WORK,
+            self.is_there,
+        )
+
+    def _stands_alone(self, node: Node) -> bool:
+        """Whether nothing that a node reads is still on its way."""
+        book = self._book
+        above = book.plan.upstream[node.index]
+        return all(book.status[index] == FINAL for index in above)
 
 
 class GrowingDriver(Driver):
@@ -51,13 +153,12 @@ class GrowingDriver(Driver):
     It finishes once it was told `Closed` and every node is final.
     """
 
-    plan: GrowingPlan
+    book: GrowingBook
 
     def __init__(self, flow_name: str) -> None:
-        super().__init__(GrowingPlan(flow_name), frozenset())
+        book = GrowingBook(flow_name)
+        super().__init__(book, GrowingPlainNodes(book))
         self._open = True
-        # Plain nodes that were submitted before anybody mapped over them.
-        self._uncounted: set[int] = set()
         # Mapped nodes that wait for a count, by the node that is being counted.
         self._counted_for: dict[int, list[int]] = {}
         self._counting: dict[int, int] = {}
@@ -69,88 +170,18 @@ class GrowingDriver(Driver):
         match event:
             case Added(nodes):
                 for node in nodes:
-                    self._add(node)
+                    self.book.add(node)
             case Dropped(nodes):
                 for index in nodes:
-                    self._drop(index)
+                    self.book.drop(index)
             case Closed():
                 self._open = False
             case _:
                 super()._handle_growth(event)
 
-    def _add(self, node: Node) -> None:
-        self.plan.add(node)
-        index = node.index
-        self._status.append(WAITING)
-        self._open_readers.append(0)
-        self._fans_out.append(int(node.mapped))
-        self._pinned.add(index)
-        self._left += 1
-        missing = 0
-        for above in self.plan.upstream[index]:
-            self._open_readers[above] += 1
-            whole = node.mapped or self._fans_out[above]
-            wanted = FINAL if whole else WAITING + 1
-            missing += self._status[above] < wanted
-        self._missing.append(missing)
-        if not missing:
-            heapq.heappush(self._ready, index)
-
-    def _drop(self, index: int) -> None:
-        self._pinned.discard(index)
-        if self._status[index] == FINAL and not self._open_readers[index]:
-            self._release_blocks_of(index)
-
-    def _together(self, nodes: Sequence[int]) -> Sequence[Together]:
-        """Blocks of single nodes; tiny ones that are ready share some.
-
-        Somebody may wait for each of them, so none waits for another that takes time
-        or is read for its value alone.
-        """
-        groups = []
-        for index in nodes:
-            if index not in self.plan.measured:
-                self._uncounted.add(index)
-            alone = self._stands_alone(self.plan.nodes[index])
-            groups.append(Group((index,), self._seconds((index,)) if alone else None))
-        return put_together(
-            groups,
-            self._above,
-            self._label,
-            self.threads,
-            LEAST_WORK,
-            self._is_there,
-        )
-
-    def _may_submit(self, node: Node) -> bool:
-        return not self._stands_alone(node) or super()._may_submit(node)
-
     def silent(self) -> list[int]:
         """Blocks of which no end is known, those that count among them."""
         return sorted({*super().silent(), *self._counting})
-
-    def _stands_alone(self, node: Node) -> bool:
-        """Whether nothing that a node reads is still on its way."""
-        above = self.plan.upstream[node.index]
-        return all(self._status[index] == FINAL for index in above)
-
-    def _told_as(self, index: int) -> str:
-        # A task runs often in a function flow: its runs are told apart by number.
-        return self.plan.nodes[index].slug
-
-    def _release_blocks_of(self, index: int) -> None:
-        super()._release_blocks_of(index)
-        if index in self._pinned or self._open_readers[index]:
-            return
-        if self._status[index] != FINAL:
-            return
-        # Copies: a state that somebody holds keeps its values.
-        if index in self._plain:
-            self._plain[index] = self._plain[index].without_values()
-        known = self._children.get(index)
-        if known is not None:
-            bare = [segment.without_values() for segment in known.segments]
-            self._children[index] = Children(len(known), bare)
 
     # -- values that are mapped over after the event ---------------------------------
 
@@ -159,13 +190,13 @@ class GrowingDriver(Driver):
             item.node
             for item in node.inputs
             if item.mapped
-            and item.node in self._uncounted
-            and item.node not in self._children
-            and is_success(self._plain[item.node])
+            and item.node in self.book.uncounted
+            and item.node not in self.book.children
+            and is_success(self.book.plain[item.node])
         ]
         for index in dict.fromkeys(todo):
             assert index is not None
-            self._missing[node.index] += 1
+            self.book.missing[node.index] += 1
             waiting = self._counted_for.get(index)
             if waiting is None:
                 self._counted_for[index] = [node.index]
@@ -176,9 +207,9 @@ class GrowingDriver(Driver):
 
     def _count(self, index: int) -> None:
         """Submit a block that lists the items of a value, and keeps them."""
-        (above,) = self._blocks_of[index]
-        node = self.plan.nodes[index]
-        number = self._take_number()
+        (above,) = self.book.blocks_of[index]
+        node = self.book.plan.nodes[index]
+        number = self.book.take_number()
         source = Whole(index, (0,), False)
         step = Step(
             index,
@@ -191,7 +222,7 @@ class GrowingDriver(Driver):
         )
         block = Block(number, (step,), 0, 1, 0.0, frozenset({index}))
         self._counting[number] = index
-        self._submit([Assignment(block, (above,), annotations=node.annotations)])
+        self.book.submit([Assignment(block, (above,), annotations=node.annotations)])
 
     def _take_plain(self, report: BlockReport) -> None:
         index = self._counting.pop(report.number, None)
@@ -200,21 +231,20 @@ class GrowingDriver(Driver):
             return
         found = report.segments[index]
         if is_success(found):
-            known = self._plain[index]
+            known = self.book.plain[index]
             known.length, known.flat_length = found.length, found.flat_length
         self._counted(index, report.number)
 
     def _counted(self, index: int, number: int | None) -> None:
         """Go on with those who waited for a count; they read the block that counted."""
-        self._uncounted.discard(index)
+        self.book.uncounted.discard(index)
         if number is not None:
-            (old,) = self._blocks_of[index]
-            self._blocks_of[index] = [number]
-            if old in self._held:  # kept in mind: it is run again if this one is lost
-                self._held.discard(old)
-                self._told.append(Release((old,)))
+            (old,) = self.book.blocks_of[index]
+            self.book.blocks_of[index] = [number]
+            # Kept in mind: it is run again if this one is lost.
+            self.book.release(old)
         for reader in self._counted_for.pop(index):
-            self._count_down(reader)
+            self.book.count_down(reader)
 
     def _block_lost(self, lost: BlockLost) -> None:
         index = self._counting.pop(lost.number, None)
@@ -222,11 +252,5 @@ class GrowingDriver(Driver):
             super()._block_lost(lost)
             return
         # The value is read as one that cannot be mapped over; its readers say so.
-        self._forget(lost.number)
+        self.book.forget(lost.number)
         self._counted(index, None)
-
-    def _joins(self, node: Node, lane: dict[int, int]) -> bool:
-        for item in node.inputs:
-            if item.mapped and item.node in self._uncounted:
-                return False
-        return super()._joins(node, lane)

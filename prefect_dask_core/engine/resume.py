@@ -57,6 +57,18 @@ class Earlier:
     kept: Mapping[int, Kept] = field(default_factory=dict)
     paused: Mapping[int, Mapping[int, str]] = field(default_factory=dict)
 
+    def runs_again(self, index: int) -> bool:
+        """Whether anything of a node runs."""
+        found = self.kept.get(index)
+        return found is None or not found.is_whole
+
+    def todo(self, index: int, length: int) -> tuple[tuple[int, int], ...]:
+        """Ranges of children of a node that have to run."""
+        found = self.kept.get(index)
+        if found is not None:
+            return found.todo
+        return ((0, length),) if length else ()
+
 
 NOTHING_EARLIER = Earlier()
 

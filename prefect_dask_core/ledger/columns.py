@@ -15,6 +15,7 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from prefect_dask_core.errors import LedgerError
 from prefect_dask_core.moments import (
     WIDTH,
     Moments,
@@ -26,6 +27,8 @@ from prefect_dask_core.moments import (
 PLAIN: Final = -1
 #: Higher levels take up to eight times as long for 3 % less.
 _LEVEL: Final = 1
+#: How a blob begins; the former one began as compressed data do.
+_FORMAT: Final = b"\x02"
 #: Runs from which a span is a long one; part of the format.
 _LONG: Final = 16
 #: Bytes of the length of the JSON.
@@ -137,17 +140,28 @@ def encode(spans: Sequence[Span], names: Sequence[str]) -> bytes:
             for span in spans
         ],
     }
-    few = [span for span in spans if len(span.states) < _LONG]
+    few = [span for span in spans if 0 < len(span.states) < _LONG]
     many = [[span] for span in spans if len(span.states) >= _LONG]
     parts: list[bytes] = []
     header["groups"] = [_write(group, parts) for group in ([few] if few else []) + many]
     text = zlib.compress(json.dumps(header, separators=(",", ":")).encode(), _LEVEL)
-    return b"".join((len(text).to_bytes(_SIZE, "big"), text, *parts))
+    return b"".join((_FORMAT, len(text).to_bytes(_SIZE, "big"), text, *parts))
 
 
 def decode(blob: bytes) -> list[Span]:
-    """Spans of a batch, their states as names."""
-    stream = io.BytesIO(blob)
+    """Spans of a batch, their states as names.
+
+    Raises
+    ------
+    LedgerError
+        If they were written in another form.
+    """
+    if not blob.startswith(_FORMAT):
+        raise LedgerError(
+            "the ledger was written by a draft of prefect_dask_core whose columns this "
+            "version cannot read; use another ledger."
+        )
+    stream = io.BytesIO(blob[len(_FORMAT) :])
     size = int.from_bytes(stream.read(_SIZE), "big")
     header: dict[str, Any] = json.loads(zlib.decompress(stream.read(size)))
     counts = [found[2] for found in header["spans"]]

@@ -27,6 +27,8 @@ _LOGGER: Final = logging.getLogger("prefect_dask_core.ledger")
 
 #: What an attempt shares with its run.
 _OF_ATTEMPTS: Final = ("runner", "host", "process")
+#: By what an attempt is known as one's own.
+_OWN: Final = ("begin", "host", "process")
 #: Longest text that is kept of a message or a traceback, in characters.
 LONGEST: Final = 20_000
 
@@ -161,12 +163,16 @@ class RunWriter:
     ) -> bool:
         """Write the end of the attempt, with what is new; whether that worked.
 
-        There is no later write that could make up for this one, so it is tried twice,
-        the second time with a new connection.
+        There is no later write that could make up for this one. So it is tried again
+        where the connection was an old one, which may be what is broken.
         """
         ended = {"state": state, "message": _or_none(message), "end": now}
         told = {"seen": now, "counts": json.dumps(dict(counts)), **ended}
-        return self._write(batch, told, ended) or self._write(Batch(), told, ended)
+        was_open = self._connection is not None
+        done = self._write(batch, told, ended)
+        if not done and was_open:
+            done = self._write(Batch(), told, ended)
+        return done
 
     def close(self) -> None:
         """Close the connection."""
@@ -191,10 +197,11 @@ class RunWriter:
             with connection.begin():
                 entered = self.attempt or self._enter(connection)
                 if self.is_behind:
-                    self._forget_written(connection)
+                    self._forget_written(connection, entered)
                 for number, one in enumerate(self._todo, self._written):
                     self._insert(connection, entered, number, one, run["seen"])
-                if self.attempt or self._todo or attempt is not None:
+                is_news = self._todo or attempt is not None or self.is_behind
+                if self.attempt or is_news:  # else its row was made just now
                     update = found.runs.update().where(found.runs.c.id == mine)
                     connection.execute(update, run)
                 if attempt is not None:
@@ -222,7 +229,7 @@ class RunWriter:
         self.is_behind = False
         return True
 
-    def _forget_written(self, connection: Connection) -> None:
+    def _forget_written(self, connection: Connection, attempt: int) -> None:
         """Forget batches that are in the ledger after all: only the answer was lost."""
         import sqlalchemy as sa
 
@@ -230,7 +237,7 @@ class RunWriter:
         known = connection.execute(
             sa.select(sa.func.max(batches.c.number)).where(
                 batches.c.run_id == self.record.id,
-                batches.c.attempt == self.attempt,
+                batches.c.attempt == attempt,
             )
         ).scalar()
         done = 0 if known is None else known + 1 - self._written
@@ -244,11 +251,15 @@ class RunWriter:
 
         found, record = tables(), self.record
         mine = found.runs.c.id == record.id
+        columns = found.runs.c.attempt, *(found.runs.c[key] for key in _OWN)
         known = connection.execute(
-            sa.select(found.runs.c.attempt).where(mine).with_for_update()
-        ).scalar()
-        number = 1 if known is None else int(known) + 1
+            sa.select(*columns).where(mine).with_for_update()
+        ).first()
+        number = 1 if known is None else int(known[0]) + 1
         row = {**_row_of_run(record), "attempt": number}
+        is_own = known is not None and list(known[1:]) == [row[key] for key in _OWN]
+        if self.is_behind and is_own:
+            return number - 1  # only the answer to the first try was lost
         if known is None:
             connection.execute(found.runs.insert(), row)
         else:
@@ -412,5 +423,13 @@ def _row_of_asset(asset: AssetRecord) -> dict[str, Any]:
         "run": storable(asset.run),
         "upstream": json.dumps(list(asset.upstream)),
         "by": _or_none(asset.by),
-        "metadata": json.dumps(dict(asset.metadata), default=repr),
+        "metadata": _json_of(asset.metadata),
     }
+
+
+def _json_of(metadata: Mapping[str, Any]) -> str:
+    """What a user said of an asset, as far as it can be written."""
+    try:
+        return json.dumps(dict(metadata), default=repr)
+    except (TypeError, ValueError):  # keys that are no text, or a list in itself
+        return json.dumps({str(key): repr(value) for key, value in metadata.items()})

@@ -7,10 +7,14 @@ or that fails delays and harms no task.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import functools
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Final, NamedTuple, Protocol
 
@@ -28,6 +32,8 @@ FIRST_LOOK: Final = 0.1
 #: Seconds that the run is left alone at its begin. A thread that begins at once to work
 #: keeps the interpreter from the one that has started it.
 HEAD_START: Final = 0.005
+#: Seconds that a fork or the end of the interpreter waits for what is being closed.
+MOST_PATIENCE: Final = 10.0
 #: A look that took long is followed by a rest of so many times its work, but of no more
 #: than so many seconds: the first one may import what draws the rows.
 REST: Final = 50.0
@@ -169,6 +175,7 @@ class Watch:
     def __init__(self, view: WatchedRun, makers: Iterable[Maker] = ()) -> None:
         self.view = view
         self._watchers = [w for w in (_made(make, view) for make in makers) if w]
+        self._to_close = list(self._watchers)
         self._novelties = Novelties(view)
         self._over = threading.Event()
         self._told = threading.Event()
@@ -193,6 +200,7 @@ class Watch:
         """Begin to look, and to keep what is logged."""
         self.view.log.open()
         if self._watchers:
+            _wait_before_leaving()
             self._thread = threading.Thread(
                 target=self._run, daemon=True, name="prefect-dask-core-watch"
             )
@@ -204,8 +212,10 @@ class Watch:
             return
         self._end = state
         self._over.set()
-        if self._thread is not None:
-            self._told.wait()
+        # Not alive and not told: in a child that a body has forked off.
+        while self._thread is not None and self._thread.is_alive():
+            if self._told.wait(LOOK_EVERY):
+                break
         self.view.settle(state, time.time())
 
     def close(self) -> None:
@@ -224,8 +234,10 @@ class Watch:
         try:
             self._follow()
         finally:
-            self._told.set()
-        self._tell(lambda watcher: watcher.close())
+            with _closing(threading.current_thread()):
+                self._told.set()
+                for watcher in self._to_close:
+                    _close(watcher)
 
     def _follow(self) -> None:
         self._over.wait(HEAD_START)
@@ -255,6 +267,44 @@ class Watch:
                     self.view.info.run_name,
                     watcher,
                 )
+
+
+#: Threads whose run has returned and whose watchers are still being closed.
+_CLOSING: Final[set[threading.Thread]] = set()
+
+
+@contextlib.contextmanager
+def _closing(thread: threading.Thread) -> Iterator[None]:
+    _CLOSING.add(thread)
+    try:
+        yield
+    finally:
+        _CLOSING.discard(thread)
+
+
+@functools.cache
+def _wait_before_leaving() -> None:
+    """Let neither a fork nor the end of the interpreter come between a closing.
+
+    A child would inherit a lock of SQLite's that nobody gives back, and a file whose
+    journal is not moved into it lacks its last runs once it is copied.
+    """
+    atexit.register(_wait_for_closing)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_wait_for_closing)
+
+
+def _wait_for_closing() -> None:
+    for thread in list(_CLOSING):
+        if thread is not threading.current_thread():
+            thread.join(MOST_PATIENCE)
+
+
+def _close(watcher: Watcher) -> None:
+    try:
+        watcher.close()
+    except Exception:
+        _LOGGER.exception("%r could not be closed", watcher)
 
 
 def _made(make: Maker, view: RunView) -> Watcher | None:

@@ -29,10 +29,11 @@ from distributed import (
 
 from prefect_dask_core.config import home_bytes
 from prefect_dask_core.engine.block import BlockReport
+from prefect_dask_core.engine.book import Book, all_ended
 from prefect_dask_core.engine.caching import within
 from prefect_dask_core.engine.columns import Elsewhere, Segment
 from prefect_dask_core.engine.compile import GraphBuilder, RunRecord
-from prefect_dask_core.engine.driver import Driver, all_ended
+from prefect_dask_core.engine.driver import Driver
 from prefect_dask_core.engine.events import (
     Added,
     Assignment,
@@ -322,7 +323,7 @@ that runs already is not made; give one of them.
         if self._open is None:
             with copy.copy(self) as opened:  # several threads may share a runner
                 return opened.run(flow_run)
-        driver = Driver(flow_run.plan, flow_run.wanted, flow_run.earlier)
+        driver = Driver(Book(flow_run.plan, flow_run.wanted, flow_run.earlier))
         if flow_run.view is not None:
             flow_run.view.add_look(DriverLook(driver))
         with outside_the_pool():  # a flow that runs inside a task

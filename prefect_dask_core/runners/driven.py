@@ -114,7 +114,7 @@ class DrivenSession:
         self._call_back(list(self._calls))
 
     def _take_ended(self) -> None:
-        ended, self._driver.ended = self._driver.ended, []
+        ended = self._driver.take_ended()
         if not (ended or self._watching or self._watched):
             return
         with self._ended:

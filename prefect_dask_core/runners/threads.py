@@ -13,6 +13,7 @@ from typing import Any
 
 from prefect_dask_core.config import home_bytes
 from prefect_dask_core.engine.block import BlockReport, run_block
+from prefect_dask_core.engine.book import Book
 from prefect_dask_core.engine.driver import Driver
 from prefect_dask_core.engine.effects import AsyncCalls
 from prefect_dask_core.engine.events import (
@@ -93,7 +94,7 @@ class ThreadPoolTaskRunner(NamedRunner):
     def run(self, flow_run: FlowRun) -> Sequence[State]:
         """Run a plan to its end; one state per node."""
         threads = self.max_workers or os.cpu_count() or 1
-        driver = Driver(flow_run.plan, flow_run.wanted, flow_run.earlier)
+        driver = Driver(Book(flow_run.plan, flow_run.wanted, flow_run.earlier))
         if flow_run.view is not None:
             flow_run.view.add_look(DriverLook(driver))
         pool = _Pool(threads, flow_run.variables, flow_run.wanted)

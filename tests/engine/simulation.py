@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from functools import partial
 
 from prefect_dask_core.engine.block import careful_piece, run_block
+from prefect_dask_core.engine.book import Book
 from prefect_dask_core.engine.driver import Driver
 from prefect_dask_core.engine.events import (
     BlockAdvanced,
@@ -96,9 +97,9 @@ class Simulation:
         self.wanted = self.plan.terminal | self.plan.reference
         if want_all:
             self.wanted = frozenset(range(len(self.plan.nodes)))
-        self.driver = Driver(self.plan, self.wanted)
+        self.driver = Driver(Book(self.plan, self.wanted))
         if one_kind:
-            self.driver._kinds = Kinds(lambda task: 0, tried=1)
+            self.driver.book.kinds = Kinds(lambda task: 0, tried=1)
         self.random, self.threads = random, threads
         self.speeds, self.big, self.mute = speeds, big, mute
         self.untold: dict[int, BlockDone] = {}  # reports that were lost

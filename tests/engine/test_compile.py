@@ -1,9 +1,12 @@
+import pickle
+
 import dask
 import pytest
 from dask.base import tokenize
 from dask.core import get_dependencies, toposort
 
 from prefect_dask_core import Flow, Parameter, Task, task, unmapped
+from prefect_dask_core.engine.book import Book
 from prefect_dask_core.engine.compile import (
     MOST_SPANS,
     GraphBuilder,
@@ -192,11 +195,21 @@ def test_it_persists_in_threads(flow):
 
 def graphs_of(flow, variables=()):
     """The first graph that the runner would send, and its builder."""
-    driver = Driver(make_plan(flow), frozenset())
+    driver = Driver(Book(make_plan(flow), frozenset()))
     (submit, *_) = driver.handle(Started(4))
     record = RunRecord("0123456789abcdef", dict(variables), "topic", 1_000)
     builder = GraphBuilder(record, lambda *arguments: arguments)
     return builder, builder.graph(submit.assignments), submit.assignments
+
+
+def test_a_scheduler_has_what_the_blocks_of_a_run_share_only_once():
+    with Flow("shared") as flow:
+        transform.map([1, 2, 3])
+    _, graph, _ = graphs_of(flow)
+    arrived = [pickle.loads(pickle.dumps(found.args)) for found in graph.values()]
+    for _, inline, record, *_ in arrived:
+        assert inline[0] is arrived[0][1][0]
+        assert record is arrived[0][2]
 
 
 def test_the_keys_of_blocks_carry_names_and_the_run():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import zlib
 from array import array
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prefect_dask_core.errors import LedgerError
 from prefect_dask_core.ledger.columns import (
     PLAIN,
     Kept,
@@ -56,6 +59,19 @@ def test_a_batch_is_read_as_it_was_written(written):
         s._replace(states=tuple(NAMES[code] for code in s.states)) for s in written
     ]
     assert found == named
+
+
+@given(st.lists(st.sampled_from([0, 1, 15, 16, 40]), max_size=4))
+def test_spans_of_any_length_are_read_as_they_were_written(lengths):
+    times = array("d", range(40))
+    written = [Span(1, n, bytes(n), times[:n], times[:n], {}) for n in lengths]
+    found = decode(encode(written, NAMES))
+    assert [list(span.ends) for span in found] == [list(s.ends) for s in written]
+
+
+def test_columns_of_another_form_are_told():
+    with pytest.raises(LedgerError, match="another ledger"):
+        decode(zlib.compress(b"{}"))
 
 
 def test_a_hundred_thousand_children_take_little_room():

@@ -286,6 +286,62 @@ def test_a_batch_whose_answer_was_lost_is_not_written_twice(ledger_url):
     assert list(ledger.run(record().id).nodes) == ["load", "square"]
 
 
+def test_an_attempt_whose_answer_was_lost_is_not_entered_twice(ledger_url):
+    ledger = Ledger(ledger_url)
+    writer = RunWriter(ledger.engine, record())
+    assert writer.write(Batch([LOAD]), {}, 6.0)
+    # As if the connection had broken between the first commit and its answer.
+    writer.attempt, writer._written = 0, 0
+    writer._todo, writer.is_behind = [Batch([LOAD])], True
+
+    assert writer.write(Batch([SQUARE]), {}, 7.0)
+    writer.close()
+
+    run = ledger.run(record().id)
+    assert list(run.nodes) == ["load", "square"]
+    assert [attempt.number for attempt in run.attempts] == [1]
+
+
+def break_once(ledger, word):
+    """Let the connection of the next statement with a word break, once."""
+    broken = []
+
+    @sa.event.listens_for(ledger.engine, "before_cursor_execute")
+    def break_it(connection, cursor, statement, *rest):
+        if word in statement and not broken:
+            broken.append(statement)
+            raise sa.exc.OperationalError(statement, {}, OSError("the line is dead"))
+
+    return broken
+
+
+def test_the_end_of_a_run_is_written_though_the_connection_is_broken(ledger_url):
+    ledger = Ledger(ledger_url)
+    writer = RunWriter(ledger.engine, record())
+    writer.begin()
+    broken = break_once(ledger, f"UPDATE {tables().attempts.name}")
+
+    assert writer.end(Batch([LOAD]), {"Completed": 1}, 7.0, "Completed", None)
+    writer.close()
+
+    assert broken
+    run = ledger.run(record().id)
+    assert (run.record.state, list(run.nodes)) == ("Completed", ["load"])
+
+
+def test_a_run_tells_that_it_lives_also_when_it_is_entered_late(ledger_url):
+    ledger = Ledger(ledger_url)
+    writer = RunWriter(ledger.engine, record(seen=5.0))
+    broken = break_once(ledger, f"INSERT INTO {tables().attempts.name}")
+
+    assert not writer.write(Batch(), {}, 5.0)
+    assert broken
+    for now in (62.0, 67.0):
+        assert writer.write(Batch(), {}, now)
+        assert ledger.run(record().id).record.seen == now
+    writer.close()
+
+
 def test_of_several_who_go_on_with_a_run_one_does(ledger_url):
     ledger = Ledger(ledger_url)
     run = written(ledger, Batch([LOAD]))

@@ -17,7 +17,7 @@ from prefect_dask_core import (
     task,
     unmapped,
 )
-from prefect_dask_core.engine.driver import MOST_BROUGHT
+from prefect_dask_core.engine.fanout import MOST_BROUGHT
 from prefect_dask_core.errors import MissingResult
 
 

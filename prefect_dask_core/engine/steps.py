@@ -1,0 +1,160 @@
+"""Steps: what a block runs of each of its nodes, and where the inputs of these are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from prefect_dask_core.engine.block import NOT_PAUSED, Step
+from prefect_dask_core.engine.book import Book
+from prefect_dask_core.engine.feeds import (
+    Each,
+    Filled,
+    Fixed,
+    Items,
+    Local,
+    Source,
+    StepInput,
+    Whole,
+)
+from prefect_dask_core.engine.lengths import length_of
+from prefect_dask_core.engine.plan import Input, Node, items_of
+from prefect_dask_core.engine.templates import PART, has_template, nodes_of
+from prefect_dask_core.errors import InternalError
+
+
+def kept_of(book: Book, members: Iterable[int]) -> frozenset[int]:
+    """Nodes of a block whose values somebody outside of it reads."""
+    inside = set(members)
+    return frozenset(
+        node
+        for node in inside
+        if node in book.wanted
+        or node in book.pinned
+        or not inside.issuperset(book.plan.dependents[node])
+    )
+
+
+def step_of(
+    book: Book,
+    node: Node,
+    members: Collection[int],
+    reads: dict[int, int],
+    span: tuple[int, int] | None,
+) -> Step:
+    """One node as a block runs it.
+
+    Parameters
+    ----------
+    node : Node
+        The node.
+    members : collection of int
+        Nodes of the same block.
+    reads : dict of int to int
+        Block number to argument position; grows.
+    span : tuple of int or None
+        Children of the block; `None` for a plain one.
+    """
+    custom = not hasattr(node.task.trigger, "rule")
+    inputs = tuple(
+        StepInput(
+            item.key,
+            "" if item.node is None else book.told_as(item.node),
+            _source(book, item, members, reads, span),
+            item.edge if custom else None,
+            item.node in node.tolerated,
+        )
+        for item in node.inputs
+        if item.value is not PART
+    )
+    refusal: Exception | None = None
+    if node.mapped and span is None:
+        found = length_of(book, node, {})
+        if not isinstance(found, Exception):
+            raise InternalError(f"node {node.name!r} can be mapped, yet is plain")
+        refusal = found
+    return Step(
+        node.index,
+        node.task,
+        node.slug,
+        inputs,
+        mapped=span is not None,
+        measured=node.index in book.plan.measured and span is None,
+        flattened=node.index in book.plan.flattened,
+        refusal=refusal,
+        paused=_paused(book, node.index, span),
+        variables=node.variables,
+    )
+
+
+def _paused(book: Book, index: int, span: tuple[int, int] | None) -> Mapping[int, str]:
+    """Runs of a block that are resumed from a pause."""
+    found = book.earlier.paused.get(index)
+    if found is None or span is None:
+        return found or NOT_PAUSED
+    return {n: name for n, name in found.items() if span[0] <= n < span[1]}
+
+
+def _source(
+    book: Book,
+    item: Input,
+    members: Collection[int],
+    reads: dict[int, int],
+    span: tuple[int, int] | None,
+) -> Source:
+    if item.node is None:
+        return _constant(book, item, reads, span)
+    if item.node in members:
+        return Local(item.node, item.flattened)
+    fanout = item.node in book.children
+    each = item.mapped and span is not None
+    if each and not fanout and book.plain[item.node].length is None:
+        each = False  # it cannot be iterated, so it is the same for every child
+    blocks: Sequence[int] = book.blocks_of[item.node]
+    if each and fanout and span is not None and not item.flattened:
+        blocks = [n for n in blocks if _overlaps(book.spans[n], span)]
+    positions = tuple(reads.setdefault(n, len(reads)) for n in blocks)
+    spans = tuple(book.spans[n] for n in blocks) if fanout else ()
+    if not each:
+        return Whole(item.node, positions, fanout, item.flattened, spans)
+    lengths: tuple[int | None, ...] = ()
+    if fanout and item.flattened:
+        lengths = tuple(_flat_length(book, item.node, start) for start, _ in spans)
+    return Each(item.node, positions, fanout, item.flattened, spans, lengths)
+
+
+def _flat_length(book: Book, node: int, start: int) -> int | None:
+    """Elements of a block's children, as they were counted for their readers."""
+    found = book.children[node].locate(start)
+    return None if found is None else found[0].flat_length
+
+
+def _constant(
+    book: Book, item: Input, reads: dict[int, int], span: tuple[int, int] | None
+) -> Source:
+    constant: Fixed | Items = Fixed(item.value)
+    value = item.value
+    if item.mapped and span is not None:
+        items = items_of(item.value)
+        if items is not None:
+            value = items[span[0] : span[1]]
+            constant = Items(value, span[0])
+    if not has_template(value):
+        return constant
+    places = tuple(
+        (book.told_as(node), _whole(book, node, reads))
+        for node in dict.fromkeys(nodes_of(value))
+    )
+    return Filled(constant, places)
+
+
+def _whole(book: Book, node: int, reads: dict[int, int]) -> Whole:
+    """Where all of a node above is."""
+    fanout = node in book.children
+    blocks = book.blocks_of[node]
+    positions = tuple(reads.setdefault(n, len(reads)) for n in blocks)
+    spans = tuple(book.spans[n] for n in blocks) if fanout else ()
+    return Whole(node, positions, fanout, False, spans)
+
+
+def _overlaps(some: tuple[int, int], other: tuple[int, int]) -> bool:
+    return some[0] < other[1] and other[0] < some[1]
