@@ -1,11 +1,11 @@
-"""Causes: the first failure above a run that did not start because of it."""
+"""Causes: the first failure above a run of a session that did not start for it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from prefect_dask_core.engine.session import Session
-from prefect_dask_core.engine.summary import first_failure_of
+from prefect_dask_core.engine.upstream import Failure, failure_in, first_failure
 from prefect_dask_core.errors import UpstreamTaskError
 from prefect_dask_core.states import NO_DATA, State, TriggerFailed
 
@@ -47,45 +47,34 @@ def error_of(
         own.
     """
     if not isinstance(state, TriggerFailed) or state.data is not NO_DATA:
-        found: BaseException = state.result(raise_on_failure=False)
-        return found
-    error = UpstreamTaskError(f"{name} did not run: {state.message}")
-    cause = _first_failure(session, parents, looked, node, index)
-    if cause is not None:
-        found = cause.result(raise_on_failure=False)
-        error.__cause__ = found
-    return error
+        error: BaseException = state.result(raise_on_failure=False)
+        return error
+    found = first_above(session, parents, looked, node, index)
+    told = "" if found is None else found.told(name_of(session, found.node))
+    upstream = UpstreamTaskError(f"{name} did not run: {state.message}{told}")
+    if found is not None:
+        upstream.__cause__ = found.state.result(raise_on_failure=False)
+    return upstream
 
 
-def _first_failure(
+def first_above(
     session: Session,
     parents: Mapping[int, tuple[int, ...]],
     looked: set[int],
     node: int,
     index: int | None,
-) -> State | None:
-    """The failure that a run did not start because of, however far above it is."""
-    found: State | None = None
-    while True:
-        for above in parents.get(node, ()):
-            state = _failed(session.state(above), index)
-            if state is not None:
-                node, found = above, state
-                looked.add(above)
-                break
-        else:
-            return found
-        if not isinstance(found, TriggerFailed):
-            return found
+) -> Failure | None:
+    """The failure that a run did not start because of; see `error_of`."""
+
+    def failure_of(above: int, index: int | None) -> Failure | None:
+        found = failure_in(above, session.state(above), index)
+        if found is not None:
+            looked.add(above)
+        return found
+
+    return first_failure(lambda one: parents.get(one, ()), failure_of, node, index)
 
 
-def _failed(state: State, index: int | None) -> State | None:
-    """The state, or that of a child, if it failed; that of the index before others."""
-    if not state.is_mapped():
-        return state if state.is_final() and not state.is_successful() else None
-    children = state.states or ()
-    if index is not None and index < len(children):
-        child = state[index]
-        if child.is_final() and not child.is_successful():
-            return child
-    return first_failure_of(state)
+def name_of(session: Session, node: int) -> str:
+    """Name of the run that a node of a session is."""
+    return session.look().nodes()[node].slug

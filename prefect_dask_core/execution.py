@@ -20,17 +20,20 @@ from prefect_dask_core.config import home_bytes
 from prefect_dask_core.context import context, mistaken_name
 from prefect_dask_core.dates import date_variables
 from prefect_dask_core.edges import Edge
+from prefect_dask_core.endings import is_over, way_on
 from prefect_dask_core.engine.caching import prepared, within
 from prefect_dask_core.engine.compile import FlowCollection, RunRecord
 from prefect_dask_core.engine.fanout import mapped_length
 from prefect_dask_core.engine.plan import Input, Node, Plan, plan_flow
 from prefect_dask_core.engine.resume import Earlier, given_states, resume_after
+from prefect_dask_core.engine.sharing import shared_by_children
 from prefect_dask_core.engine.summary import (
     TaskStates,
     failures_of,
     flow_state,
     labels_of,
 )
+from prefect_dask_core.engine.upstream import with_causes
 from prefect_dask_core.engine.views import RunInfo, SegmentLook
 from prefect_dask_core.errors import (
     FlowParameterError,
@@ -63,6 +66,7 @@ from prefect_dask_core.runners.dask import DaskTaskRunner
 from prefect_dask_core.runners.shell import run_compiled
 from prefect_dask_core.runners.threads import ThreadPoolTaskRunner
 from prefect_dask_core.signals import ENDRUN, PAUSE, PrefectStateSignal
+from prefect_dask_core.spellings import level_of_user
 from prefect_dask_core.states import Failed, Pending, Running, State, TriggerFailed
 from prefect_dask_core.tasks import Task
 
@@ -235,6 +239,10 @@ def _watched(
     with Watch(view, makers) as watch:
         state = _run_with_handlers(flow, runner, flow_run, before)
         watch.ended(state)
+    # After all that watchers have to say: who looks for what to do looks there.
+    further = way_on(view.info, 'resume="{}"', ledger is not None, _stores(flow_run))
+    if further and is_over(state):
+        _LOGGER.warning("flow %r: %r%s", flow.name, state, further)
     return state
 
 
@@ -247,6 +255,15 @@ def _made_of_slugs(
         keepers = _keepers(plan, variables)
         made_of = made_of_nodes(plan, keepers, variables["parameters"])
     return {plan.nodes[n].slug: found.encode() for n, found in made_of.items()}
+
+
+def _stores(flow_run: FlowRun) -> bool:
+    """Whether any task of a run keeps its values in a store."""
+    keeping = flow_run.variables[KEEPING]
+    return any(
+        (keeper := within(node.task, keeping).keeper) is not None and keeper.writes
+        for node in flow_run.plan.nodes
+    )
 
 
 def _info(flow: Graph, variables: Mapping[str, Any]) -> RunInfo:
@@ -324,7 +341,7 @@ def _run_with_handlers(
             return begun.replace(states=before)
         idle: list[State] = [Pending() for _ in plan.nodes]
         return begun.replace(states=TaskStates(plan, idle, parameters, flow_run.view))
-    states = runner.run(flow_run)
+    states = with_causes(plan, runner.run(flow_run))
     view = flow_run.view
     if view is not None and not view.has_look:
         # A runner of the user's; what it does meanwhile is not seen.
@@ -531,39 +548,23 @@ def make_plan(flow: Graph) -> Plan:
         flow.reference_tasks(),
     )
     for node in plan.nodes:
-        prepared(node.task, said)  # raises for one that cannot have it
+        keeper = prepared(node.task, said).keeper  # raises if it cannot have it
         # Lengths that only the run will tell are left to the run.
         if node.mapped and all(i.node is None for i in node.inputs if i.mapped):
             found = mapped_length(node, _never, _never_skipped)
             if isinstance(found, Exception):
                 raise found
         if node.mapped:
-            _warn_of_sharing(node)
+            _warn_of_sharing(node, keeper)
     return plan
 
 
-def _warn_of_sharing(node: Node) -> None:
+def _warn_of_sharing(node: Node, keeper: Keeper | None) -> None:
     """Warn if all children of a mapped node would take one another's values."""
-    options = node.task.options
-    said = []
-    if options.cache_for is not None and options.cache_validator is None:
-        said.append(
-            "with cache_for and no cache_validator, so a later run takes any value "
-            "that has not expired for each child, whatever its inputs; give "
-            "cache_validator=cache_validators.all_inputs (or duration_only, if all "
-            "children have one value)"
-        )
-    if isinstance(options.target, str) and "{" not in options.target:
-        said.append(
-            f"with target={options.target!r}, the same for each child, so all take the "
-            "value of the first that is written; add what differs, as {map_index} or "
-            "the name of an input"
-        )
-    for text in said:
-        # The line that runs or compiles the flow.
-        warnings.warn(
-            f"task {node.slug!r} is mapped {text}.", UserWarning, stacklevel=5
-        )
+    mapped = {item.key for item in node.inputs if item.mapped and item.key is not None}
+    for text in shared_by_children(node.task.options, keeper, mapped):
+        told = f"task {node.slug!r} is mapped {text}."
+        warnings.warn(told, UserWarning, stacklevel=level_of_user())
 
 
 def _never_skipped(item: Input) -> str | None:

@@ -22,6 +22,7 @@ from prefect_dask_core.calling import inherited_variables, open_session, session
 from prefect_dask_core.calls import SCOPE, nested_run_id
 from prefect_dask_core.context import context, current_tags
 from prefect_dask_core.dates import date_variables
+from prefect_dask_core.endings import is_over, way_on
 from prefect_dask_core.engine.effects import Call, Overran, Raised, Returned, Wait
 from prefect_dask_core.engine.session import Session
 from prefect_dask_core.engine.views import RunInfo
@@ -221,7 +222,7 @@ def _run(run: FunctionRun) -> Steps[State]:
     run.watch = watch = _watch(run, ledger)
     watch.begin()
     if refused is not None:
-        state = run.enter(refused)
+        state = run.enter(refused.replace(states=RunStates({}, (), watch.view)))
         yield Blocking(partial(watch.ended, state))
         watch.close()
         return state
@@ -240,7 +241,9 @@ def _run(run: FunctionRun) -> Steps[State]:
             state = run.enter(_state_of_error(error))
             yield from _close(run, body, state)
             raise
-        return (yield from _close(run, body, state))
+        state = yield from _close(run, body, state)
+        _tell_of_failure(run, state, ledger is not None)
+        return state
     finally:
         watch.close()
 
@@ -574,6 +577,17 @@ def _tell_of_unseen(run: FunctionRun, unseen: Mapping[str, State]) -> None:
             run.name,
             len(unseen) - UNSEEN_TOLD,
         )
+
+
+def _tell_of_failure(run: FunctionRun, state: State, recorded: bool) -> None:
+    """Log how a run failed, as the last line about it: what to do stands there."""
+    if not is_over(state):
+        return
+    assert run.watch is not None
+    assert run.scope is not None
+    info = run.watch.view.info
+    further = way_on(info, '.resume("{}")', recorded, run.scope.stores)
+    _LOGGER.warning("flow run %r: %r%s", run.name, state, further)
 
 
 def _with_states(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
-from prefect_dask_core.causes import error_of
+from prefect_dask_core.causes import error_of, first_above, name_of
 from prefect_dask_core.displays import titled_html
 from prefect_dask_core.engine.columns import Children
 from prefect_dask_core.engine.session import Session
@@ -69,6 +69,11 @@ class Handle:
         return error_of(
             self.session, self.parents, self.looked, self.node, index, name, state
         )
+
+    def told_above(self, index: int | None = None) -> str:
+        """What made the run not start, as the end of a message."""
+        found = first_above(self.session, self.parents, self.looked, self.node, index)
+        return "" if found is None else found.told(name_of(self.session, found.node))
 
     def note(self, found: State) -> State:
         """Take down that somebody was told how it ended, if it has."""

@@ -140,7 +140,7 @@ class TaskOptions:
         Gives the key instead of a policy; such as `task_input_hash`.
     cache_expiration : timedelta or number, optional
         How long, from its end on, a kept value may stand for that of a later run; a
-        bare number is in seconds. Always, unless given.
+        bare number is in seconds, and more than none. Always, unless given.
     refresh_cache : bool, optional
         Whether a kept value of an earlier run is never taken, and is written anew.
     result_storage : ResultStore, str or path, optional
@@ -472,6 +472,19 @@ def _cache_for(options: TaskOptions, option: str, value: Any) -> timedelta | Non
             f"task {options.name!r}: {option}={value!r} is longer than a timedelta can "
             "be; give at most a few thousand years."
         ) from None
+
+
+def _cache_expiration(
+    options: TaskOptions, option: str, value: Any
+) -> timedelta | None:
+    length = _cache_for(options, option, value)
+    if length is not None and length <= timedelta(0):
+        raise OptionValueError(
+            f"task {options.name!r}: {option}={value!r}, but nothing would ever be "
+            "taken; give a length above zero, or refresh_cache=True to store values "
+            "anew each time, or cache_policy=NO_CACHE to share none."
+        )
+    return length
 
 
 def _validator(options: TaskOptions, option: str, value: Any) -> Any:
@@ -833,7 +846,7 @@ _CHECKS: Final[Mapping[str, Callable[[TaskOptions, str, Any], Any]]] = {
     "asset_deps": _assets,
     "cache_policy": _policy,
     "cache_key_fn": _key_function,
-    "cache_expiration": _cache_for,
+    "cache_expiration": _cache_expiration,
     "refresh_cache": _optional_switch,
     "result_storage": _storage,
     "result_storage_key": _template,

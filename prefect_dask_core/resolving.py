@@ -10,8 +10,8 @@ from prefect_dask_core.edges import Annotation
 from prefect_dask_core.engine.templates import rebuild
 from prefect_dask_core.errors import UpstreamTaskError
 from prefect_dask_core.future_lists import FutureList, node_of
-from prefect_dask_core.futures import PrefectFuture, has_ended
-from prefect_dask_core.states import State
+from prefect_dask_core.futures import Handle, PrefectFuture, child_of, has_ended
+from prefect_dask_core.states import NO_DATA, State, TriggerFailed
 from prefect_dask_core.waiting import resolve_futures_to_results
 
 #: Name and state of a run above, and whether it may have failed.
@@ -105,17 +105,27 @@ def _value_of(
         if children is None:
             above.append((handle.name, state, tolerant))
             return state.result(raise_on_failure=False) if state.is_final() else None
-        above.extend(
-            (f"{handle.name}[{n}]", child, tolerant) for n, child in enumerate(children)
-        )
+        told = False
+        for number, child in enumerate(children):
+            if not told and not child.is_successful():
+                # The first one is told of; the others need not be looked into.
+                told, child = True, _explained(handle, number, child)
+            above.append((f"{handle.name}[{number}]", child, tolerant))
         if not all(child.is_final() for child in children):
             return None  # one of them is paused
         return future.result(raise_on_failure=False)
-    state = future.state
+    state = _explained(*child_of(future), future.state)
     above.append((future.name, state, tolerant))
     if state.is_paused() or not state.is_final():
         return None
     return future.result(raise_on_failure=False)
+
+
+def _explained(handle: Handle, index: int | None, state: State) -> State:
+    """State of a run; one that did not start has what failed above it as its data."""
+    if isinstance(state, TriggerFailed) and state.data is NO_DATA:
+        return state.replace(data=handle.error(state, index))
+    return state
 
 
 def holds_future(value: Any) -> bool:
@@ -149,10 +159,14 @@ def by_name(above: list[Above]) -> dict[Any, State]:
 def upstream_error(name: str, state: State, above: list[Above]) -> UpstreamTaskError:
     """Why a run did not start, with the first failure above as its cause."""
     error = UpstreamTaskError(f"{name} did not run: {state.message}")
-    for _, found, tolerant in above:
+    for label, found, tolerant in above:
         if not tolerant and has_ended(found) and not found.is_paused():
             cause = found.result(raise_on_failure=False)
             if not found.is_successful() and isinstance(cause, BaseException):
+                told = f"it began with {label}: {found.message}"
+                if isinstance(cause, UpstreamTaskError):
+                    told = str(cause)  # which says what it began with
+                error = UpstreamTaskError(f"{error}; {told}")
                 error.__cause__ = cause
                 break
     return error

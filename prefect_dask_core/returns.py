@@ -12,7 +12,15 @@ from prefect_dask_core.future_lists import FutureList, node_of
 from prefect_dask_core.futures import Handle, PrefectFuture, child_of
 from prefect_dask_core.lineage import AssetRecord
 from prefect_dask_core.resolving import with_results
-from prefect_dask_core.states import Cancelled, Completed, Failed, Paused, State
+from prefect_dask_core.states import (
+    NO_DATA,
+    Cancelled,
+    Completed,
+    Failed,
+    Paused,
+    State,
+    TriggerFailed,
+)
 
 #: So many names of runs stand in a message.
 NAMES_TOLD: Final = 20
@@ -132,8 +140,13 @@ class _Ended(NamedTuple):
 
     def told(self) -> str:
         """The run and why it did not succeed, as the end of a message."""
-        future = self.future
-        return "" if future is None else f" {future.name}: {self.state.message}"
+        if self.handle is None:
+            return ""
+        name = PrefectFuture[Any](self.handle, self.number).name
+        above = ""
+        if isinstance(self.state, TriggerFailed) and self.state.data is NO_DATA:
+            above = self.handle.told_above(self.number)
+        return f" {name}: {self.state.message}{above}"
 
     def error(self) -> Any:
         """What made it fail."""

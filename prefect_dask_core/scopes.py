@@ -11,6 +11,7 @@ import itertools
 import threading
 import time
 import uuid
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -24,7 +25,9 @@ from prefect_dask_core.engine.caching import prepared, within
 from prefect_dask_core.engine.columns import Segment, tally_of_state
 from prefect_dask_core.engine.feeds import sum_tallies, tolerate
 from prefect_dask_core.engine.pipeline import TaskRun, run_task
+from prefect_dask_core.engine.plan import Input
 from prefect_dask_core.engine.session import Request, Session
+from prefect_dask_core.engine.sharing import shared_by_children
 from prefect_dask_core.engine.views import RunView, SegmentLook
 from prefect_dask_core.future_lists import FutureList, node_of
 from prefect_dask_core.futures import Handle, PrefectFuture
@@ -40,12 +43,13 @@ from prefect_dask_core.resolving import (
     upstream_error,
     with_results,
 )
-from prefect_dask_core.results.keeping import KEEPING, STAGED_IN
+from prefect_dask_core.results.keeping import KEEPING, STAGED_IN, Keeper
 from prefect_dask_core.results.kept import KeptValues
 from prefect_dask_core.results.places import own_prefix
 from prefect_dask_core.results.transactions import TRANSACTION
 from prefect_dask_core.run_ids import task_run_id
 from prefect_dask_core.runners.drive import Blocking, Steps
+from prefect_dask_core.spellings import level_of_user
 from prefect_dask_core.staging import SubmittedRuns
 from prefect_dask_core.states import (
     NO_DATA,
@@ -147,6 +151,10 @@ class Scope:
         #: How the flow ended, for whoever watches it; set before `close`.
         self.outcome: State | None = None
         self._cancelled: str | None = None
+        #: Names of tasks whose children share one value, and that were warned of.
+        self._warned: set[str] = set()
+        #: Whether a run in it keeps its value in a store.
+        self.stores = False
 
     # -- submitting -------------------------------------------------------------
 
@@ -161,6 +169,7 @@ class Scope:
         with self._lock:
             session = self.session()
             keeper = prepared(task, self.variables.get(KEEPING)).keeper
+            self.stores = self.stores or (keeper is not None and keeper.writes)
             if mapped:
                 bound = {key: self._whole(value) for key, value in bound.items()}
             inputs = inputs_of_call(task, bound, wait_for, mapped, session)
@@ -170,6 +179,7 @@ class Scope:
             name = self.next_name(task)
             if mapped:
                 check_lengths(task, name, given)
+                self._warn_of_sharing(task, keeper, given)
             block = context.get(TRANSACTION)
             staged_in = block.id if block is not None and block.is_block else None
             request = Request(
@@ -203,6 +213,18 @@ class Scope:
             block.adopt(SubmittedRuns(task, future, keeper, prefix))
         found: PrefectFuture[Any] | FutureList[Any] = future
         return found
+
+    def _warn_of_sharing(
+        self, task: Task, keeper: Keeper | None, given: Sequence[Input]
+    ) -> None:
+        """Warn, once, if all children of a map would take one another's values."""
+        if task.name in self._warned:
+            return
+        mapped = {item.key for item in given if item.mapped and item.key is not None}
+        for text in shared_by_children(task.options, keeper, mapped):
+            self._warned.add(task.name)
+            told = f"task {task.name!r} is mapped {text}."
+            warnings.warn(told, UserWarning, stacklevel=level_of_user())
 
     def _variables_of(
         self,
@@ -304,6 +326,9 @@ class Scope:
             found = {key: bare(value) for key, value in bound.items()}
         listed = self._with_called(listed, found)
         inside = within(task, self.variables.get(KEEPING))
+        self.stores = self.stores or (
+            inside.keeper is not None and inside.keeper.writes
+        )
         run = TaskRun(
             task=task,
             name=name,
@@ -426,6 +451,7 @@ class Scope:
             view=self._view,
         )
         fresh._earlier = self.close()
+        fresh.stores = self.stores
         fresh._counts, fresh.lineage = self._counts, self.lineage
         # Two sessions of one id would make the same keys.
         fresh._session_id = uuid.uuid4().hex

@@ -193,10 +193,15 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
     Examples
     --------
-    >>> nearest("retry", ["name", "retries", "tags"])
+    >>> nearest("retry", ["name", "retries", "retry_on", "tags"])
     'retries'
     """
-    return difflib.get_close_matches(name, list(names), n=1, cutoff=0.0)[0]
+    known = list(names)
+    # The plural is meant more often than what has the word as its begin.
+    for plural in (f"{name}s", f"{name.removesuffix('y')}ies"):
+        if plural in known:
+            return plural
+    return difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
 
 
 def make_options(given: Mapping[str, Any], task: str) -> TaskOptions:
@@ -428,11 +433,11 @@ def _warn_of_unused(changes: Mapping[str, Any], options: TaskOptions) -> None:
             "keeps nothing; give one of them only."
         )
     for text in said:
-        warnings.warn(text, UserWarning, stacklevel=_level_of_user())
+        warnings.warn(text, UserWarning, stacklevel=level_of_user())
 
 
-def _level_of_user() -> int:
-    """The `stacklevel` of the line of the user's that made the task.
+def level_of_user() -> int:
+    """The `stacklevel` of the line of the user's that made the task, or ran the flow.
 
     It is counted, because `@task`, `Task(...)` and a class of the user's own come
     here through different numbers of calls.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import html
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple
@@ -102,22 +102,28 @@ class RunFacts(NamedTuple):
     Parameters
     ----------
     attempts : int
-        Attempts at the run; 1 also where the body was not called, as of a skipped run,
-        and 0 where no worker told of any, as after a crash.
-    begin, end : float
-        When the first attempt began and the run ended, in seconds since the epoch.
+        Attempts at the run; 0 of a run that never began, as one that its trigger
+        refused, and where no worker told of any, as after a crash.
+    begin, end : float, optional
+        When the first attempt began and the run ended, in seconds since the epoch;
+        `None` where that is not known. A run that never began has an end alone.
     worker : str, optional
         Address of the Dask worker that ran it last; `None` without a cluster.
     """
 
     attempts: int
-    begin: float
-    end: float
+    begin: float | None
+    end: float | None
     worker: str | None
 
     @property
-    def seconds(self) -> float:
-        """Seconds from begin to end, waits for further attempts included."""
+    def seconds(self) -> float | None:
+        """Seconds from begin to end, waits for further attempts included.
+
+        `None` unless both are known.
+        """
+        if self.begin is None or self.end is None:
+            return None
         return self.end - self.begin
 
 
@@ -228,7 +234,7 @@ class State:
         if unknown:
             raise TypeError(
                 f"{type(self).__name__} has no field {unknown[0]!r}; its fields are "
-                f"{', '.join(self._fields())}."
+                f"{', '.join(n for n in self._fields() if n[0] != '_')}."
             )
         copy = object.__new__(type(self))
         for field in self._fields():
@@ -247,7 +253,7 @@ class State:
         if type(self) is not type(other):
             return NotImplemented
         assert isinstance(other, State)
-        ignored = {"message", "timestamp", "states", "run"}
+        ignored = {"message", "timestamp", "states", "run", "_above"}
         return all(
             _same(getattr(self, field), getattr(other, field))
             for field in self._fields()
@@ -327,6 +333,15 @@ class State:
 
     def __bool__(self) -> bool:
         return True
+
+    @property
+    def run_id(self) -> str | None:
+        """Id of the flow run that ended in this state; `None` of any other state.
+
+        It is the one that ``resume=`` takes, and that a ledger has.
+        """
+        view = getattr(self.states, "view", None)
+        return None if view is None else str(view.info.run_id)
 
     @property
     def map_states(self) -> Sequence[State] | None:
@@ -780,10 +795,28 @@ class TimedOut(Failed):
 
 
 class TriggerFailed(Failed):
-    """Did not run, because of how the tasks above it ended."""
+    """Did not run, because of how the tasks above it ended.
 
-    __slots__ = ()
+    What ``result()`` raises has the exception of the first failure above as its cause,
+    where a runner knows it.
+    """
+
+    __slots__ = ("_above",)
     color = "#f0a37a"
+    #: Gives what made the first run above fail; set by who knows the runs above.
+    _above: Callable[[], BaseException | None] | None
+
+    def __init__(
+        self, message: str | None = None, data: Any = NO_DATA, **common: Any
+    ) -> None:
+        super().__init__(message, data, **common)
+        object.__setattr__(self, "_above", None)
+
+    def _error(self, data: Any) -> BaseException:
+        error = super()._error(data)
+        if self._above is not None and error is not data:
+            error.__cause__ = self._above()
+        return error
 
 
 class ValidationFailed(Failed):

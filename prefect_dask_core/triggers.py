@@ -21,6 +21,13 @@ from prefect_dask_core.states import (
 #: How many failed tasks a message names.
 NAMED_FAILURES: Final = 3
 
+#: Messages of runs that were skipped because of runs above them.
+UPSTREAM_SKIPPED: Final = (
+    "an upstream task was skipped; skip_on_upstream_skip=False lets the trigger decide "
+    "instead."
+)
+ALL_SKIPPED: Final = "every task above was skipped"
+
 
 @dataclass(frozen=True, slots=True)
 class Tally:
@@ -194,7 +201,7 @@ def _require_resumption(tally: Tally, resumed: bool) -> State | None:
 
 def _require_not_all_skipped(tally: Tally, resumed: bool) -> State | None:
     if tally.skipped == tally.total:
-        return Skipped("every task above was skipped")
+        return Skipped(ALL_SKIPPED)
     if tally.successful == tally.total:
         return None
     reason = f"{tally.total - tally.successful} of {tally.total} did not succeed"

@@ -90,7 +90,8 @@ def test_on_failure_is_called_when_a_run_fails():
     flow.run()
     assert LOG[-2:] == [
         "handled: Running -> Failed",
-        "handled failed: reference tasks failed: work.",
+        "handled failed: reference tasks failed: work; it began with work: "
+        "ValueError: bad",
     ]
     LOG.clear()
     flow, _ = made(on_failure=tell)

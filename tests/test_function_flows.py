@@ -847,6 +847,34 @@ def test_what_is_refused_raises_with_the_first_failure_as_its_cause(
     assert "nobody has asked" not in caplog.text
 
 
+def test_the_state_of_a_flow_says_what_failed_first_however_far_above(flow_runner):
+    def body():
+        return double.submit(double.submit(fail.submit("luck")))
+
+    assert state_of(body, flow_runner).message == (
+        "1 of 1 run did not succeed: 1 failed. double-1: trigger 'all_successful' "
+        "refused: double-0 failed; it began with fail-0: ValueError: no luck"
+    )
+
+
+@pytest.mark.parametrize("called", [True, False])
+def test_what_is_refused_in_the_function_says_what_failed_first(flow_runner, called):
+    @task
+    def first(items):
+        return items[0]
+
+    def body():
+        half = double.map(fail.map([1, 2]))
+        return first(half) if called else first.submit(half).result()
+
+    state = state_of(body, flow_runner)
+    assert state.message.endswith("; it began with fail-0[0]: ValueError: no 1")
+    error = state.result(raise_on_failure=False)
+    while not isinstance(error, ValueError):
+        assert isinstance(error, UpstreamTaskError)
+        error = error.__cause__
+
+
 def test_a_child_is_refused_because_of_the_child_above_it(flow_runner):
     @task
     def invert(x):

@@ -46,7 +46,7 @@ LAYERS = (
     ("futures",),
     ("future_lists",),
     ("lineage", "monitor", "requests", "staging", "waiting"),
-    ("drawing", "made_of", "recording", "remembering"),
+    ("drawing", "endings", "made_of", "recording", "remembering"),
     ("resolving", "resuming"),
     ("execution", "flow_options", "function_options", "scopes"),
     ("calling", "flow_drawing", "returns"),

@@ -25,6 +25,7 @@ from prefect_dask_core.results import (
     Result,
 )
 from prefect_dask_core.results.policies import INPUTS, NO_CACHE
+from prefect_dask_core.tasks import Task
 from prefect_dask_core.triggers import all_finished, all_successful
 from tests.strategies import task_options
 
@@ -264,3 +265,9 @@ def test_right_annotations_are_taken_as_they_are():
     assert TaskOptions(name="t", annotations=right).annotations == right
     chosen = {"priority": lambda key: 1, "workers": "a"}
     assert TaskOptions(name="t", annotations=chosen).annotations == chosen
+
+
+@pytest.mark.parametrize("length", [0, -1, timedelta(0), timedelta(seconds=-1)])
+def test_a_cache_expiration_that_nothing_outlives_is_refused(length):
+    with pytest.raises(OptionValueError, match="cache_expiration"):
+        Task("load", cache_expiration=length)

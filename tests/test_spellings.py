@@ -125,6 +125,7 @@ def test_an_option_of_today_can_be_read_under_its_older_name(name, options, valu
         ("retry_delay_second", "retry_delay_seconds"),
         ("timeouts", "timeout"),
         ("tag", "tags"),
+        ("retry", "retries"),
     ],
 )
 def test_an_unknown_option_names_the_nearest_known_one(wrong, meant):

@@ -40,7 +40,10 @@ def opened(url: str | None) -> Iterator[Ledger]:
     try:
         yield Ledger(url or ledger_url() or default_ledger(), must_exist=True)
     except (LedgerError, ResumeError, ImportError) as error:
-        raise click.ClickException(str(error)) from error
+        told = str(error)
+        if told.startswith("there is no ledger"):
+            told += " Name another one with --ledger."
+        raise click.ClickException(told) from error
 
 
 def told_state(record: RunRecord, now: float | None = None) -> str:

@@ -80,7 +80,10 @@ def _flows_of(module: ModuleType) -> dict[str, AnyFlow]:
 def _file(place: str) -> ModuleType:
     path = Path(place).resolve()
     if not path.is_file():
-        raise click.UsageError(f"there is no file {place!r}.")
+        raise click.UsageError(
+            f"there is no file {place!r}; give the file that has the flow, as "
+            "FILE.py:FLOW."
+        )
     # As for a script: it may import its neighbours.
     sys.path.insert(0, str(path.parent))
     spec = importlib.util.spec_from_file_location(path.stem, path)

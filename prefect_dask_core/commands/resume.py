@@ -14,7 +14,7 @@ from prefect_dask_core.commands.running import (
     place_options,
     progress_option,
     runner_of,
-    tell_failure,
+    tell_way_on,
     view_of,
 )
 from prefect_dask_core.errors import FlowParameterError, ParameterBindError
@@ -66,8 +66,7 @@ def command(
             raise click.UsageError(str(error)) from error
     if silent:
         click.echo(str(view_of(state)))
-    elif shown is False:
-        tell_failure(made, state)
+    tell_way_on(state, ledger)
     if not state.is_successful():
         raise SystemExit(1)
 

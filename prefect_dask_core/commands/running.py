@@ -101,10 +101,9 @@ def command(
         raise click.ClickException(str(error)) from error
     if silent:
         click.echo(str(view_of(state)))
-    elif shown is False:
-        tell_failure(found, state)
     if report is not None:
         write_report(state, report)
+    tell_way_on(state, ledger)
     if not state.is_successful():
         raise SystemExit(1)
 
@@ -192,13 +191,11 @@ async def _awaited(found: Any) -> Any:
     return await found
 
 
-def tell_failure(flow: AnyFlow, state: State) -> None:
-    """Say on stderr why a function flow did not succeed.
-
-    A graph flow logs what failed; a function flow raises it, and here nobody sees that.
-    """
-    if not isinstance(flow, Flow) and not state.is_successful():
-        click.echo(f"flow {flow.name!r}: {state!r}", err=True)
+def tell_way_on(state: State, ledger: str | None) -> None:
+    """Say on stderr how a recorded run goes on that did not succeed."""
+    if ledger is not None and not state.is_successful():
+        told = f"resume it with: dask flow resume {state.run_id} and the same --ledger"
+        click.echo(told, err=True)
 
 
 def write_report(run: Any, path: Path) -> None:

@@ -40,7 +40,7 @@ from prefect_dask_core.states import (
     TriggerFailed,
     counts_as_failure,
 )
-from prefect_dask_core.triggers import Tally
+from prefect_dask_core.triggers import ALL_SKIPPED, UPSTREAM_SKIPPED, Tally
 
 #: The class of a state by its code. The order is part of the format on the wire.
 STATE_BY_CODE: Final[tuple[type[State], ...]] = (
@@ -354,9 +354,13 @@ class Segment:
         """
         state = self._bare_state(offset)
         attempts = self.attempts.get(offset, 1)
-        facts = RunFacts(attempts, self.begins[offset], self.ends[offset], self.worker)
+        # The columns have 0 for what nobody knows.
+        begin: float | None = self.begins[offset] or None
+        end = self.ends[offset] or state.timestamp
+        if _never_began(state):
+            attempts, begin = 0, None
         # Nobody else has it.
-        object.__setattr__(state, "run", facts)
+        object.__setattr__(state, "run", RunFacts(attempts, begin, end, self.worker))
         return state
 
     def _bare_state(self, offset: int) -> State:
@@ -466,6 +470,16 @@ def _segment(
     return segment
 
 
+def _never_began(state: State) -> bool:
+    """Whether a run ended because of the runs above it, before its first attempt."""
+    if isinstance(state, TriggerFailed):
+        return True
+    return isinstance(state, Skipped) and state.message in (
+        UPSTREAM_SKIPPED,
+        ALL_SKIPPED,
+    )
+
+
 _start: Final = attrgetter("start")
 
 
@@ -482,10 +496,12 @@ class Children(Sequence[State]):
     An index with no segment yet reads as `Pending`.
     """
 
-    __slots__ = ("_length", "_segments")
+    __slots__ = ("_length", "_segments", "above")
 
     def __init__(self, length: int, segments: Sequence[Segment] = ()) -> None:
         self._length = length
+        #: By the index of a refused child, what gives the failure above it.
+        self.above: Callable[[int], Callable[[], BaseException | None]] | None = None
         # One list: another thread may read while it grows.
         self._segments: list[Segment] = []
         for segment in segments:
@@ -521,8 +537,14 @@ class Children(Sequence[State]):
         found = self.locate(index)
         if found is None:
             return Pending()
-        segment, offset = found
-        return segment.state(offset)
+        return self._state(*found)
+
+    def _state(self, segment: Segment, offset: int) -> State:
+        state = segment.state(offset)
+        if self.above is not None and isinstance(state, TriggerFailed):
+            # Nobody else has it.
+            object.__setattr__(state, "_above", self.above(segment.start + offset))
+        return state
 
     def locate(self, index: int) -> tuple[Segment, int] | None:
         """Segment and offset of a child, `None` if nothing is known of it."""
@@ -579,7 +601,7 @@ class Children(Sequence[State]):
         [(5, Failed('no'))]
         """
         return [
-            (segment.start + offset, segment.state(offset))
+            (segment.start + offset, self._state(segment, offset))
             for segment in self._segments
             if not _FAILED.isdisjoint(segment.codes)
             for offset, code in enumerate(segment.codes)

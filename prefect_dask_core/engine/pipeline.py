@@ -68,7 +68,7 @@ from prefect_dask_core.states import (
     TriggerFailed,
 )
 from prefect_dask_core.tasks import Task
-from prefect_dask_core.triggers import Tally, Trigger
+from prefect_dask_core.triggers import UPSTREAM_SKIPPED, Tally, Trigger
 
 Steps = Generator[Effect, Answer, State]
 Transition = Generator[Effect, Answer, "tuple[State, bool]"]
@@ -246,10 +246,7 @@ def _refuse(run: TaskRun) -> Generator[Effect, Answer, State | None]:
     """State the run takes without its body, `None` if it may start."""
     tally = run.tally
     if tally.skipped and run.options.skip_on_upstream_skip:
-        return Skipped(
-            "an upstream task was skipped; skip_on_upstream_skip=False lets the "
-            "trigger decide instead."
-        )
+        return Skipped(UPSTREAM_SKIPPED)
     trigger = run.options.trigger
     waiting = tally.finished < tally.total
     if isinstance(trigger, Trigger):

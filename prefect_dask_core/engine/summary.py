@@ -17,6 +17,13 @@ from prefect_dask_core.engine.columns import (
     tally_of_state,
 )
 from prefect_dask_core.engine.plan import Plan
+from prefect_dask_core.engine.upstream import (
+    Failure,
+    Failures,
+    details_of,
+    failure_in,
+    with_causes,
+)
 from prefect_dask_core.engine.views import RunView
 from prefect_dask_core.states import (
     Cancelled,
@@ -27,6 +34,7 @@ from prefect_dask_core.states import (
     Paused,
     Pending,
     State,
+    TriggerFailed,
     counts_as_failure,
 )
 from prefect_dask_core.tasks import Constant, Task
@@ -213,6 +221,7 @@ def flow_state(
     Source of the rule: reference tasks of the graph generations; a cancelled
     reference task is not hidden behind a success, as it was there.
     """
+    states = with_causes(plan, states)
     by_task = TaskStates(plan, states, parameters, view)
     terminal = [_tally(plan, states, index) for index in plan.terminal]
     if any(tally.finished < tally.total for tally in terminal):
@@ -223,15 +232,22 @@ def flow_state(
         names = [name for n in failed for name in _tally(plan, states, n).failed_names]
         more = sum(_tally(plan, states, n).failed for n in failed) - len(names[:3])
         told = ", ".join(names[:3]) + (f" and {more} more" if more else "")
-        return Failed(
-            f"reference tasks failed: {told}.",
-            data=_first_failure(states[failed[0]]),
-            states=by_task,
-        )
+        first = failure_in(failed[0], states[failed[0]], None)
+        assert first is not None
+        message = f"reference tasks failed: {told}{_told(plan, states, first)}"
+        return Failed(message, data=_first_failure(states[failed[0]]), states=by_task)
     if any(_is_cancelled(states[n]) for n in reference):
         return Cancelled("the run was cancelled before its end.", states=by_task)
     values = ReferenceValues({plan.nodes[n].task: states[n] for n in reference})
     return Completed(ALL_SUCCEEDED, data=values, states=by_task)
+
+
+def _told(plan: Plan, states: Sequence[State], failure: Failure) -> str:
+    """What a failure began with: itself, or a failure above."""
+    if isinstance(failure.state, TriggerFailed):
+        above = Failures(plan, states).first_above(failure.node, failure.index)
+        failure = above or failure
+    return failure.told(labels_of(plan)[failure.node])
 
 
 def _tally(plan: Plan, states: Sequence[State], index: int) -> Tally:
@@ -257,15 +273,7 @@ def _unfinished(plan: Plan, states: Sequence[State], by_task: TaskStates) -> Sta
 
 def _some(state: State) -> Iterator[State]:
     """Children whose state is not a plain success."""
-    return (child for _, child in _numbered(state))
-
-
-def _numbered(state: State) -> Iterator[tuple[int, State]]:
-    """Index and state of the children whose state is not a plain success."""
-    if isinstance(state, Mapped) and isinstance(state.states, Children):
-        for segment in state.states.segments:
-            for offset in sorted(segment.details):
-                yield segment.start + offset, segment.details[offset]
+    return (child for _, child in details_of(state))
 
 
 def counts_of(states: Iterable[State]) -> dict[str, int]:
@@ -282,15 +290,13 @@ def counts_of(states: Iterable[State]) -> dict[str, int]:
 
 def failures_of(name: str, state: State) -> list[tuple[str, State]]:
     """Name and state of what failed or crashed: a node, or children of it."""
-    found = [(f"{name}[{index}]", child) for index, child in _numbered(state)]
     if not state.is_mapped():
-        found = [(name, state)]
-    return [(name, one) for name, one in found if counts_as_failure(one)]
-
-
-def first_failure_of(state: State) -> State | None:
-    """State of the first child of a mapped run that failed or crashed; else `None`."""
-    return next((child for child in _some(state) if counts_as_failure(child)), None)
+        return [(name, state)] if counts_as_failure(state) else []
+    return [
+        (f"{name}[{index}]", state[index])  # with its facts, and what failed above it
+        for index, child in details_of(state)
+        if counts_as_failure(child)
+    ]
 
 
 def _is_cancelled(state: State) -> bool:
@@ -298,10 +304,10 @@ def _is_cancelled(state: State) -> bool:
 
 
 def _first_failure(state: State) -> BaseException:
-    for child in _some(state):
-        if child.is_failed() or child.is_crashed():
-            return _error(child)
-    return _error(state)
+    found = failure_in(0, state, None)
+    if found is None or found.index is None:
+        return _error(state)
+    return _error(state[found.index])
 
 
 def _error(state: State) -> BaseException:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import sha256
+from itertools import count
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -27,6 +28,7 @@ KEPT_UNDER: Final = "_kept_under"
 #: Characters of the longest name of a folder. File systems take 255 bytes, encrypted
 #: ones 143; a letter that is not ASCII takes up to twelve here.
 _LONGEST: Final = 120
+_OTHERS: Final = " (told once for each task, flow run and process)"
 
 
 def own_prefix(variables: Mapping[str, Any]) -> str:
@@ -112,6 +114,9 @@ class KeyContext:
 def key_of_policy(policy: CachePolicy, run: KeyContext) -> str | None:
     """Key that a policy gives a run; `None`, and a log line, if it raises.
 
+    The first run of a task in a flow run is told, and no other one of this process:
+    what raises for one of a million children mostly raises for all of them.
+
     What cannot be told of one input cannot be left out either: the other parts of the
     key would be those of runs with other inputs.
     """
@@ -123,19 +128,39 @@ def key_of_policy(policy: CachePolicy, run: KeyContext) -> str | None:
             kept_as=run.variables.get("flow_run_id"),
         )
     except NoCacheKey as error:
-        _LOGGER.warning(
-            "task %r: no cache key, so its value is not shared: %s",
-            run.task.name,
-            error,
-        )
+        if _is_first(run, "no key"):
+            _LOGGER.warning(
+                "task %r: no cache key, so its value is not shared: %s%s",
+                run.task.name,
+                error,
+                _OTHERS,
+            )
         return None
     except Exception as error:
-        _LOGGER.error(
-            "task %r: its cache policy raised, so its value is not shared",
-            run.task.name,
-            exc_info=error,
-        )
+        if _is_first(run, "raised"):
+            _LOGGER.error(
+                "task %r: its cache policy raised, so its value is not shared%s",
+                run.task.name,
+                _OTHERS,
+                exc_info=error,
+            )
         return None
+
+
+def _is_first(run: KeyContext, what: str) -> bool:
+    """Whether nothing of this kind was told of this task in this flow run, so far."""
+    told = run.variables
+    flow_run = told.get("flow_run_id") or current_id(told)
+    slug = told.get("task_slug")
+    if flow_run is None or slug is None:
+        return True
+    return next(_times(flow_run, slug, what)) == 0
+
+
+@lru_cache(maxsize=512)
+def _times(*_: object) -> Iterator[int]:
+    """Counts, for each task and flow run that something was told of lately."""
+    return count()
 
 
 def key_of_template(template: Template, run: KeyContext) -> str:

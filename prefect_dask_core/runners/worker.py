@@ -289,6 +289,20 @@ def _load(
     except Exception as error:
         raise CannotLoad(
             f"worker {worker.address} cannot unpickle a task: {type(error).__name__}: "
-            f"{error}. The packages and their versions have to be the same on the "
-            "client, the scheduler and the workers."
+            f"{error}. {_what_to_do(error)}"
         ) from error
+
+
+def _what_to_do(error: Exception) -> str:
+    """What makes a worker load what it could not load."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return (
+            f"It has no module {error.name!r}: install it there, put its folder on the "
+            "PYTHONPATH of the workers, send it with client.upload_file(...), or let "
+            "it travel by value with "
+            f"cloudpickle.register_pickle_by_value({error.name})."
+        )
+    return (
+        "The packages and their versions have to be the same on the client, the "
+        "scheduler and the workers."
+    )

@@ -217,6 +217,7 @@ def test_what_is_wrong_is_told_without_a_traceback(name, url):
     told = ran(name, *run, "--ledger", url)
     assert told.exit_code == 1
     assert told.output.startswith("Error: there is no ledger at")
+    assert told.output.endswith(" Name another one with --ledger.\n")
     lost_run(url)
     if run:
         told = ran(name, *run, "--ledger", url)

@@ -127,3 +127,8 @@ def test_a_parameter_without_name_or_value_is_refused(given):
 def test_a_parameter_given_twice_is_refused():
     with pytest.raises(click.UsageError, match="n was given twice"):
         parameters_from(["n=1", "n=2"])
+
+
+def test_a_file_that_is_not_there_is_told_with_how_a_flow_is_named():
+    with pytest.raises(click.UsageError, match=r"no file .*FILE\.py:FLOW"):
+        load_flow("no.py:flow")

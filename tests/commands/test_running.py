@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from prefect_dask_core.commands import flow
+from prefect_dask_core.ledger import Ledger
 
 SOURCE = """
 from prefect_dask_core import Flow, Parameter, flow, task
@@ -69,12 +70,20 @@ def test_nothing_is_printed_without_progress(file):
     assert told.output == ""
 
 
-def test_a_failure_is_told_without_progress_too(file):
+def test_a_failure_is_told_without_progress_too(file, caplog):
     told = ran(f"{file}:function", "--param", "n=4", "--no-progress")
     assert told.exit_code == 1
-    assert told.stderr.startswith("flow 'function': Failed(")
-    assert "three is too much" in told.stderr
-    assert told.stdout == ""
+    assert told.output == ""
+    assert caplog.messages[-1].startswith("flow run 'function-")
+    assert "three is too much" in caplog.messages[-1]
+
+
+def test_a_recorded_run_that_failed_says_at_last_how_it_goes_on(file, tmp_path):
+    told = ran(f"{file}:function", "--param", "n=4", "--ledger", tmp_path / "l.sqlite")
+    (record,) = Ledger(tmp_path / "l.sqlite").runs()
+    assert told.output.splitlines()[-1] == (
+        f"resume it with: dask flow resume {record.id} and the same --ledger"
+    )
 
 
 def test_an_asynchronous_flow_runs(file):

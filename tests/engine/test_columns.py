@@ -19,9 +19,11 @@ from prefect_dask_core.errors import MissingResult
 from prefect_dask_core.states import (
     NO_DATA,
     Completed,
+    Crashed,
     Failed,
     Mapped,
     Pending,
+    RunFacts,
     Skipped,
     State,
     TimedOut,
@@ -202,3 +204,14 @@ def test_waits_for_further_attempts_stay_with_their_child():
     assert twin.waits == segment.without_values().waits == segment.waits
     assert segment.part(1, 3).waits == {0: ((1.0, 2.0), (3.0, 4.0))}
     assert segment.part(2, 3).waits is None
+
+
+def test_what_a_segment_does_not_know_of_a_run_is_none_and_not_zero():
+    segment = Segment(0)
+    segment.open(2)
+    segment.put(0, Crashed("its worker died"), 0.0, 0.0, attempts=0)
+    segment.put(1, Crashed("its worker died", timestamp=7.0), 0.0, 0.0, attempts=0)
+    first, second = (segment.state(offset).run for offset in range(2))
+    assert first == RunFacts(0, None, None, None)
+    assert first.seconds is None
+    assert second == RunFacts(0, None, 7.0, None)

@@ -374,6 +374,32 @@ def test_a_policy_that_raises_gives_no_key_and_is_logged(caplog):
     assert "its cache policy raised" in caplog.text
 
 
+@pytest.mark.parametrize("what", ["its cache policy raised", "no cache key"])
+def test_a_policy_that_raises_for_each_child_is_told_once_for_each_task_and_run(
+    what, tmp_path, caplog
+):
+    def wrong(run, given):
+        raise NoCacheKey("none") if what == "no cache key" else ValueError("none")
+
+    def declared(name):
+        return Task(plus, name=name, cache_key_fn=wrong, result_storage=tmp_path)
+
+    with Flow("two maps") as flow:
+        declared("one").map(range(50))
+        declared("two").map(range(50))
+
+    def told():
+        caplog.clear()
+        assert flow.run(task_runner=SequentialTaskRunner()).is_successful()
+        return [r.getMessage() for r in caplog.records if what in r.getMessage()]
+
+    for _ in range(2):
+        first, second = told()
+        assert "'one'" in first
+        assert "once for each task, flow run" in first
+        assert "'two'" in second
+
+
 class Weekly(CachePolicy):
     """A policy of a user's own."""
 

@@ -506,7 +506,7 @@ def test_each_state_tells_its_attempts_and_times(run):
         below = inc(never)
     state = run(flow)
     assert [child.run.attempts for child in state[many]] == [2, 2]
-    assert [state[task].run.attempts for task in (one, below)] == [1, 1]
+    assert [state[task].run.attempts for task in (one, never, below)] == [1, 1, 0]
     for found in (*state[many], state[one]):
         assert began <= found.run.begin <= found.run.end <= time.time()
         assert found.run.seconds == found.run.end - found.run.begin
@@ -514,6 +514,19 @@ def test_each_state_tells_its_attempts_and_times(run):
         assert pickle.loads(pickle.dumps(found)).run == found.run
     assert state.run is None
     assert state[many].run is None
+
+
+def test_runs_that_never_began_have_an_end_alone(run):
+    began = time.time()
+    with Flow("facts") as flow:
+        below = inc.map(boom.map([1]))
+        skipped = inc(scripted(SKIP("no"))())
+    state = run(flow)
+    for found in (state[below][0], state[skipped]):
+        assert found.run.attempts == 0
+        assert found.run.begin is None
+        assert found.run.seconds is None
+        assert began <= found.run.end <= time.time()
 
 
 def test_each_state_tells_its_worker(client):
@@ -1291,7 +1304,10 @@ def test_a_parent_is_mapped_though_all_children_fail(run):
     assert kind(state[many]) == "Mapped"
     assert [str(error) for error in state[many].result()] == ["no 1", "no 2"]
     assert kind(state) == "Failed"
-    assert state.message == "reference tasks failed: boom[0], boom[1]."
+    assert state.message == (
+        "reference tasks failed: boom[0], boom[1]; it began with boom[0]: "
+        "ValueError: no 1"
+    )
 
 
 def test_a_failed_unmapped_input_is_judged_by_each_child(run):
@@ -1638,7 +1654,10 @@ def test_one_failed_child_fails_the_flow(run):
         many = scripted_children({2: [ValueError("two")]}).map(give([0, 1, 2]))
     state = run(flow)
     assert kind(state) == "Failed"
-    assert state.message == "reference tasks failed: scripted[2]."
+    assert state.message == (
+        "reference tasks failed: scripted[2]; it began with scripted[2]: "
+        "ValueError: two"
+    )
     with pytest.raises(ValueError, match="two"):
         state.result()
     assert kind(state[many]) == "Mapped"

@@ -598,8 +598,8 @@ def test_what_nobody_handles_goes_to_stderr(runner, capsys):
     ]
 
 
-def test_a_level_counts_where_nobody_listens(capsys, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("prefect_dask_core"), "level", logging.ERROR)
+def test_a_level_counts_where_nobody_listens(capsys, caplog):
+    caplog.set_level(logging.ERROR, logger="prefect_dask_core")
     with Flow("unheard") as flow:
         log(7)
     run_unheard(flow, SequentialTaskRunner())

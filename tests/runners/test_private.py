@@ -23,6 +23,7 @@ from prefect_dask_core.runners._private import (
     find_ended,
     forget_topic,
 )
+from tests.leftovers import tasks_on, wait_until
 
 
 def beside(prepare):
@@ -138,6 +139,7 @@ def test_keys_that_ended_are_found(client):
         ("not-yet-there-of-a-test", "nor-its-witness"),
     ]
     (worker,) = client.who_has(done)["done-of-a-test"]
+    assert wait_until(lambda: "running-of-a-test" in tasks_on(client))
     assert client.run_on_scheduler(find_ended, asked) == [
         ("done-of-a-test", worker),
         ("forgotten-of-a-test", None),

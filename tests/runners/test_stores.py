@@ -193,7 +193,7 @@ def test_a_resumed_run_has_its_values_whatever_it_takes_of_others(
         cache_policy=policy,
         result_storage=store,
         refresh_cache=True,
-        cache_expiration=timedelta(seconds=0),
+        cache_expiration=timedelta(microseconds=1),
     )
     with Flow("kept") as graph:
         many = made.map([1, 2])
@@ -209,7 +209,7 @@ def test_a_resumed_run_has_its_values_whatever_it_takes_of_others(
 
 def test_a_value_that_has_expired_is_made_anew(runner, tmp_path):
     made = inc.with_options(
-        cache_policy=INPUTS, result_storage=tmp_path, cache_expiration=0.0
+        cache_policy=INPUTS, result_storage=tmp_path, cache_expiration=1e-6
     )
     for _ in range(2):
         with Flow("kept") as graph:

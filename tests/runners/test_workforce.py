@@ -12,7 +12,7 @@ from prefect_dask_core.runners.workforce import Workforce, bring_back
 @pytest.fixture
 def cluster():
     with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0"
     ) as cluster:
         yield cluster
 
@@ -57,7 +57,7 @@ def test_a_client_without_a_cluster_object_is_left_alone():
 
 def test_a_run_without_workers_says_so_once(caplog):
     with (
-        LocalCluster(n_workers=0, processes=False, dashboard_address=None) as empty,
+        LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as empty,
         Client(empty) as client,
     ):
         force = Workforce(client, patience=0.0)
