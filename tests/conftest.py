@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import uuid
 import warnings
 
@@ -20,6 +21,11 @@ from tests.lazy_runner import LazyRunner
 
 #: Checked by mypy, see test_typing.py; never run.
 collect_ignore = ["typing"]
+
+# What a shell starts in the background ignores interrupts, and so would all that the
+# tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
