@@ -910,7 +910,8 @@ def test_values_are_cached_between_runs_and_calls(local_flow_runner):
     def body():
         return costly.submit(1), costly.map([2, 3])
 
-    assert run(lambda: [*body()], local_flow_runner) == [2, [3, 4]]
+    with pytest.warns(UserWarning, match="'costly' is mapped with cache_for and no"):
+        assert run(lambda: [*body()], local_flow_runner) == [2, [3, 4]]
     validated = costly.with_options(cache_validator=all_inputs)
     assert validated(1) == 2
     assert run(lambda: validated.submit(3), local_flow_runner) == 4
