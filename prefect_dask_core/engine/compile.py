@@ -31,6 +31,7 @@ from prefect_dask_core.engine.packing import (
 )
 from prefect_dask_core.engine.plan import Node, Plan, items_of
 from prefect_dask_core.engine.summary import flow_state
+from prefect_dask_core.engine.upstream import with_causes
 from prefect_dask_core.engine.whole import Outcome, run_node, state_of
 from prefect_dask_core.states import Completed, State
 
@@ -234,7 +235,7 @@ def _collect(outcomes: Sequence[Sequence[Outcome]], plan: Plan) -> State:
             states.append(Completed(data=node.task.value))  # type: ignore[attr-defined]
         else:
             states.append(state_of(found))
-    return flow_state(plan, states)
+    return flow_state(plan, with_causes(plan, states))
 
 
 class _SharedValue(NamedTuple):

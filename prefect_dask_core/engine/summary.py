@@ -22,7 +22,6 @@ from prefect_dask_core.engine.upstream import (
     Failures,
     details_of,
     failure_in,
-    with_causes,
 )
 from prefect_dask_core.engine.views import RunView
 from prefect_dask_core.states import (
@@ -221,7 +220,6 @@ def flow_state(
     Source of the rule: reference tasks of the graph generations; a cancelled
     reference task is not hidden behind a success, as it was there.
     """
-    states = with_causes(plan, states)
     by_task = TaskStates(plan, states, parameters, view)
     terminal = [_tally(plan, states, index) for index in plan.terminal]
     if any(tally.finished < tally.total for tally in terminal):
