@@ -92,7 +92,6 @@ def test_an_asynchronous_flow_runs(file):
 
 @pytest.mark.slow
 # Where the port of Dask's dashboard is taken it warns, and leaves a socket open.
-@pytest.mark.filterwarnings("ignore:\\s*Port 8787 is already in use")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_cluster_is_started_if_it_is_asked_for(file, tmp_path):
     page = tmp_path / "report.html"
