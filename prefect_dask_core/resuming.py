@@ -21,8 +21,7 @@ from typing import Any, Final, NamedTuple
 
 import psutil  # type: ignore[import-untyped]
 
-from prefect_dask_core.engine.columns import Children
-from prefect_dask_core.engine.feeds import is_success
+from prefect_dask_core.engine.columns import Children, is_success
 from prefect_dask_core.engine.plan import Input, Plan
 from prefect_dask_core.engine.resume import NOTHING_EARLIER, Earlier, resume_after
 from prefect_dask_core.errors import LedgerError, ResumeError

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from prefect_dask_core.engine.caching import within
-from prefect_dask_core.engine.columns import Segment
+from prefect_dask_core.engine.columns import Segment, is_success
 from prefect_dask_core.engine.effects import (
     Answer,
     AsyncCalls,
@@ -25,12 +25,11 @@ from prefect_dask_core.engine.effects import (
 from prefect_dask_core.engine.feeds import (
     BlockResult,
     StepInput,
-    flat_length,
-    is_success,
     measure,
     open_feed,
     sum_tallies,
 )
+from prefect_dask_core.engine.flattening import count_elements, items_of_child
 from prefect_dask_core.engine.pipeline import Steps, TaskRun, rest_of_body, run_task
 from prefect_dask_core.engine.plan import items_of
 from prefect_dask_core.engine.quick import NOT_CALLED, QuickStep, is_quick, quick_step
@@ -624,16 +623,36 @@ def _replay(child: _Child, shell: Shell) -> Answer:
     return answer
 
 
-def _items(segment: Segment) -> list[Any] | None:
-    """Items of a plain node's value, `None` if there are none to map over."""
+def _measured(segment: Segment, flat: bool) -> list[Any] | None:
+    """Items of a plain node's value, counted; `None` if there are none to map over."""
     if not is_success(segment):
         return None
     try:
-        return items_of(segment.values[0])
+        items = items_of(segment.values[0])
+        measure(segment, items, flat)
     except Exception as error:  # iterating over a value may run any code of the user's
-        failed = Failed(f"its value cannot be iterated over: {error!r}", data=error)
-        segment.put(0, failed, segment.begins[0], segment.ends[0])
+        _refuse_to_iterate(segment, 0, error)
         return None
+    return items
+
+
+def _count_children(segment: Segment) -> None:
+    """Count the elements of children; one that cannot be iterated over has failed."""
+    try:
+        segment.flat_length = count_elements(segment)
+    except Exception:
+        for offset in range(len(segment)):
+            try:
+                items_of_child(segment, offset)
+            except Exception as error:
+                _refuse_to_iterate(segment, offset, error)
+        segment.flat_length = count_elements(segment)
+
+
+def _refuse_to_iterate(segment: Segment, offset: int, error: Exception) -> None:
+    segment.length = segment.flat_length = None
+    failed = Failed(f"its value cannot be iterated over: {error!r}", data=error)
+    segment.put(offset, failed, segment.begins[offset], segment.ends[offset])
 
 
 def _result(block: Block, segments: dict[int, Segment]) -> BlockResult:
@@ -644,14 +663,11 @@ def _result(block: Block, segments: dict[int, Segment]) -> BlockResult:
         if segment is None:
             continue  # handed back
         if step.measured and not step.mapped:
-            found = _items(segment)
+            found = _measured(segment, step.flattened)
             if found is not None:
                 items[step.node] = found
-            measure(segment, found, step.flattened)
         elif step.flattened:
-            segment.flat_length = sum(
-                flat_length(segment, offset) for offset in range(len(segment))
-            )
+            _count_children(segment)
     kept = {
         node: segment if node in block.keep else segment.without_values()
         for node, segment in segments.items()

@@ -17,6 +17,7 @@ from prefect_dask_core.engine.columns import Children, Segment
 from prefect_dask_core.engine.events import Assignment, Command, Release, Submit
 from prefect_dask_core.engine.fanout import LONG, Pace
 from prefect_dask_core.engine.grouping import Kinds
+from prefect_dask_core.engine.layouts import Layout, lay_out
 from prefect_dask_core.engine.plan import GrowingPlan, Plan
 from prefect_dask_core.engine.resume import NOTHING_EARLIER, Earlier
 from prefect_dask_core.errors import InternalError
@@ -139,6 +140,8 @@ class Book:
         #: How often a block was run anew.
         self.tries: dict[int, int] = {}
         self._renumbered: dict[int, int] = {}
+        #: Of fan-outs that are final and are read.
+        self._layouts: dict[int, Layout] = {}
 
     # -- nodes ------------------------------------------------------------------------
 
@@ -246,6 +249,7 @@ class Book:
                 done.append(number)
         if done:
             self.held.difference_update(done)
+            self._layouts.pop(index, None)
             self.told.append(Release(tuple(done)))
 
     def _is_needed(self, number: int) -> bool:
@@ -296,6 +300,7 @@ class Book:
             nodes.update(step.node for step in self.assigned[old].block.steps)
         for node in nodes:
             self.blocks_of[node] = [fresh.get(n, n) for n in self.blocks_of[node]]
+            self._layouts.pop(node, None)
 
     def present(self, number: int) -> int:
         """The number under which a block was last run anew."""
@@ -328,6 +333,22 @@ class Book:
         assignment = self.assigned[number]
         known = [self.known(node, number) for node in assignment.block.keep]
         return all(found is not None and found.values is not None for found in known)
+
+    def layout(self, node: int) -> Layout:
+        """Which blocks of a fan-out hold which of its children that have ended."""
+        found = self._layouts.get(node)
+        if found is None:
+            # Of a child that runs node by node, the next reads what has just ended,
+            # while other blocks of the same lane may still wait.
+            blocks = [
+                (number, self.spans[number])
+                for number in self.blocks_of[node]
+                if number in self.spans
+            ]
+            found = lay_out(self.children[node], blocks)
+            if self.status[node] == FINAL:
+                self._layouts[node] = found
+        return found
 
     def known(self, node: int, number: int) -> Segment | None:
         """What is known of a node's part in a block."""

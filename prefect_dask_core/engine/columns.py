@@ -218,6 +218,7 @@ class Segment:
         "begins",
         "codes",
         "details",
+        "element_ends",
         "ends",
         "flat_length",
         "kept",
@@ -241,6 +242,8 @@ class Segment:
         self.worker: str | None = None
         self.kept: KeptValues | None = None
         self.waits: dict[int, Waits] | None = None
+        #: What `flattening.element_ends` has counted; it does not travel.
+        self.element_ends: array[int] | None = None
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -278,6 +281,10 @@ class Segment:
         self.begins = array("d", bytes(8 * count))
         self.ends = array("d", bytes(8 * count))
         self.values = [None] * count
+
+    def has_all_completed(self) -> bool:
+        """Whether all children simply completed."""
+        return self.codes.count(COMPLETED) == len(self.codes)
 
     def put(
         self,
@@ -467,6 +474,7 @@ def _segment(
     segment.length, segment.flat_length = length, flat_length
     segment.worker, segment.waits = worker, waits
     segment.kept = kept
+    segment.element_ends = None
     return segment
 
 
@@ -632,6 +640,14 @@ class Children(Sequence[State]):
 
     def _repr_html_(self) -> str:
         return f"<div>{counts_html(self.counts())}</div>"
+
+
+def is_success(segment: Segment, offset: int = 0) -> bool:
+    """Whether a node or child succeeded and was not skipped, so has a value."""
+    if segment.codes[offset] == COMPLETED:
+        return True
+    state = segment.state(offset)
+    return state.is_successful() and not state.is_skipped()
 
 
 def tally_of(segment: Segment, name: str, mapped: bool) -> Tally:

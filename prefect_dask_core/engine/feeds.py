@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
 from prefect_dask_core.edges import Edge
@@ -19,6 +18,7 @@ from prefect_dask_core.engine.columns import (
     tally_of,
     tally_of_state,
 )
+from prefect_dask_core.engine.flattening import Elements, Place, flat_values
 from prefect_dask_core.engine.plan import flattened, items_of
 from prefect_dask_core.engine.templates import Part, Template, fill
 from prefect_dask_core.errors import InputError, InternalError
@@ -93,8 +93,8 @@ class Whole(NamedTuple):
 class Each(NamedTuple):
     """Element by element: the items of a plain node, or the children of a fan-out.
 
-    The fields are those of `Whole`, and of a fan-out that is flattened the number of
-    elements of each argument, as they were counted; `None` where nobody did.
+    The fields are those of `Whole`, and of a fan-out that is flattened the elements
+    that each argument holds, as they were counted; empty where nobody did.
     """
 
     node: int
@@ -102,7 +102,7 @@ class Each(NamedTuple):
     fanout: bool
     flattened: bool = False
     spans: tuple[tuple[int, int], ...] = ()
-    flat_lengths: tuple[int | None, ...] = ()
+    elements: tuple[tuple[int, int], ...] = ()
 
 
 class Local(NamedTuple):
@@ -165,13 +165,15 @@ class BlockResult:
         By node, of plain nodes that are mapped over: their value as a list.
     """
 
-    __slots__ = ("items", "segments")
+    __slots__ = ("flat_items", "items", "segments")
 
     def __init__(
         self, segments: dict[int, Segment], items: dict[int, list[Any]]
     ) -> None:
         self.segments = segments
         self.items = items
+        #: What `flat_items_in` has made; it does not travel.
+        self.flat_items: dict[int, Any] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return BlockResult, (self.segments, self.items)
@@ -186,10 +188,12 @@ class PlainValue:
         The value.
     """
 
-    __slots__ = ("value",)
+    __slots__ = ("flat_items", "value")
 
     def __init__(self, value: Any) -> None:
         self.value = value
+        #: What `flat_items_in` has made; it does not travel.
+        self.flat_items: dict[int, Any] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PlainValue, (self.value,)
@@ -229,6 +233,25 @@ def items_in(argument: Any, node: int) -> list[Any] | None:
         return argument.items.get(node)
     bare = argument.value if isinstance(argument, PlainValue) else argument
     return items_of(bare)
+
+
+def flat_items_in(argument: Any, node: int) -> list[Any] | None:
+    """Items of a plain node above, unnested one level where they are collections.
+
+    Notes
+    -----
+    Made once per worker: all blocks that read some of them share the list.
+    """
+    known: Any = None
+    if isinstance(argument, BlockResult | PlainValue):
+        known = argument.flat_items = argument.flat_items or {}
+        if node in known:
+            return known[node]  # type: ignore[no-any-return]
+    items = items_in(argument, node)
+    found = None if items is None else flattened(items)
+    if known is not None:
+        known[node] = found
+    return found
 
 
 def measure(segment: Segment, items: list[Any] | None, flat: bool) -> None:
@@ -337,7 +360,7 @@ class _WholeFeed(Feed):
             found: list[Any] = []
             for segment in self._segments:
                 found.extend(map(segment.value, range(len(segment))))
-            self._values = _flat_children(self._segments) if self._flat else found
+            self._values = flat_values(self._segments) if self._flat else found
         return list(self._values)
 
     def states(self, index: int) -> Iterable[tuple[int | None, State]]:
@@ -409,51 +432,56 @@ class _EachChildFeed(Feed):
         return [(segment.start + offset, segment.state(offset))]
 
 
-class _FlatChildFeed(_EachChildFeed):
-    """The items of the children of a fan-out, one after the other.
+class _FlatChildFeed(Feed):
+    """The elements of the children of a fan-out, one after the other."""
 
-    A child that failed, was skipped, or has a value that cannot be iterated stays one
-    element (source of the rule: `flatten` of the graph generations).
-    """
+    constant_tally = False
 
     def __init__(
         self,
         name: str,
         segments: Sequence[Segment],
-        promised: Mapping[int, int | None] = MappingProxyType({}),
+        promised: Mapping[int, tuple[int, int]],
     ) -> None:
-        super().__init__(name, segments)
-        self._starts: list[int] = []
-        self._places: list[tuple[Segment, int]] = []
-        at = 0
-        for segment in segments:
-            known = promised.get(segment.start)
-            stop = None if known is None else at + known
-            for offset in range(len(segment)):
-                # What is lost is one element, whatever it was when all were counted:
-                # those that follow it stay where they were.
-                self._starts.append(at if stop is None else min(at, stop))
-                self._places.append((segment, offset))
-                at += flat_length(segment, offset)
-            at = at if stop is None else stop
+        self._name = name
+        self._elements = Elements(segments, promised)
+        # Elements are read in order, so the last child mostly has the next one, too.
+        self._last = Place(0, 0, Segment(0), 0, None)
 
-    def _find(self, index: int) -> tuple[Segment, int]:
-        # The last one that starts here: those before it are empty.
-        return self._places[bisect_right(self._starts, index) - 1]
+    def _find(self, index: int) -> Place:
+        place = self._last
+        if not place.start <= index < place.stop:
+            place = self._last = self._elements.find(index)
+        return place
+
+    def tally(self, index: int) -> Tally:
+        place = self._find(index)
+        segment, offset = place.segment, place.offset
+        if segment.codes[offset] == COMPLETED:
+            return ONE_COMPLETED
+        child = segment.start + offset
+        return tally_of_state(segment.state(offset), f"{self._name}[{child}]")
+
+    def is_completed(self, index: int) -> bool:
+        place = self._find(index)
+        return place.segment.codes[place.offset] == COMPLETED
 
     def value(self, index: int) -> Any:
-        position = bisect_right(self._starts, index) - 1
-        segment, offset = self._places[position]
-        items = _items_of_child(segment, offset)
+        place = self._find(index)
+        start, _, segment, offset, items = place
         if items is None:
             return segment.value(offset)
-        place = index - self._starts[position]
-        if place >= len(items):
+        if index - start >= len(items):
             raise LookupError(
                 f"child {segment.start + offset} of {self._name} was run again after a "
                 f"worker's death, and gave {len(items)} items, fewer than before"
             )
-        return items[place]
+        return items[index - start]
+
+    def states(self, index: int) -> Iterable[tuple[int | None, State]]:
+        place = self._find(index)
+        segment, offset = place.segment, place.offset
+        return [(segment.start + offset, segment.state(offset))]
 
 
 class _LocalFeed(_EachChildFeed):
@@ -584,28 +612,6 @@ class _FilledFeed(Feed):
         return (state for _, state in feed.states(place))
 
 
-def _items_of_child(segment: Segment, offset: int) -> list[Any] | None:
-    """Items of a child's value, `None` where it counts as one element."""
-    if not is_success(segment, offset):
-        return None
-    return items_of(segment.values[offset])
-
-
-def flat_length(segment: Segment, offset: int) -> int:
-    """Number of elements a child gives once flattened."""
-    items = _items_of_child(segment, offset)
-    return 1 if items is None else len(items)
-
-
-def _flat_children(segments: Sequence[Segment]) -> list[Any]:
-    flat: list[Any] = []
-    for segment in segments:
-        for offset in range(len(segment)):
-            items = _items_of_child(segment, offset)
-            flat.extend([segment.value(offset)] if items is None else items)
-    return flat
-
-
 def sum_tallies(tallies: Iterable[Tally]) -> Tally:
     """Add up tallies; of none: an empty one."""
     total = None
@@ -694,33 +700,22 @@ def _open(
             return _ConstantFeed(arguments[position])
         case Local(node, flat):
             return _LocalFeed(name, segments[node], mapped, flat)
-        case Each(node, positions, True, flat, spans, flat_lengths):
+        case Each(node, positions, True, flat, spans, elements):
             found = _in_order(arguments, node, positions, spans)
             if not flat:
                 return _EachChildFeed(name, found)
-            starts = (start for start, _ in spans)
-            return _FlatChildFeed(
-                name, found, dict(zip(starts, flat_lengths, strict=False))
-            )
+            starts = (start for start, _ in spans) if elements else ()
+            return _FlatChildFeed(name, found, dict(zip(starts, elements, strict=True)))
         case Each(node, positions, False, flat):
             argument = arguments[positions[0]]
-            items = items_in(argument, node)
-            if flat and items is not None:
-                items = flattened(items)
+            read = flat_items_in if flat else items_in
+            items = read(argument, node)
             return _EachItemFeed(name, segment_in(argument, node), items)
         case Whole(node, positions, fanout, flat, spans):
             found = _in_order(arguments, node, positions, spans)
             return _WholeFeed(name, found, fanout, flat)
         case _:
             raise InternalError(f"no feed reads {source!r}")
-
-
-def is_success(segment: Segment, offset: int = 0) -> bool:
-    """Whether a node or child succeeded and was not skipped, so has a value."""
-    if segment.codes[offset] == COMPLETED:
-        return True
-    state = segment.state(offset)
-    return state.is_successful() and not state.is_skipped()
 
 
 def result_of(given: Mapping[int, Segment]) -> BlockResult:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from prefect_dask_core.engine.columns import Children, Elsewhere, Segment
-from prefect_dask_core.engine.feeds import flat_length, is_success
+from prefect_dask_core.engine.columns import Children, Elsewhere, Segment, is_success
+from prefect_dask_core.engine.flattening import count_elements
 from prefect_dask_core.engine.plan import Node, Plan, flattened, items_of
 from prefect_dask_core.errors import MissingResult
 from prefect_dask_core.results.kept import KeptItem, StoredValues
@@ -291,9 +291,7 @@ def _standing(
         for start, stop in _ranges(own, 1):
             part = segment if all(own) else segment.part(start, stop)
             if flat and part.flat_length is None:
-                part.flat_length = sum(
-                    flat_length(part, offset) for offset in range(len(part))
-                )
+                part.flat_length = count_elements(part)
             found.append(part)
     return found
 

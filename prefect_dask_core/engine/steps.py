@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 
 from prefect_dask_core.engine.block import NOT_PAUSED, Step
 from prefect_dask_core.engine.book import Book
@@ -109,23 +109,24 @@ def _source(
     each = item.mapped and span is not None
     if each and not fanout and book.plain[item.node].length is None:
         each = False  # it cannot be iterated, so it is the same for every child
-    blocks: Sequence[int] = book.blocks_of[item.node]
-    if each and fanout and span is not None and not item.flattened:
-        blocks = [n for n in blocks if _overlaps(book.spans[n], span)]
-    positions = tuple(reads.setdefault(n, len(reads)) for n in blocks)
-    spans = tuple(book.spans[n] for n in blocks) if fanout else ()
-    if not each:
-        return Whole(item.node, positions, fanout, item.flattened, spans)
-    lengths: tuple[int | None, ...] = ()
-    if fanout and item.flattened:
-        lengths = tuple(_flat_length(book, item.node, start) for start, _ in spans)
-    return Each(item.node, positions, fanout, item.flattened, spans, lengths)
+    if not each or span is None:
+        return _whole(book, item.node, reads, item.flattened)
+    if not fanout:
+        positions = _positions(book.blocks_of[item.node], reads)
+        return Each(item.node, positions, fanout, item.flattened)
+    return _each_child(book, item.node, reads, span, item.flattened)
 
 
-def _flat_length(book: Book, node: int, start: int) -> int | None:
-    """Elements of a block's children, as they were counted for their readers."""
-    found = book.children[node].locate(start)
-    return None if found is None else found[0].flat_length
+def _each_child(
+    book: Book, node: int, reads: dict[int, int], span: tuple[int, int], flat: bool
+) -> Each:
+    """Where some children of a fan-out are, or some of their elements."""
+    layout = book.layout(node)
+    found = layout.giving(span) if flat else layout.holding(span)
+    positions = _positions([layout.blocks[n] for n in found], reads)
+    spans = tuple(layout.spans[n] for n in found)
+    elements = tuple(layout.elements[n] for n in found) if flat else ()
+    return Each(node, positions, True, flat, spans, elements)
 
 
 def _constant(
@@ -147,14 +148,16 @@ def _constant(
     return Filled(constant, places)
 
 
-def _whole(book: Book, node: int, reads: dict[int, int]) -> Whole:
+def _whole(book: Book, node: int, reads: dict[int, int], flat: bool = False) -> Whole:
     """Where all of a node above is."""
-    fanout = node in book.children
-    blocks = book.blocks_of[node]
-    positions = tuple(reads.setdefault(n, len(reads)) for n in blocks)
-    spans = tuple(book.spans[n] for n in blocks) if fanout else ()
-    return Whole(node, positions, fanout, False, spans)
+    if node not in book.children:
+        positions = _positions(book.blocks_of[node], reads)
+        return Whole(node, positions, False, flat)
+    layout = book.layout(node)
+    positions = _positions(layout.blocks, reads)
+    return Whole(node, positions, True, flat, tuple(layout.spans))
 
 
-def _overlaps(some: tuple[int, int], other: tuple[int, int]) -> bool:
-    return some[0] < other[1] and other[0] < some[1]
+def _positions(blocks: Iterable[int], reads: dict[int, int]) -> tuple[int, ...]:
+    """Where a block finds the results of others among its arguments."""
+    return tuple(reads.setdefault(number, len(reads)) for number in blocks)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from prefect_dask_core.engine.block import NOT_PAUSED, Block, Step, run_block
-from prefect_dask_core.engine.columns import Children, Segment
+from prefect_dask_core.engine.columns import Children, Segment, is_success
 from prefect_dask_core.engine.effects import Shell
 from prefect_dask_core.engine.fanout import mapped_length, nothing_to_map
 from prefect_dask_core.engine.feeds import (
@@ -24,10 +24,9 @@ from prefect_dask_core.engine.feeds import (
     Source,
     StepInput,
     Whole,
-    flat_length,
-    is_success,
     result_of,
 )
+from prefect_dask_core.engine.flattening import count_elements
 from prefect_dask_core.engine.plan import Input, Node, flattened, items_of
 from prefect_dask_core.engine.resume import Kept
 from prefect_dask_core.engine.templates import PART, has_template, nodes_of
@@ -220,8 +219,7 @@ def measure(outcome: Outcome) -> None:
     segment = result.segments[node]
     if outcome.fanout:
         if segment.flat_length is None:
-            lengths = (flat_length(segment, n) for n in range(len(segment)))
-            segment.flat_length = sum(lengths)
+            segment.flat_length = count_elements(segment)
     elif node not in result.items and segment.values is not None:
         if not is_success(segment):
             return

@@ -12,13 +12,13 @@ from typing import Any, Final, NamedTuple
 from distributed import Worker, get_worker, rejoin, secede
 
 from prefect_dask_core.engine.block import Block, BlockReport, run_block
+from prefect_dask_core.engine.columns import is_success
 from prefect_dask_core.engine.compile import RunRecord
 from prefect_dask_core.engine.effects import Answer, AsyncCalls, Call
 from prefect_dask_core.engine.feeds import (
     BlockResult,
     Items,
     StaleInput,
-    is_success,
     items_in,
     leanest,
     measure,

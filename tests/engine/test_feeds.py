@@ -10,6 +10,7 @@ from prefect_dask_core.engine.feeds import (
     Shared,
     StepInput,
     Whole,
+    flat_items_in,
     open_feed,
 )
 from prefect_dask_core.errors import InternalError
@@ -130,28 +131,40 @@ def test_flattened_children_are_read_one_after_the_other():
     assert whole.value(0) == ["a", "b", ERROR, 5, "c"]
 
 
+def test_elements_are_counted_from_the_first_of_the_first_block():
+    given = [BlockResult({7: segment(40, done(["a", "b"]), done("c"))}, {})]
+    source = Each(7, (0,), True, True, ((40, 42),), ((100, 103),))
+    opened = feed(source, given)
+    assert [opened.value(index) for index in (102, 100, 101)] == ["c", "a", "b"]
+    assert [number for number, _ in opened.states(102)] == [41]
+    with pytest.raises(LookupError, match="element 99"):
+        opened.value(99)
+
+
 def test_a_flattened_plain_node_is_unnested():
     nested = (BlockResult({7: segment(0, done([[1], [2]]))}, {7: [[1], [2]]}),)
     assert feed(Whole(7, (0,), False, True), nested).value(0) == [1, 2]
     opened = feed(Each(7, (0,), False, True), nested)
     assert [opened.value(0), opened.value(1)] == [1, 2]
+    # Once per worker, not once per block that reads it.
+    assert flat_items_in(nested[0], 7) is flat_items_in(nested[0], 7)
 
 
 def test_what_is_lost_later_moves_no_element_of_the_others():
     lost = segment(0, Crashed("gone"), Crashed("gone"))
     results = [BlockResult({7: s}, {}) for s in (lost, segment(2, done(["d", "e"])))]
-    source = Each(7, (0, 1), True, True, ((0, 2), (2, 3)), (5, 2))
+    source = Each(7, (0, 1), True, True, ((0, 2), (2, 3)), ((0, 5), (5, 7)))
     opened = feed(source, results)
     assert [opened.value(index) for index in (5, 6)] == ["d", "e"]
     assert [opened.tally(index).failed for index in range(7)] == [1] * 5 + [0] * 2
     # Where there were no elements, what is lost is none.
-    nothing = Each(7, (0, 1), True, True, ((0, 2), (2, 3)), (0, 2))
+    nothing = Each(7, (0, 1), True, True, ((0, 2), (2, 3)), ((0, 0), (0, 2)))
     opened = feed(nothing, results)
     assert [opened.value(index) for index in (0, 1)] == ["d", "e"]
 
 
 def test_a_child_that_gives_fewer_items_when_it_is_run_again_is_named():
     fewer = BlockResult({7: segment(0, done(["a"]))}, {})
-    opened = feed(Each(7, (0,), True, True, ((0, 1),), (2,)), [fewer])
+    opened = feed(Each(7, (0,), True, True, ((0, 1),), ((0, 2),)), [fewer])
     with pytest.raises(LookupError, match="was run again after a worker's death"):
         opened.value(1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from prefect_dask_core import Flow, Task
+from prefect_dask_core import Flow, Task, flatten
 from prefect_dask_core.engine.columns import Children
 from prefect_dask_core.engine.feeds import Each, Fixed, Items, Local, Whole
 from prefect_dask_core.engine.resume import Earlier
@@ -61,6 +61,49 @@ def test_children_read_only_the_blocks_of_their_own_indices(fan_out):
     assert (each.positions, each.spans) == ((0,), ((6, 10),))
     assert isinstance(items, Items)
     assert (list(items.values), items.start) == ([7, 8], 7)
+
+
+@pytest.fixture
+def flat():
+    """A fan-out of ten children in three blocks that give 7, 0 and 5 elements."""
+    with Flow("flat") as flow:
+        above = Task(inc, name="above").map(list(range(10)))
+        Task(inc, name="mapped").map(flatten(above))
+    book = book_of(flow)
+    nodes = {node.name: node for node in book.plan.nodes}
+    above = nodes["above"].index
+    segments = [completed(0, 6, 7), completed(6, 8, 0), completed(8, 10, 5)]
+    book.children[above] = Children(10, segments)
+    book.blocks_of[above] = [6, 4, 5]  # cut in any order
+    book.spans = {4: (0, 6), 5: (6, 8), 6: (8, 10)}
+    return book, nodes["mapped"]
+
+
+@pytest.mark.parametrize(
+    ("span", "blocks", "elements"),
+    [
+        ((0, 2), [4], [(0, 7)]),
+        ((5, 9), [4, 6], [(0, 7), (7, 12)]),
+        ((7, 12), [6], [(7, 12)]),
+    ],
+)
+def test_a_block_reads_only_where_its_elements_are(flat, span, blocks, elements):
+    book, mapped = flat
+    reads = {}
+    step = step_of(book, mapped, (), reads, span)
+    (each,) = (found.source for found in step.inputs)
+    assert list(reads) == blocks
+    assert isinstance(each, Each)
+    assert list(each.elements) == elements
+    assert [book.spans[number] for number in reads] == list(each.spans)
+
+
+def test_a_child_that_runs_node_by_node_reads_no_block_that_still_waits(fan_out):
+    book, nodes = fan_out
+    del book.spans[4]
+    reads = {}
+    step_of(book, nodes["mapped"], (), reads, (7, 8))
+    assert reads == {5: 0}
 
 
 def test_a_node_that_is_not_mapped_reads_all_of_a_fan_out(fan_out):
