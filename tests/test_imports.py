@@ -39,11 +39,12 @@ LAYERS = (
     (
         "cached_values",
         "materializing",
+        "planning",
         "runners",
         "testing",
         "validation",
     ),
-    ("futures",),
+    ("flow_handlers", "futures", "standing"),
     ("future_lists",),
     ("lineage", "monitor", "requests", "staging", "waiting"),
     ("drawing", "endings", "made_of", "recording", "remembering"),
