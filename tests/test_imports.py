@@ -30,7 +30,7 @@ LAYERS = (
     ("attributes", "bodies", "edges"),
     ("annotations", "operators"),
     ("tasks",),
-    ("arguments", "parameters"),
+    ("arguments", "parameters", "task_graph"),
     ("flow_graph",),
     ("blocks", "diagnostics", "mapping"),
     ("control_flow", "resources"),
