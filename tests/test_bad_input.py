@@ -1,7 +1,6 @@
 """Mistakes: each ends in a message that names it, and never in a hang."""
 
 import threading
-import time
 
 import pytest
 
