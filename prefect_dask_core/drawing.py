@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from prefect_dask_core.displays import text
 from prefect_dask_core.edges import Edge
-from prefect_dask_core.engine.columns import Children
+from prefect_dask_core.engine.children import Children
 from prefect_dask_core.errors import OptionTypeError
 from prefect_dask_core.flow_graph import FlowGraph
 from prefect_dask_core.states import State, StateType

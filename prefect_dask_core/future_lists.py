@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, overload
 
 from prefect_dask_core.displays import counts_html, titled_html
-from prefect_dask_core.engine.columns import Children
+from prefect_dask_core.engine.children import Children
 from prefect_dask_core.errors import OptionValueError
 from prefect_dask_core.futures import (
     Awaitable,

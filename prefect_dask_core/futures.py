@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from prefect_dask_core.causes import error_of, first_above, name_of
 from prefect_dask_core.displays import titled_html
-from prefect_dask_core.engine.columns import Children
+from prefect_dask_core.engine.children import Children
 from prefect_dask_core.engine.session import Session
 from prefect_dask_core.run_ids import task_run_id
 from prefect_dask_core.runners.own_threads import in_own_thread

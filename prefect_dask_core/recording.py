@@ -24,7 +24,8 @@ from dask.sizeof import sizeof
 
 from prefect_dask_core.config import default_ledger, ledger_url
 from prefect_dask_core.diagnostics import is_secret
-from prefect_dask_core.engine.columns import STATE_BY_CODE, Segment, code_of
+from prefect_dask_core.engine.codes import STATE_BY_CODE, code_of
+from prefect_dask_core.engine.segments import Segment
 from prefect_dask_core.engine.views import NodeView, RunView
 from prefect_dask_core.errors import OptionTypeError
 from prefect_dask_core.ledger import (

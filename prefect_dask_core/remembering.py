@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from prefect_dask_core.engine.columns import Children, Segment, is_success
+from prefect_dask_core.engine.children import Children
+from prefect_dask_core.engine.segments import Segment, is_success
 from prefect_dask_core.ledger import LedgerRun, NodeColumns
 from prefect_dask_core.monitor.recorded_run import segments_of
 from prefect_dask_core.results.kept import KeptValues, StoredValues

@@ -21,9 +21,10 @@ from typing import Any, Final, NamedTuple
 
 import psutil  # type: ignore[import-untyped]
 
-from prefect_dask_core.engine.columns import Children, is_success
+from prefect_dask_core.engine.children import Children
 from prefect_dask_core.engine.plan import Input, Plan
 from prefect_dask_core.engine.resume import NOTHING_EARLIER, Earlier, resume_after
+from prefect_dask_core.engine.segments import is_success
 from prefect_dask_core.errors import LedgerError, ResumeError
 from prefect_dask_core.ledger import Ledger, LedgerRun, NodeRecord, RunRecord
 from prefect_dask_core.made_of import NO_CHANGE, Change, MadeOf, change_of, joined

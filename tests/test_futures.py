@@ -7,12 +7,8 @@ import threading
 
 import pytest
 
-from prefect_dask_core.engine.columns import Children
-from prefect_dask_core.errors import (
-    OptionTypeError,
-    OptionValueError,
-    UnfinishedRun,
-)
+from prefect_dask_core.engine.children import Children
+from prefect_dask_core.errors import OptionTypeError, OptionValueError, UnfinishedRun
 from prefect_dask_core.future_lists import FutureList
 from prefect_dask_core.futures import Handle, PrefectFuture
 from prefect_dask_core.states import Completed, Failed, Mapped, Pending, Running

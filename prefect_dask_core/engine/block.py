@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from prefect_dask_core.engine.block_results import BlockResult, measure
 from prefect_dask_core.engine.caching import within
-from prefect_dask_core.engine.columns import Segment, is_success
 from prefect_dask_core.engine.effects import (
     Answer,
     AsyncCalls,
@@ -22,17 +22,14 @@ from prefect_dask_core.engine.effects import (
     Shell,
     Wait,
 )
-from prefect_dask_core.engine.feeds import (
-    BlockResult,
-    StepInput,
-    measure,
-    open_feed,
-    sum_tallies,
-)
 from prefect_dask_core.engine.flattening import count_elements, items_of_child
+from prefect_dask_core.engine.opening import open_feed
 from prefect_dask_core.engine.pipeline import Steps, TaskRun, rest_of_body, run_task
 from prefect_dask_core.engine.plan import items_of
 from prefect_dask_core.engine.quick import NOT_CALLED, QuickStep, is_quick, quick_step
+from prefect_dask_core.engine.segments import Segment, is_success
+from prefect_dask_core.engine.sources import StepInput
+from prefect_dask_core.engine.tallies import sum_tallies
 from prefect_dask_core.results.keeping import KEEPING, STAGED_IN
 from prefect_dask_core.results.kept import KeptValues, StoredValues
 from prefect_dask_core.results.places import own_prefix

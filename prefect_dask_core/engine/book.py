@@ -13,13 +13,14 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from prefect_dask_core.engine.block import Block
-from prefect_dask_core.engine.columns import Children, Segment
+from prefect_dask_core.engine.children import Children
 from prefect_dask_core.engine.events import Assignment, Command, Release, Submit
 from prefect_dask_core.engine.fanout import LONG, Pace
 from prefect_dask_core.engine.grouping import Kinds
 from prefect_dask_core.engine.layouts import Layout, lay_out
 from prefect_dask_core.engine.plan import GrowingPlan, Plan
 from prefect_dask_core.engine.resume import NOTHING_EARLIER, Earlier
+from prefect_dask_core.engine.segments import Segment
 from prefect_dask_core.errors import InternalError
 from prefect_dask_core.states import State
 

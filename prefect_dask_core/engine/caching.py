@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from prefect_dask_core.cache_validators import is_expired, tokens
-from prefect_dask_core.engine.columns import Children
+from prefect_dask_core.engine.children import Children
 from prefect_dask_core.options import TaskOptions
 from prefect_dask_core.parameters import Parameter
 from prefect_dask_core.results.keeping import FlowKeeping, Keeper

@@ -15,9 +15,9 @@ from dask._task_spec import TaskRef
 from dask.base import DaskMethodsMixin, tokenize
 from dask.typing import Key
 
+from prefect_dask_core.engine.block_results import result_of
 from prefect_dask_core.engine.effects import Shell
 from prefect_dask_core.engine.events import Assignment
-from prefect_dask_core.engine.feeds import result_of
 from prefect_dask_core.engine.packing import (
     OWN_KEY_BYTES,
     PackedBlock,

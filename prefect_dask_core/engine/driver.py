@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from prefect_dask_core.engine.block import BlockReport
 from prefect_dask_core.engine.book import SUBMITTED, WAITING, Book
-from prefect_dask_core.engine.columns import Children, Segment
+from prefect_dask_core.engine.children import Children
 from prefect_dask_core.engine.earlier import take_earlier
 from prefect_dask_core.engine.events import (
     BlockAdvanced,
@@ -35,6 +35,7 @@ from prefect_dask_core.engine.lanes import Lanes
 from prefect_dask_core.engine.losses import Losses
 from prefect_dask_core.engine.plain import PlainNodes
 from prefect_dask_core.engine.plan import GrowingPlan, Node, Plan
+from prefect_dask_core.engine.segments import Segment
 from prefect_dask_core.errors import InternalError
 from prefect_dask_core.states import (
     Cancelled,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from prefect_dask_core.engine.block import Block, Step
 from prefect_dask_core.engine.book import Book
-from prefect_dask_core.engine.columns import Children, Segment
+from prefect_dask_core.engine.children import Children
 from prefect_dask_core.engine.events import Assignment
+from prefect_dask_core.engine.segments import Segment
 
 
 def take_earlier(book: Book) -> None:

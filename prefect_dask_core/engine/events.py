@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prefect_dask_core.engine.block import Block, BlockReport
-from prefect_dask_core.engine.columns import Segment
 from prefect_dask_core.engine.plan import Node
+from prefect_dask_core.engine.segments import Segment
 
 # -- events ------------------------------------------------------------------------
 

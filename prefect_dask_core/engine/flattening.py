@@ -15,8 +15,8 @@ from itertools import accumulate, repeat
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from prefect_dask_core.engine.columns import Segment, is_success
 from prefect_dask_core.engine.plan import items_of
+from prefect_dask_core.engine.segments import Segment, is_success
 
 #: Types of values that have as many items as their length tells.
 _COUNTED: Final = frozenset({list, tuple, dict, set, frozenset, range, deque})

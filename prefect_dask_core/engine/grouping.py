@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
-from prefect_dask_core.engine.columns import Segment, code_of, is_success
+from prefect_dask_core.engine.codes import code_of
 from prefect_dask_core.engine.fanout import AIM, BLOCKS_PER_THREAD, LEAST_WORK
 from prefect_dask_core.engine.plan import Node, definition_key
 from prefect_dask_core.engine.quick import is_quick
+from prefect_dask_core.engine.segments import Segment, is_success
 from prefect_dask_core.states import Completed, Failed, TimedOut
 from prefect_dask_core.tasks import Task
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from prefect_dask_core.engine.block import Block, BlockReport, Step
 from prefect_dask_core.engine.book import FINAL, SUBMITTED, WAITING, Book
-from prefect_dask_core.engine.columns import Children, is_success
+from prefect_dask_core.engine.children import Children
 from prefect_dask_core.engine.driver import Driver
 from prefect_dask_core.engine.events import (
     Added,
@@ -23,10 +23,11 @@ from prefect_dask_core.engine.events import (
     Event,
 )
 from prefect_dask_core.engine.fanout import LEAST_WORK
-from prefect_dask_core.engine.feeds import StepInput, Whole
 from prefect_dask_core.engine.grouping import Group, Together, put_together
 from prefect_dask_core.engine.plain import PlainNodes
 from prefect_dask_core.engine.plan import GrowingPlan, Node
+from prefect_dask_core.engine.segments import is_success
+from prefect_dask_core.engine.sources import StepInput, Whole
 from prefect_dask_core.tasks import Task
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from prefect_dask_core.engine.block import Block, BlockReport
 from prefect_dask_core.engine.book import FINAL, SUBMITTED, WAITING, Book, Lane, Solo
-from prefect_dask_core.engine.columns import Children, Segment
+from prefect_dask_core.engine.children import Children
 from prefect_dask_core.engine.events import Assignment
 from prefect_dask_core.engine.fanout import (
     AIM,
@@ -23,6 +23,7 @@ from prefect_dask_core.engine.fanout import (
 )
 from prefect_dask_core.engine.lengths import length_of
 from prefect_dask_core.engine.plan import Node
+from prefect_dask_core.engine.segments import Segment
 from prefect_dask_core.engine.steps import kept_of, step_of
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
-from prefect_dask_core.engine.columns import Children
+from prefect_dask_core.engine.children import Children
 
 
 class Layout(NamedTuple):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 from prefect_dask_core.engine.book import Book
-from prefect_dask_core.engine.columns import is_success
 from prefect_dask_core.engine.fanout import mapped_length, nothing_to_map
 from prefect_dask_core.engine.plan import Input, Node
+from prefect_dask_core.engine.segments import is_success
 
 
 def length_of(book: Book, node: Node, lane: dict[int, int]) -> int | Exception:

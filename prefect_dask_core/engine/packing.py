@@ -20,9 +20,9 @@ import cloudpickle
 from dask.sizeof import sizeof
 
 from prefect_dask_core.engine.block import NO_VARIABLES, Block, Step
-from prefect_dask_core.engine.columns import Packed
-from prefect_dask_core.engine.feeds import Fixed, Items, Shared, StepInput, Whole
+from prefect_dask_core.engine.elsewhere import Packed
 from prefect_dask_core.engine.plan import definition_key
+from prefect_dask_core.engine.sources import Fixed, Items, Shared, StepInput, Whole
 from prefect_dask_core.errors import UnpicklableTaskError
 from prefect_dask_core.tasks import Task
 

@@ -19,7 +19,6 @@ from typing import Any
 
 from prefect_dask_core.cache_validators import CacheValidator
 from prefect_dask_core.engine.caching import Caches, cache_name, to_cache
-from prefect_dask_core.engine.columns import FROM_STORE, Waits
 from prefect_dask_core.engine.effects import (
     Answer,
     Call,
@@ -29,6 +28,7 @@ from prefect_dask_core.engine.effects import (
     Returned,
     Wait,
 )
+from prefect_dask_core.engine.segments import FROM_STORE, Waits
 from prefect_dask_core.errors import InputError, MissingResult, TaskTimeoutError
 from prefect_dask_core.hooks import Hook, ask_condition, call_hook, hooks_at
 from prefect_dask_core.options import TaskOptions

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from prefect_dask_core.engine.block import Block, BlockReport
 from prefect_dask_core.engine.book import FINAL, Book
-from prefect_dask_core.engine.columns import is_success
 from prefect_dask_core.engine.events import Assignment
 from prefect_dask_core.engine.fanout import MOST_BROUGHT
 from prefect_dask_core.engine.grouping import Group, Together, put_together
 from prefect_dask_core.engine.plan import Node, Plan, fuse
 from prefect_dask_core.engine.readers import unfinished_readers
+from prefect_dask_core.engine.segments import is_success
 from prefect_dask_core.engine.steps import kept_of, step_of
 
 

@@ -15,14 +15,11 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Final
 
 from prefect_dask_core.bodies import TaskBody
-from prefect_dask_core.engine.columns import COMPLETED, ONE_COMPLETED, Segment
-from prefect_dask_core.engine.effects import (
-    Answer,
-    QuickCalls,
-    QuickRaised,
-    Returned,
-)
-from prefect_dask_core.engine.feeds import Feed, sum_tallies
+from prefect_dask_core.engine.codes import COMPLETED
+from prefect_dask_core.engine.effects import Answer, QuickCalls, QuickRaised, Returned
+from prefect_dask_core.engine.feeds import Feed
+from prefect_dask_core.engine.segments import Segment
+from prefect_dask_core.engine.tallies import ONE_COMPLETED, sum_tallies
 from prefect_dask_core.errors import InputError, MissingResult
 from prefect_dask_core.options import TaskOptions
 from prefect_dask_core.states import State

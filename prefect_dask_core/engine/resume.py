@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from prefect_dask_core.engine.columns import Children, Elsewhere, Segment, is_success
+from prefect_dask_core.engine.children import Children
+from prefect_dask_core.engine.elsewhere import Elsewhere
 from prefect_dask_core.engine.flattening import count_elements
 from prefect_dask_core.engine.plan import Node, Plan, flattened, items_of
+from prefect_dask_core.engine.segments import Segment, is_success
 from prefect_dask_core.errors import MissingResult
 from prefect_dask_core.results.kept import KeptItem, StoredValues
 from prefect_dask_core.states import DataReference, Mapped, Missing, State

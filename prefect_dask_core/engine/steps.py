@@ -6,7 +6,9 @@ from collections.abc import Collection, Iterable, Mapping
 
 from prefect_dask_core.engine.block import NOT_PAUSED, Step
 from prefect_dask_core.engine.book import Book
-from prefect_dask_core.engine.feeds import (
+from prefect_dask_core.engine.lengths import length_of
+from prefect_dask_core.engine.plan import Input, Node, items_of
+from prefect_dask_core.engine.sources import (
     Each,
     Filled,
     Fixed,
@@ -16,8 +18,6 @@ from prefect_dask_core.engine.feeds import (
     StepInput,
     Whole,
 )
-from prefect_dask_core.engine.lengths import length_of
-from prefect_dask_core.engine.plan import Input, Node, items_of
 from prefect_dask_core.engine.templates import PART, has_template, nodes_of
 from prefect_dask_core.errors import InternalError
 

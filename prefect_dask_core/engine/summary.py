@@ -9,20 +9,11 @@ from typing import Any, Final
 
 import cloudpickle
 
-from prefect_dask_core.engine.columns import (
-    STATE_BY_CODE,
-    Children,
-    code_of,
-    tally_of,
-    tally_of_state,
-)
+from prefect_dask_core.engine.children import Children
+from prefect_dask_core.engine.codes import STATE_BY_CODE, code_of
 from prefect_dask_core.engine.plan import Plan
-from prefect_dask_core.engine.upstream import (
-    Failure,
-    Failures,
-    details_of,
-    failure_in,
-)
+from prefect_dask_core.engine.tallies import tally_of, tally_of_state
+from prefect_dask_core.engine.upstream import Failure, Failures, details_of, failure_in
 from prefect_dask_core.engine.views import RunView
 from prefect_dask_core.states import (
     Cancelled,

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import cloudpickle
 
-from prefect_dask_core.engine.columns import CODE_BY_STATE, Children
+from prefect_dask_core.engine.children import Children
+from prefect_dask_core.engine.codes import CODE_BY_STATE
 from prefect_dask_core.engine.plan import Plan
 from prefect_dask_core.states import Mapped, State, TriggerFailed, counts_as_failure
 

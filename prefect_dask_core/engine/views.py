@@ -16,9 +16,10 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import cloudpickle
 
-from prefect_dask_core.engine.columns import Children, Segment
+from prefect_dask_core.engine.children import Children
 from prefect_dask_core.engine.driver import Driver
 from prefect_dask_core.engine.plan import Node
+from prefect_dask_core.engine.segments import Segment
 from prefect_dask_core.engine.whole import Outcome
 from prefect_dask_core.states import NO_DATA, Mapped, Pending, State
 from prefect_dask_core.tasks import Task

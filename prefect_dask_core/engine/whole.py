@@ -12,11 +12,15 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from prefect_dask_core.engine.block import NOT_PAUSED, Block, Step, run_block
-from prefect_dask_core.engine.columns import Children, Segment, is_success
+from prefect_dask_core.engine.block_results import BlockResult, result_of
+from prefect_dask_core.engine.children import Children
 from prefect_dask_core.engine.effects import Shell
 from prefect_dask_core.engine.fanout import mapped_length, nothing_to_map
-from prefect_dask_core.engine.feeds import (
-    BlockResult,
+from prefect_dask_core.engine.flattening import count_elements
+from prefect_dask_core.engine.plan import Input, Node, flattened, items_of
+from prefect_dask_core.engine.resume import Kept
+from prefect_dask_core.engine.segments import Segment, is_success
+from prefect_dask_core.engine.sources import (
     Each,
     Filled,
     Fixed,
@@ -24,11 +28,7 @@ from prefect_dask_core.engine.feeds import (
     Source,
     StepInput,
     Whole,
-    result_of,
 )
-from prefect_dask_core.engine.flattening import count_elements
-from prefect_dask_core.engine.plan import Input, Node, flattened, items_of
-from prefect_dask_core.engine.resume import Kept
 from prefect_dask_core.engine.templates import PART, has_template, nodes_of
 from prefect_dask_core.states import Mapped, State
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from prefect_dask_core.engine.columns import STATE_BY_CODE
+from prefect_dask_core.engine.codes import STATE_BY_CODE
 from prefect_dask_core.monitor.failures import Failure
 from prefect_dask_core.monitor.palette import COLORS, RANK_BY_CODE
 from prefect_dask_core.monitor.plugin import flow_of, state_of

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from prefect_dask_core.engine.columns import STATE_BY_CODE
+from prefect_dask_core.engine.codes import STATE_BY_CODE
 
 #: Names of state classes from what needs a look to what does not: the order of stacked
 #: bars and legends. Classes that have no code of their own are not among them.

@@ -6,7 +6,8 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from prefect_dask_core.engine.columns import STATE_BY_CODE, Children
+from prefect_dask_core.engine.children import Children
+from prefect_dask_core.engine.codes import STATE_BY_CODE
 from prefect_dask_core.engine.views import RunView
 from prefect_dask_core.monitor.watching import News
 

@@ -11,11 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from prefect_dask_core.engine.columns import (
-    CODE_BY_STATE,
-    Children,
-    Segment,
-)
+from prefect_dask_core.engine.children import Children
+from prefect_dask_core.engine.codes import CODE_BY_STATE
+from prefect_dask_core.engine.segments import Segment
 from prefect_dask_core.engine.views import EdgeView, NodeView, RunInfo, SegmentLook
 from prefect_dask_core.errors import RemoteTaskError
 from prefect_dask_core.ledger import DetailRecord, LedgerRun, NodeColumns, NodeRecord

@@ -11,13 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from prefect_dask_core.engine.columns import CODE_BY_STATE, STATE_BY_CODE, Segment
+from prefect_dask_core.engine.codes import CODE_BY_STATE, STATE_BY_CODE
+from prefect_dask_core.engine.segments import Segment
 from prefect_dask_core.engine.views import RunView
-from prefect_dask_core.monitor.palette import (
-    COLOR_BY_CODE,
-    COLORS,
-    worst,
-)
+from prefect_dask_core.monitor.palette import COLOR_BY_CODE, COLORS, worst
 from prefect_dask_core.monitor.summary import labels_of
 from prefect_dask_core.states import Crashed
 

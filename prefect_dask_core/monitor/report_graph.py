@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from prefect_dask_core.engine.columns import CODE_BY_STATE, STATE_BY_CODE
+from prefect_dask_core.engine.codes import CODE_BY_STATE, STATE_BY_CODE
 from prefect_dask_core.engine.views import RunView
 from prefect_dask_core.monitor.summary import labels_of
 from prefect_dask_core.states import Pending

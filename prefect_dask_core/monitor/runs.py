@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final
 
-from prefect_dask_core.engine.columns import COMPLETED
+from prefect_dask_core.engine.codes import COMPLETED
 from prefect_dask_core.monitor.bars import Bar, Bars, Row
 from prefect_dask_core.monitor.failures import Failure, Failures
 from prefect_dask_core.monitor.tallies import FAILED, NAMES, FanOut, TaskTally

@@ -13,7 +13,8 @@ from typing import Final
 
 import numpy as np  # loaded by distributed anyway
 
-from prefect_dask_core.engine.columns import STATE_BY_CODE, Segment
+from prefect_dask_core.engine.codes import STATE_BY_CODE
+from prefect_dask_core.engine.segments import Segment
 from prefect_dask_core.engine.views import NodeView, RunView
 from prefect_dask_core.monitor.palette import ORDER
 from prefect_dask_core.monitor.texts import duration, first_line

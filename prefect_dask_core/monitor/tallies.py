@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from prefect_dask_core.engine.columns import COMPLETED, STATE_BY_CODE
+from prefect_dask_core.engine.codes import COMPLETED, STATE_BY_CODE
 from prefect_dask_core.monitor.spans import Spans
 from prefect_dask_core.runners.digests import UNSUCCESSFUL, Digest, duration_power
 from prefect_dask_core.states import TriggerFailed

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Final, NamedTuple, Protocol
 
-from prefect_dask_core.engine.columns import Segment
+from prefect_dask_core.engine.segments import Segment
 from prefect_dask_core.engine.views import NodeView, RunView
 from prefect_dask_core.monitor.watched_run import WatchedRun
 from prefect_dask_core.states import Cancelled, Crashed, State

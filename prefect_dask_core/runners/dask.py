@@ -29,11 +29,12 @@ from distributed import (
 
 from prefect_dask_core.config import home_bytes
 from prefect_dask_core.engine.block import BlockReport
+from prefect_dask_core.engine.block_results import StaleInput, segment_in
 from prefect_dask_core.engine.book import Book, all_ended
 from prefect_dask_core.engine.caching import within
-from prefect_dask_core.engine.columns import Elsewhere, Segment
 from prefect_dask_core.engine.compile import GraphBuilder, RunRecord
 from prefect_dask_core.engine.driver import Driver
+from prefect_dask_core.engine.elsewhere import Elsewhere
 from prefect_dask_core.engine.events import (
     Added,
     Assignment,
@@ -54,9 +55,9 @@ from prefect_dask_core.engine.events import (
     Submit,
     TriedLong,
 )
-from prefect_dask_core.engine.feeds import StaleInput, segment_in
 from prefect_dask_core.engine.growing import GrowingDriver
 from prefect_dask_core.engine.plan import Node
+from prefect_dask_core.engine.segments import Segment
 from prefect_dask_core.engine.views import DriverLook
 from prefect_dask_core.errors import (
     InternalError,

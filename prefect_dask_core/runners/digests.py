@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from prefect_dask_core.engine.block import Block, Step
-from prefect_dask_core.engine.columns import COMPLETED, STATE_BY_CODE, Segment
-from prefect_dask_core.engine.feeds import Filled, Whole, open_feed
+from prefect_dask_core.engine.codes import COMPLETED, STATE_BY_CODE
+from prefect_dask_core.engine.opening import open_feed
+from prefect_dask_core.engine.segments import Segment
+from prefect_dask_core.engine.sources import Filled, Whole
 from prefect_dask_core.runners.redaction import message_of, short_text, traceback_of
 from prefect_dask_core.states import Crashed, Failed, TriggerFailed
 

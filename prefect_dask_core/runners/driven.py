@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from prefect_dask_core.engine.columns import Segment
 from prefect_dask_core.engine.events import Added, Closed, Dropped, Event, StopAsked
 from prefect_dask_core.engine.growing import COUNTING, GrowingDriver
 from prefect_dask_core.engine.plan import Input, Node
+from prefect_dask_core.engine.segments import Segment
 from prefect_dask_core.engine.session import Request
 from prefect_dask_core.engine.views import DriverLook, Look
 from prefect_dask_core.errors import InternalError

@@ -9,8 +9,9 @@ import cloudpickle
 from dask.sizeof import sizeof
 
 from prefect_dask_core.engine.block import BlockReport
-from prefect_dask_core.engine.columns import Packed, Segment
-from prefect_dask_core.engine.feeds import BlockResult, PlainValue
+from prefect_dask_core.engine.block_results import BlockResult, PlainValue
+from prefect_dask_core.engine.elsewhere import Packed
+from prefect_dask_core.engine.segments import Segment
 from prefect_dask_core.errors import RemoteTaskError
 from prefect_dask_core.results.kept import StoredValues
 from prefect_dask_core.states import NO_DATA, Failed, Missing, State

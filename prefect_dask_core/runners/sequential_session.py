@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from prefect_dask_core.engine.columns import Children, Segment
-from prefect_dask_core.engine.feeds import result_of
+from prefect_dask_core.engine.block_results import result_of
+from prefect_dask_core.engine.children import Children
 from prefect_dask_core.engine.plan import Node
 from prefect_dask_core.engine.resume import Kept
+from prefect_dask_core.engine.segments import Segment
 from prefect_dask_core.engine.session import Request
 from prefect_dask_core.engine.views import Look, WholeLook
 from prefect_dask_core.engine.whole import (

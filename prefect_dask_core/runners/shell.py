@@ -21,7 +21,6 @@ from prefect_dask_core.context import (
     set_variables,
     surrounding,
 )
-from prefect_dask_core.engine.columns import ONE_COMPLETED
 from prefect_dask_core.engine.compile import run_work
 from prefect_dask_core.engine.effects import (
     Answer,
@@ -35,6 +34,7 @@ from prefect_dask_core.engine.effects import (
 )
 from prefect_dask_core.engine.packing import SmallPart
 from prefect_dask_core.engine.pipeline import TaskRun
+from prefect_dask_core.engine.tallies import ONE_COMPLETED
 from prefect_dask_core.engine.whole import Outcome
 from prefect_dask_core.results.transactions import TRANSACTION, Transaction
 from prefect_dask_core.runners._private import LEND

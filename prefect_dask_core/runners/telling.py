@@ -19,17 +19,13 @@ from distributed import Client
 
 from prefect_dask_core.config import monitor_enabled
 from prefect_dask_core.context import context
-from prefect_dask_core.engine.columns import COMPLETED, Segment
+from prefect_dask_core.engine.codes import COMPLETED
 from prefect_dask_core.engine.driver import Driver
 from prefect_dask_core.engine.events import Assignment, BlockLost, Submit
 from prefect_dask_core.engine.plan import Node, Plan
+from prefect_dask_core.engine.segments import Segment
 from prefect_dask_core.engine.summary import ALL_SUCCEEDED, flow_state
-from prefect_dask_core.runners.digests import (
-    ReportDigest,
-    counts_of,
-    digest_of,
-    told,
-)
+from prefect_dask_core.runners.digests import ReportDigest, counts_of, digest_of, told
 from prefect_dask_core.runners.preflight import by_value
 from prefect_dask_core.runners.redaction import message_of
 from prefect_dask_core.states import Cancelled, Completed, Failed, State

@@ -13,6 +13,7 @@ from typing import Any
 
 from prefect_dask_core.config import home_bytes
 from prefect_dask_core.engine.block import BlockReport, run_block
+from prefect_dask_core.engine.block_results import BlockResult, StaleInput, result_of
 from prefect_dask_core.engine.book import Book
 from prefect_dask_core.engine.driver import Driver
 from prefect_dask_core.engine.effects import AsyncCalls
@@ -29,7 +30,6 @@ from prefect_dask_core.engine.events import (
     Submit,
     TriedLong,
 )
-from prefect_dask_core.engine.feeds import BlockResult, StaleInput, result_of
 from prefect_dask_core.engine.growing import GrowingDriver
 from prefect_dask_core.engine.views import DriverLook
 from prefect_dask_core.errors import InternalError, OptionTypeError

@@ -12,19 +12,19 @@ from typing import Any, Final, NamedTuple
 from distributed import Worker, get_worker, rejoin, secede
 
 from prefect_dask_core.engine.block import Block, BlockReport, run_block
-from prefect_dask_core.engine.columns import is_success
-from prefect_dask_core.engine.compile import RunRecord
-from prefect_dask_core.engine.effects import Answer, AsyncCalls, Call
-from prefect_dask_core.engine.feeds import (
+from prefect_dask_core.engine.block_results import (
     BlockResult,
-    Items,
     StaleInput,
     items_in,
     leanest,
     measure,
     segment_in,
 )
+from prefect_dask_core.engine.compile import RunRecord
+from prefect_dask_core.engine.effects import Answer, AsyncCalls, Call
 from prefect_dask_core.engine.packing import SmallPart, load_small, unpack
+from prefect_dask_core.engine.segments import is_success
+from prefect_dask_core.engine.sources import Items
 from prefect_dask_core.errors import InternalError, PrefectDaskCoreError
 from prefect_dask_core.runners import locks as _locks  # noqa: F401  those of clusters
 from prefect_dask_core.runners._private import carry_thread_state

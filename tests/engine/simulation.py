@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from functools import partial
 
 from prefect_dask_core.engine.block import careful_piece, run_block
+from prefect_dask_core.engine.block_results import StaleInput, result_of
 from prefect_dask_core.engine.book import Book
 from prefect_dask_core.engine.driver import Driver
 from prefect_dask_core.engine.events import (
@@ -29,7 +30,6 @@ from prefect_dask_core.engine.events import (
     TriedLong,
 )
 from prefect_dask_core.engine.fanout import LONG, most_in_flight
-from prefect_dask_core.engine.feeds import StaleInput, result_of
 from prefect_dask_core.engine.grouping import Kinds
 from prefect_dask_core.planning import make_plan
 from prefect_dask_core.testing import FakeShell

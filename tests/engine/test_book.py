@@ -6,7 +6,7 @@ import pytest
 
 from prefect_dask_core import Flow, Task
 from prefect_dask_core.engine.book import FINAL, all_ended
-from prefect_dask_core.engine.columns import Children
+from prefect_dask_core.engine.children import Children
 from prefect_dask_core.engine.events import Release
 from prefect_dask_core.errors import InternalError
 from prefect_dask_core.states import Cancelled, Crashed

@@ -15,7 +15,7 @@ from prefect_dask_core import (
     ThreadPoolTaskRunner,
     flatten,
 )
-from prefect_dask_core.engine.feeds import Each
+from prefect_dask_core.engine.sources import Each
 from prefect_dask_core.engine.summary import flow_state
 from prefect_dask_core.signals import SKIP
 from prefect_dask_core.triggers import all_finished, all_successful, any_failed

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_dask_core.engine.columns import Segment
 from prefect_dask_core.engine.flattening import (
     Elements,
     count_elements,
@@ -14,15 +13,8 @@ from prefect_dask_core.engine.flattening import (
     flat_values,
 )
 from prefect_dask_core.states import Completed, Crashed, Failed, Skipped
+from tests.engine.made_segments import segment_of
 from tests.engine.random_flows import seen
-
-
-def segment(start, *states):
-    made = Segment(start)
-    made.open(len(states))
-    for offset, state in enumerate(states):
-        made.put(offset, state, 0.0, 0.0)
-    return made
 
 
 def done(value):
@@ -82,7 +74,7 @@ def cut(states, sizes):
     segments, at, turn = [], 0, 0
     while at < len(states):
         size = sizes[turn % len(sizes)]
-        segments.append(segment(at, *states[at : at + size]))
+        segments.append(segment_of(states[at : at + size], at))
         at, turn = at + size, turn + 1
     return segments
 
@@ -124,7 +116,7 @@ def test_elements_of_some_blocks_are_where_they_were_counted(states, sizes, data
 
 
 def test_elements_are_counted_once_and_the_count_does_not_travel():
-    made = segment(0, done([1, 2]), done([3]))
+    made = segment_of([done([1, 2]), done([3])])
     assert element_ends(made) is element_ends(made)
     assert list(element_ends(made)) == [2, 3]
     assert made.part(1, 2).element_ends is None
@@ -132,15 +124,15 @@ def test_elements_are_counted_once_and_the_count_does_not_travel():
 
 
 def test_what_can_be_iterated_over_once_becomes_a_list_in_its_place():
-    made = segment(0, done(iter([1, 2])), done([3]))
+    made = segment_of([done(iter([1, 2])), done([3])])
     assert count_elements(made) == 3
     assert flat_values([made]) == flat_values([made]) == [1, 2, 3]
     assert made.value(0) == [1, 2]
 
 
 def test_a_lost_block_moves_no_element_of_the_others():
-    lost = segment(0, Crashed("gone"), Crashed("gone"))
-    elements = Elements([lost, segment(2, done(["d"]))], {0: (7, 12), 2: (12, 13)})
+    lost = segment_of([Crashed("gone"), Crashed("gone")])
+    elements = Elements([lost, segment_of([done(["d"])], 2)], {0: (7, 12), 2: (12, 13)})
     places = [elements.find(index) for index in range(7, 13)]
     assert [place.segment.start for place in places] == [0] * 5 + [2]
     assert [place.offset for place in places] == [0, 1, 1, 1, 1, 0]

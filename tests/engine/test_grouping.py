@@ -4,7 +4,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_dask_core import task
-from prefect_dask_core.engine.columns import Segment
 from prefect_dask_core.engine.grouping import (
     MOST_TOGETHER,
     TRIED_PER_THREAD,
@@ -13,6 +12,7 @@ from prefect_dask_core.engine.grouping import (
     put_together,
 )
 from prefect_dask_core.engine.plan import Node
+from prefect_dask_core.engine.segments import Segment
 from prefect_dask_core.states import Completed, Failed, Skipped, TriggerFailed
 
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_dask_core.engine.columns import Children
+from prefect_dask_core.engine.children import Children
 from prefect_dask_core.engine.layouts import lay_out
 from tests.engine.books import completed
 

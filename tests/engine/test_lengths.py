@@ -4,7 +4,7 @@ import pytest
 
 from prefect_dask_core import Flow, Task, flatten
 from prefect_dask_core.engine.book import all_ended
-from prefect_dask_core.engine.columns import Children
+from prefect_dask_core.engine.children import Children
 from prefect_dask_core.engine.lengths import length_of
 from prefect_dask_core.errors import MappingLengthMismatch, MappingMissingIterable
 from prefect_dask_core.states import Failed, Skipped

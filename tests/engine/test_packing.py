@@ -7,7 +7,6 @@ from prefect_dask_core import Task
 from prefect_dask_core.edges import Edge
 from prefect_dask_core.engine import packing
 from prefect_dask_core.engine.block import Block, Step
-from prefect_dask_core.engine.feeds import Fixed, Items, Local, Shared, StepInput, Whole
 from prefect_dask_core.engine.packing import (
     OWN_KEY_BYTES,
     Packer,
@@ -15,6 +14,14 @@ from prefect_dask_core.engine.packing import (
     load_small,
     small_part,
     unpack,
+)
+from prefect_dask_core.engine.sources import (
+    Fixed,
+    Items,
+    Local,
+    Shared,
+    StepInput,
+    Whole,
 )
 from prefect_dask_core.errors import UnpicklableTaskError
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from datetime import timedelta
 from typing import Any
 
@@ -13,21 +12,12 @@ from hypothesis import strategies as st
 from prefect_dask_core import Task, signals, triggers
 from prefect_dask_core.context import context
 from prefect_dask_core.engine.block import Block, Step, run_block
-from prefect_dask_core.engine.columns import Segment
+from prefect_dask_core.engine.block_results import BlockResult
 from prefect_dask_core.engine.effects import Raised, Returned
-from prefect_dask_core.engine.feeds import (
-    BlockResult,
-    Each,
-    Fixed,
-    Items,
-    Local,
-    PlainValue,
-    StepInput,
-    Whole,
-    leanest,
-)
 from prefect_dask_core.engine.packing import Packer, unpack
 from prefect_dask_core.engine.quick import is_quick
+from prefect_dask_core.engine.segments import Segment
+from prefect_dask_core.engine.sources import Each, Fixed, Items, Local, StepInput, Whole
 from prefect_dask_core.runners.shell import ThreadShell
 from prefect_dask_core.states import Completed, Failed, Skipped
 from prefect_dask_core.testing import Script
@@ -361,35 +351,3 @@ def test_a_plain_block_travels_unchanged(inputs):
     assert back.steps[0].task.name == "count"
     assert back.steps[0]._replace(task=None) == block.steps[0]._replace(task=None)
     assert back._replace(steps=()) == block._replace(steps=())
-
-
-@pytest.mark.parametrize("value", [None, 5, [1, 2], {"a": 1}, "text", PlainValue(1)])
-def test_a_plain_value_is_left_in_one_piece_and_read_as_completed(value):
-    segment = Segment.of_value(value)
-    left = leanest(BlockResult({4: segment}, {}), 4)
-
-    # What Dask has a serializer of its own for would not come back as it was.
-    wrapped = isinstance(value, list | dict | PlainValue)
-    assert left.value is value if wrapped else left is value
-    block = plain_block(StepInput("x", "a", Whole(1, (0,), False), None))
-    task = Task(lambda x: x)
-    block = block._replace(steps=(block.steps[0]._replace(task=task),))
-    result, _ = run_block(block, [pickle.loads(pickle.dumps(left))], {}, ThreadShell())
-    found = result.segments[4].state(0).result()
-    assert type(found) is type(value)
-    assert found == value or isinstance(value, PlainValue)
-
-
-def test_a_state_that_says_more_than_completed_is_not_left_bare():
-    segment = Segment(0)
-    segment.open(1)
-    segment.put(0, Skipped(), 0.0, 0.0)
-    result = BlockResult({4: segment}, {})
-
-    assert leanest(result, 4) is result
-
-
-def test_items_that_can_be_taken_only_once_are_not_left_bare():
-    result = BlockResult({4: Segment.of_value(iter([1]))}, {4: [1]})
-
-    assert leanest(result, 4) is result

@@ -3,9 +3,9 @@
 import pytest
 
 from prefect_dask_core import Flow, Task, flatten
-from prefect_dask_core.engine.columns import Children
-from prefect_dask_core.engine.feeds import Each, Fixed, Items, Local, Whole
+from prefect_dask_core.engine.children import Children
 from prefect_dask_core.engine.resume import Earlier
+from prefect_dask_core.engine.sources import Each, Fixed, Items, Local, Whole
 from prefect_dask_core.engine.steps import kept_of, step_of
 from prefect_dask_core.errors import InternalError
 from prefect_dask_core.planning import make_plan

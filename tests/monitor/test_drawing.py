@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_dask_core.engine.columns import STATE_BY_CODE
+from prefect_dask_core.engine.codes import STATE_BY_CODE
 from prefect_dask_core.monitor.bars import LEAST, Bar, Bars, Row
 from prefect_dask_core.monitor.columns import (
     ORDER,

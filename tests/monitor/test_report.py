@@ -21,7 +21,9 @@ from prefect_dask_core import (
     get_run_logger,
     task,
 )
-from prefect_dask_core.engine.columns import CODE_BY_STATE, Children, Segment
+from prefect_dask_core.engine.children import Children
+from prefect_dask_core.engine.codes import CODE_BY_STATE
+from prefect_dask_core.engine.segments import Segment
 from prefect_dask_core.engine.views import NodeView, RunInfo, SegmentLook
 from prefect_dask_core.errors import ReportError
 from prefect_dask_core.monitor import report

@@ -5,7 +5,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_dask_core.engine.columns import STATE_BY_CODE, Children, Segment
+from prefect_dask_core.engine.children import Children
+from prefect_dask_core.engine.codes import STATE_BY_CODE
+from prefect_dask_core.engine.segments import Segment
 from prefect_dask_core.engine.views import (
     EdgeView,
     NodeView,
@@ -16,11 +18,7 @@ from prefect_dask_core.engine.views import (
 from prefect_dask_core.monitor.progress_rows import ProgressRows
 from prefect_dask_core.monitor.report_columns import runs_of, timeline
 from prefect_dask_core.monitor.report_graph import graph
-from prefect_dask_core.monitor.summary import (
-    lines_of,
-    summaries_of,
-    summarize,
-)
+from prefect_dask_core.monitor.summary import lines_of, summaries_of, summarize
 from prefect_dask_core.monitor.watching import Novelties
 from prefect_dask_core.states import Completed, Failed, TriggerFailed
 

@@ -16,7 +16,7 @@ from distributed import Client, LocalCluster, get_client, get_worker
 from distributed.protocol import deserialize, serialize
 
 from prefect_dask_core import DaskTaskRunner, Flow, Task, context, task, unmapped
-from prefect_dask_core.engine.feeds import PlainValue
+from prefect_dask_core.engine.block_results import PlainValue
 from prefect_dask_core.errors import MissingResult
 from prefect_dask_core.execution import default_runner
 from prefect_dask_core.runners.threads import ThreadPoolTaskRunner

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_dask_core.engine.columns import STATE_BY_CODE, Segment
+from prefect_dask_core.engine.codes import STATE_BY_CODE
+from prefect_dask_core.engine.segments import Segment
 from prefect_dask_core.runners.digests import (
     MOST_FAILURES,
     MOST_SAMPLED,

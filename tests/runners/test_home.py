@@ -7,13 +7,8 @@ import pytest
 
 from prefect_dask_core import Task, signals
 from prefect_dask_core.engine.block import Block, Step, run_block
-from prefect_dask_core.engine.feeds import Fixed, Items, StepInput
-from prefect_dask_core.runners.home import (
-    PlainReport,
-    pack_report,
-    plain_report,
-    trim,
-)
+from prefect_dask_core.engine.sources import Fixed, Items, StepInput
+from prefect_dask_core.runners.home import PlainReport, pack_report, plain_report, trim
 from prefect_dask_core.runners.shell import ThreadShell
 from prefect_dask_core.testing import Script
 

@@ -1,93 +1,45 @@
-"""Columns: the states of many children in the room of a few arrays.
+"""Segments: the states of consecutive children of a node in a few arrays.
 
-A `Segment` holds what is known of consecutive children of one node (a plain node is a
-segment of one); `Children` joins the segments of a mapped node and reads like a
-sequence of states, which are made only when somebody looks.
+A plain node is a segment of one. States are made of the columns only when somebody
+looks.
 """
 
 from __future__ import annotations
 
-import pickle
 from array import array
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from operator import attrgetter
-from typing import Any, Final, TypeAlias, overload
+from typing import Any, Final, TypeAlias
 
-from prefect_dask_core.displays import counts_html
+from prefect_dask_core.engine.codes import (
+    CACHED,
+    CODE_BY_STATE,
+    COMPLETED,
+    STATE_BY_CODE,
+    SUCCESSFUL,
+    code_of,
+)
+from prefect_dask_core.engine.elsewhere import Elsewhere, ElsewhereItem
 from prefect_dask_core.errors import UnfinishedRun
 from prefect_dask_core.moments import Moments, pack_moments, unpack_moments
 from prefect_dask_core.results.kept import KeptValues, StoredValues
 from prefect_dask_core.states import (
     NO_DATA,
-    AwaitingRetry,
     Cached,
-    Cancelled,
     Completed,
-    Crashed,
-    DataReference,
-    Failed,
-    Finished,
-    Looped,
     Missing,
-    Paused,
     Pending,
     RunFacts,
-    Running,
     Skipped,
     State,
-    TimedOut,
     TriggerFailed,
-    counts_as_failure,
 )
-from prefect_dask_core.triggers import ALL_SKIPPED, UPSTREAM_SKIPPED, Tally
-
-#: The class of a state by its code. The order is part of the format on the wire.
-STATE_BY_CODE: Final[tuple[type[State], ...]] = (
-    Completed,
-    Skipped,
-    Cached,
-    Failed,
-    TimedOut,
-    TriggerFailed,
-    Crashed,
-    Cancelled,
-    Paused,
-    Pending,
-    AwaitingRetry,
-    Running,
-    Finished,
-    Looped,
-)
-CODE_BY_STATE: Final[dict[type[State], int]] = {
-    state: code for code, state in enumerate(STATE_BY_CODE)
-}
-COMPLETED: Final = CODE_BY_STATE[Completed]
-_SUCCESSFUL: Final = frozenset(
-    code for code, cls in enumerate(STATE_BY_CODE) if issubclass(cls, Completed)
-)
-_SKIPPED: Final = frozenset(
-    code for code, cls in enumerate(STATE_BY_CODE) if issubclass(cls, Skipped)
-)
-_FAILED: Final = frozenset(
-    code for code, cls in enumerate(STATE_BY_CODE) if issubclass(cls, Failed | Crashed)
-)
-_FINISHED: Final = frozenset(
-    code
-    for code, cls in enumerate(STATE_BY_CODE)
-    if issubclass(cls, Finished) and cls is not Looped
-)
+from prefect_dask_core.triggers import ALL_SKIPPED, UPSTREAM_SKIPPED
 
 #: Begins and ends of the waits of one run, in seconds since the epoch.
 Waits: TypeAlias = tuple[tuple[float, float], ...]
-
 _ONE_COMPLETED: Final = bytes([COMPLETED])
-_CACHED: Final = CODE_BY_STATE[Cached]
+
 #: Message of a run whose value was in the store.
 FROM_STORE: Final = "taken from the store."
-
-#: The tally of the commonest upstream.
-ONE_COMPLETED: Final = Tally(1, 1, 0, 0, 1, ())
 
 #: What stands for the value of a child whose value is elsewhere.
 NOT_KEPT = (
@@ -96,89 +48,6 @@ NOT_KEPT = (
     "is a function. A run that is resumed by its id has the values that were stored: "
     "those of tasks with persist_result=True."
 )
-
-
-def code_of(state: State) -> int:
-    """The code of a state: that of its class, or of the nearest class with a code.
-
-    Examples
-    --------
-    >>> STATE_BY_CODE[code_of(Skipped())].__name__
-    'Skipped'
-    """
-    for cls in type(state).__mro__:
-        code = CODE_BY_STATE.get(cls)
-        if code is not None:
-            return code
-    return CODE_BY_STATE[Pending]
-
-
-class Packed:
-    """Values of a segment as bytes, unpickled when somebody looks.
-
-    Parameters
-    ----------
-    blob : bytes
-        A pickled list with one value per child.
-    """
-
-    __slots__ = ("_values", "blob")
-
-    def __init__(self, blob: bytes) -> None:
-        self.blob = blob
-        self._values: list[Any] | None = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Packed, (self.blob,)
-
-    def __getitem__(self, offset: int) -> Any:
-        if self._values is None:
-            self._values = pickle.loads(self.blob)
-        return self._values[offset]
-
-
-class Elsewhere:
-    """Values of a segment that stay where they are until somebody looks.
-
-    Parameters
-    ----------
-    fetch : callable
-        Called without arguments; returns the list with one value per child.
-        May raise `MissingResult`.
-    """
-
-    __slots__ = ("_fetch", "_values")
-
-    def __init__(self, fetch: Callable[[], Sequence[Any]]) -> None:
-        self._fetch = fetch
-        self._values: Sequence[Any] | None = None
-
-    def load(self) -> Sequence[Any]:
-        """Fetch the values, once."""
-        if self._values is None:
-            self._values = self._fetch()
-        return self._values
-
-    def __getitem__(self, offset: int) -> Any:
-        return self.load()[offset]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Whoever pickles a state means its value.
-        return list, (self.load(),)
-
-
-class _ElsewhereItem(DataReference):
-    """Value of one child of an `Elsewhere`."""
-
-    __slots__ = ("offset", "values")
-
-    def __init__(self, values: Elsewhere, offset: int) -> None:
-        self.values = values
-        self.offset = offset
-
-    def load(self) -> Any:
-        """Fetch the value of the child."""
-        return self.values.load()[self.offset]
 
 
 class Segment:
@@ -313,7 +182,7 @@ class Segment:
             and state.hashed_inputs is None
             and state.cached_result_expiration is None
         )
-        if code in _SUCCESSFUL:
+        if code in SUCCESSFUL:
             self.values[offset] = None if state.data is NO_DATA else state.data
             if not plain or state.name != STATE_BY_CODE[code].__name__:
                 self.details[offset] = state.replace(data=NO_DATA)
@@ -350,6 +219,7 @@ class Segment:
 
         Examples
         --------
+        >>> from prefect_dask_core.states import Failed
         >>> segment = Segment(start=4)
         >>> segment.open(2)
         >>> segment.put(0, Completed(data="a"), 1.0, 2.0)
@@ -373,12 +243,12 @@ class Segment:
     def _bare_state(self, offset: int) -> State:
         code = self.codes[offset]
         detail = self.details.get(offset)
-        if code not in _SUCCESSFUL:
+        if code not in SUCCESSFUL:
             return STATE_BY_CODE[code]() if detail is None else detail.replace()
         data = self._data(offset)
         if detail is not None:
             return detail.replace(data=data)
-        if code == _CACHED:
+        if code == CACHED:
             return Cached(FROM_STORE, data=data, timestamp=self.ends[offset])
         return STATE_BY_CODE[code](data=data, timestamp=self.ends[offset])
 
@@ -391,7 +261,7 @@ class Segment:
             if values is None:
                 return Missing(NOT_KEPT)
             if isinstance(values, Elsewhere):
-                return _ElsewhereItem(values, offset)
+                return ElsewhereItem(values, offset)
         return values[offset]
 
     def keep(self, offset: int, key: str, in_memory: bool) -> None:
@@ -407,7 +277,7 @@ class Segment:
         The exception of a failure; of a run that has not finished, what asking for its
         result raises: a trigger may let a task run that does not wait for it.
         """
-        if self.codes[offset] in _SUCCESSFUL:
+        if self.codes[offset] in SUCCESSFUL:
             return self.values[offset]
         try:
             return self.state(offset).result(raise_on_failure=False)
@@ -488,227 +358,9 @@ def _never_began(state: State) -> bool:
     )
 
 
-_start: Final = attrgetter("start")
-
-
-class Children(Sequence[State]):
-    """States of all children of a mapped node, made when looked at.
-
-    Parameters
-    ----------
-    length : int
-        Number of children.
-
-    Notes
-    -----
-    An index with no segment yet reads as `Pending`.
-    """
-
-    __slots__ = ("_length", "_segments", "above")
-
-    def __init__(self, length: int, segments: Sequence[Segment] = ()) -> None:
-        self._length = length
-        #: By the index of a refused child, what gives the failure above it.
-        self.above: Callable[[int], Callable[[], BaseException | None]] | None = None
-        # One list: another thread may read while it grows.
-        self._segments: list[Segment] = []
-        for segment in segments:
-            self.add(segment)
-
-    def add(self, segment: Segment) -> None:
-        """Take in the segment of a block."""
-        if len(segment) == 0:
-            return
-        if not self._segments or self._segments[-1].start <= segment.start:
-            self._segments.append(segment)
-            return
-        position = bisect_right(self._segments, segment.start, key=_start)
-        self._segments.insert(position, segment)
-
-    @property
-    def segments(self) -> Sequence[Segment]:
-        """The segments, in index order."""
-        return self._segments
-
-    def __len__(self) -> int:
-        return self._length
-
-    @overload
-    def __getitem__(self, index: int) -> State: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[State]: ...
-
-    def __getitem__(self, index: int | slice) -> State | Sequence[State]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self._length))]
-        found = self.locate(index)
-        if found is None:
-            return Pending()
-        return self._state(*found)
-
-    def _state(self, segment: Segment, offset: int) -> State:
-        state = segment.state(offset)
-        if self.above is not None and isinstance(state, TriggerFailed):
-            # Nobody else has it.
-            object.__setattr__(state, "_above", self.above(segment.start + offset))
-        return state
-
-    def locate(self, index: int) -> tuple[Segment, int] | None:
-        """Segment and offset of a child, `None` if nothing is known of it."""
-        if not -self._length <= index < self._length:
-            raise IndexError(
-                f"child {index} of a mapped task that has {self._length} children."
-            )
-        index %= self._length
-        segments = self._segments
-        position = bisect_right(segments, index, key=_start) - 1
-        if position < 0:
-            return None
-        segment = segments[position]
-        if not segment.start <= index < segment.stop:
-            return None
-        return segment, index - segment.start
-
-    def __iter__(self) -> Iterator[State]:
-        for index in range(self._length):
-            yield self[index]
-
-    def counts(self) -> dict[str, int]:
-        """Number of children by the name of their state's class.
-
-        Examples
-        --------
-        >>> children = Children(3)
-        >>> children.counts()
-        {'Pending': 3}
-        """
-        counts: dict[str, int] = {}
-        known = 0
-        for segment in self._segments:
-            known += len(segment)
-            for code in set(segment.codes):
-                name = STATE_BY_CODE[code].__name__
-                counts[name] = counts.get(name, 0) + segment.codes.count(code)
-        if known < self._length:
-            counts["Pending"] = counts.get("Pending", 0) + self._length - known
-        return counts
-
-    def failures(self) -> list[tuple[int, State]]:
-        """Index and state of each child that failed or crashed, in order.
-
-        Those whose trigger refused them are among them.
-
-        Examples
-        --------
-        >>> segment = Segment(start=4)
-        >>> segment.open(2)
-        >>> segment.put(0, Completed(data="a"), 1.0, 2.0)
-        >>> segment.put(1, Failed("no"), 2.0, 3.0)
-        >>> Children(6, [segment]).failures()
-        [(5, Failed('no'))]
-        """
-        return [
-            (segment.start + offset, self._state(segment, offset))
-            for segment in self._segments
-            if not _FAILED.isdisjoint(segment.codes)
-            for offset, code in enumerate(segment.codes)
-            if code in _FAILED
-        ]
-
-    def any_skipped(self) -> bool:
-        """Whether a child was skipped."""
-        return any(
-            code in segment.codes for segment in self._segments for code in _SKIPPED
-        )
-
-    def attempts(self, index: int) -> int:
-        """Attempts the child made."""
-        found = self.locate(index)
-        return 0 if found is None else found[0].attempts.get(found[1], 1)
-
-    def times(self, index: int) -> tuple[float, float] | None:
-        """Begin and end of the child, in seconds since the epoch."""
-        found = self.locate(index)
-        if found is None:
-            return None
-        return found[0].begins[found[1]], found[0].ends[found[1]]
-
-    def __repr__(self) -> str:
-        counts = ", ".join(f"{n} {name}" for name, n in self.counts().items())
-        return f"<Children: {counts or 'none'}>"
-
-    def _repr_html_(self) -> str:
-        return f"<div>{counts_html(self.counts())}</div>"
-
-
 def is_success(segment: Segment, offset: int = 0) -> bool:
     """Whether a node or child succeeded and was not skipped, so has a value."""
     if segment.codes[offset] == COMPLETED:
         return True
     state = segment.state(offset)
     return state.is_successful() and not state.is_skipped()
-
-
-def tally_of(segment: Segment, name: str, mapped: bool) -> Tally:
-    """What triggers need to know of a whole segment.
-
-    Parameters
-    ----------
-    segment : Segment
-        One or more children.
-    name : str
-        Name of the task, for messages.
-    mapped : bool
-        Whether children are named by their index.
-
-    Examples
-    --------
-    >>> segment = Segment(start=0)
-    >>> segment.open(2)
-    >>> segment.put(0, Completed(data=1), 0.0, 0.0)
-    >>> segment.put(1, Failed("no"), 0.0, 0.0)
-    >>> tally_of(segment, "load", mapped=True).failed_names
-    ('load[1]',)
-    """
-    codes = segment.codes
-    total = len(codes)
-    completed = codes.count(COMPLETED)
-    if completed == total:
-        if total == 1:
-            return ONE_COMPLETED
-        return Tally(total, total, 0, 0, total, ())
-    present = set(codes)
-
-    def count(group: frozenset[int]) -> int:
-        return sum(codes.count(code) for code in present & group)
-
-    names: list[str] = []
-    if present & _FAILED:
-        for offset, code in enumerate(codes):
-            if code in _FAILED:
-                index = segment.start + offset
-                names.append(f"{name}[{index}]" if mapped else name)
-                if len(names) == 3:
-                    break
-    return Tally(
-        total,
-        count(_SUCCESSFUL),
-        count(_FAILED),
-        count(_SKIPPED),
-        count(_FINISHED),
-        tuple(names),
-    )
-
-
-def tally_of_state(state: State, name: str) -> Tally:
-    """What triggers need to know of one state."""
-    failed = counts_as_failure(state)
-    return Tally(
-        1,
-        int(state.is_successful()),
-        int(failed),
-        int(state.is_skipped()),
-        int(state.is_final()),
-        (name,) if failed else (),
-    )
