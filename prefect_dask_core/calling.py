@@ -16,8 +16,8 @@ from typing import Any, Final, Protocol
 
 from prefect_dask_core.calls import SCOPE, BodyScope, set_caller
 from prefect_dask_core.context import context, current_tags
+from prefect_dask_core.engine.attempts import call_body
 from prefect_dask_core.engine.caching import within
-from prefect_dask_core.engine.pipeline import call_body
 from prefect_dask_core.engine.session import Session
 from prefect_dask_core.errors import (
     MissingContextError,

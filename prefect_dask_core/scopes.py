@@ -22,12 +22,13 @@ from dask.base import get_annotations
 from prefect_dask_core.cached_values import known_to, remember
 from prefect_dask_core.context import context, current_tags
 from prefect_dask_core.engine.caching import prepared, within
-from prefect_dask_core.engine.pipeline import TaskRun, run_task
+from prefect_dask_core.engine.pipeline import run_task
 from prefect_dask_core.engine.plan import Input
 from prefect_dask_core.engine.segments import Segment
 from prefect_dask_core.engine.session import Request, Session
 from prefect_dask_core.engine.sharing import shared_by_children
 from prefect_dask_core.engine.tallies import sum_tallies, tally_of_state, tolerate
+from prefect_dask_core.engine.task_run import TaskRun
 from prefect_dask_core.engine.views import RunView, SegmentLook
 from prefect_dask_core.future_lists import FutureList, node_of
 from prefect_dask_core.futures import Handle, PrefectFuture

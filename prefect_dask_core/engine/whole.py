@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from prefect_dask_core.engine.block import NOT_PAUSED, Block, Step, run_block
+from prefect_dask_core.engine.block import NOT_PAUSED, Block, Step
 from prefect_dask_core.engine.block_results import BlockResult, result_of
 from prefect_dask_core.engine.children import Children
 from prefect_dask_core.engine.effects import Shell
@@ -19,6 +19,7 @@ from prefect_dask_core.engine.fanout import mapped_length, nothing_to_map
 from prefect_dask_core.engine.flattening import count_elements
 from prefect_dask_core.engine.plan import Input, Node, flattened, items_of
 from prefect_dask_core.engine.resume import Kept
+from prefect_dask_core.engine.running import run_block
 from prefect_dask_core.engine.segments import Segment, is_success
 from prefect_dask_core.engine.sources import (
     Each,

@@ -33,8 +33,8 @@ from prefect_dask_core.engine.effects import (
     Returned,
 )
 from prefect_dask_core.engine.packing import SmallPart
-from prefect_dask_core.engine.pipeline import TaskRun
 from prefect_dask_core.engine.tallies import ONE_COMPLETED
+from prefect_dask_core.engine.task_run import TaskRun
 from prefect_dask_core.engine.whole import Outcome
 from prefect_dask_core.results.transactions import TRANSACTION, Transaction
 from prefect_dask_core.runners._private import LEND

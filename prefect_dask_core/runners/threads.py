@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from prefect_dask_core.config import home_bytes
-from prefect_dask_core.engine.block import BlockReport, run_block
+from prefect_dask_core.engine.block import BlockReport
 from prefect_dask_core.engine.block_results import BlockResult, StaleInput, result_of
 from prefect_dask_core.engine.book import Book
 from prefect_dask_core.engine.driver import Driver
@@ -31,6 +31,7 @@ from prefect_dask_core.engine.events import (
     TriedLong,
 )
 from prefect_dask_core.engine.growing import GrowingDriver
+from prefect_dask_core.engine.running import run_block
 from prefect_dask_core.engine.views import DriverLook
 from prefect_dask_core.errors import InternalError, OptionTypeError
 from prefect_dask_core.runners.base import A_MOMENT, FlowRun, NamedRunner, Trial

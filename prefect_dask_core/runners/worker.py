@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from distributed import Worker, get_worker, rejoin, secede
 
-from prefect_dask_core.engine.block import Block, BlockReport, run_block
+from prefect_dask_core.engine.block import Block, BlockReport
 from prefect_dask_core.engine.block_results import (
     BlockResult,
     StaleInput,
@@ -23,6 +23,7 @@ from prefect_dask_core.engine.block_results import (
 from prefect_dask_core.engine.compile import RunRecord
 from prefect_dask_core.engine.effects import Answer, AsyncCalls, Call
 from prefect_dask_core.engine.packing import SmallPart, load_small, unpack
+from prefect_dask_core.engine.running import run_block
 from prefect_dask_core.engine.segments import is_success
 from prefect_dask_core.engine.sources import Items
 from prefect_dask_core.errors import InternalError, PrefectDaskCoreError

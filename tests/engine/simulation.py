@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from functools import partial
 
-from prefect_dask_core.engine.block import careful_piece, run_block
+from prefect_dask_core.engine.block import careful_piece
 from prefect_dask_core.engine.block_results import StaleInput, result_of
 from prefect_dask_core.engine.book import Book
 from prefect_dask_core.engine.driver import Driver
@@ -31,6 +31,7 @@ from prefect_dask_core.engine.events import (
 )
 from prefect_dask_core.engine.fanout import LONG, most_in_flight
 from prefect_dask_core.engine.grouping import Kinds
+from prefect_dask_core.engine.running import run_block
 from prefect_dask_core.planning import make_plan
 from prefect_dask_core.testing import FakeShell
 

@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from prefect_dask_core import Task
-from prefect_dask_core.engine.block import Block, Step, run_block
+from prefect_dask_core.engine.block import Block, Step
 from prefect_dask_core.engine.block_results import (
     BlockResult,
     PlainValue,
@@ -17,6 +17,7 @@ from prefect_dask_core.engine.block_results import (
     segment_in,
     segments_in,
 )
+from prefect_dask_core.engine.running import run_block
 from prefect_dask_core.engine.segments import Segment
 from prefect_dask_core.engine.sources import StepInput, Whole
 from prefect_dask_core.runners.shell import ThreadShell

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from prefect_dask_core import Task
 from prefect_dask_core.engine.effects import Call, Overran, Raised, Returned, Wait
-from prefect_dask_core.engine.pipeline import TaskRun, run_task
+from prefect_dask_core.engine.pipeline import run_task
+from prefect_dask_core.engine.task_run import TaskRun
 from prefect_dask_core.errors import TaskTimeoutError
 from prefect_dask_core.retries import exponential_backoff
 from prefect_dask_core.signals import (

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from prefect_dask_core import Task, signals, triggers
 from prefect_dask_core.context import context
-from prefect_dask_core.engine.block import Block, Step, run_block
+from prefect_dask_core.engine.block import Block, Step
 from prefect_dask_core.engine.block_results import BlockResult
 from prefect_dask_core.engine.effects import Raised, Returned
 from prefect_dask_core.engine.packing import Packer, unpack
 from prefect_dask_core.engine.quick import is_quick
+from prefect_dask_core.engine.running import run_block
 from prefect_dask_core.engine.segments import Segment
 from prefect_dask_core.engine.sources import Each, Fixed, Items, Local, StepInput, Whole
 from prefect_dask_core.runners.shell import ThreadShell

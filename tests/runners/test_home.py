@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from prefect_dask_core import Task, signals
-from prefect_dask_core.engine.block import Block, Step, run_block
+from prefect_dask_core.engine.block import Block, Step
+from prefect_dask_core.engine.running import run_block
 from prefect_dask_core.engine.sources import Fixed, Items, StepInput
 from prefect_dask_core.runners.home import PlainReport, pack_report, plain_report, trim
 from prefect_dask_core.runners.shell import ThreadShell
