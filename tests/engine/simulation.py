@@ -313,7 +313,7 @@ class Simulation:
             while self.messages:
                 self.feed(self.messages.pop())
         looks = 0
-        while self._look_once():
+        while not self.finished and self._look_once():
             looks += 1
             assert looks < 100, "the driver submits what is lost again and again"
         return self._tell_of_lost_reports() or looks > 0

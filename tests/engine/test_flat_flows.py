@@ -15,12 +15,14 @@ from prefect_dask_core import (
     ThreadPoolTaskRunner,
     flatten,
 )
+from prefect_dask_core.engine.codes import COMPLETED
 from prefect_dask_core.engine.sources import Each
 from prefect_dask_core.engine.summary import flow_state
 from prefect_dask_core.signals import SKIP
+from prefect_dask_core.states import Completed
 from prefect_dask_core.triggers import all_finished, all_successful, any_failed
 from tests.engine.random_flows import seen, told_all
-from tests.engine.simulation import Simulation
+from tests.engine.simulation import WAITING, Simulation
 
 calm = settings(
     deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -151,6 +153,57 @@ def test_a_block_reads_no_more_than_the_blocks_its_elements_lie_in(widths, seed)
                 found.append(set(key.assignment.reads))
         assert simulation.step()
     assert found == wanted
+
+
+@settings(calm, max_examples=100)
+@given(
+    st.lists(st.integers(0, 4), min_size=1, max_size=30),
+    st.integers(0, 10_000),
+    st.booleans(),
+)
+def test_whatever_is_lost_no_element_is_another(widths, seed, divisible):
+    shape = [[(number, n) for n in range(w)] for number, w in enumerate(widths)]
+    with Flow("flat") as flow:
+        lists = Task(give, name="lists").map(shape)
+        Task(give, name="flat").map(flatten(lists))
+    random = Random(seed)
+    simulation = Simulation(flow, random, speeds=(0.0, 0.02, 0.6), big=1.0)
+    index_of = {node.name: node.index for node in simulation.plan.nodes}
+    given = []  # elements, by index, that completed
+    run = simulation.run
+
+    def noted(number):
+        run(number)
+        result = simulation.keys[number].result if number in simulation.keys else None
+        segment = result and result.segments.get(index_of["flat"])
+        for offset in range(len(segment or ())):
+            if segment.codes[offset] == COMPLETED:
+                given.append((segment.start + offset, segment.values[offset]))
+
+    simulation.run = noted
+    simulation.start()
+    for _ in range(10_000):
+        if simulation.finished:
+            break
+        alive = [n for n, key in simulation.keys.items() if key.status == WAITING]
+        if alive and random.random() < 0.1:
+            simulation.kill(random.choice(alive), divisible=divisible)
+        done = [n for n, key in simulation.keys.items() if key.result is not None]
+        if done and random.random() < 0.2:
+            simulation.lose_result(random.choice(done))
+        if random.random() < 0.3:
+            simulation.look()
+        elif not simulation.finished:
+            assert simulation.step()
+    assert simulation.finished
+    elements = []
+    for state, items in zip(
+        simulation.driver.state(index_of["lists"]), shape, strict=True
+    ):
+        elements += items if type(state) is Completed else [None]
+    assert len(simulation.driver.state(index_of["flat"])) == len(elements)
+    for index, value in given:
+        assert value == elements[index]
 
 
 def test_as_many_results_are_read_as_there_are_blocks_below_and_above():
