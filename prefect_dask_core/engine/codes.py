@@ -60,6 +60,8 @@ FINISHED: Final = frozenset(
     for code, cls in enumerate(STATE_BY_CODE)
     if issubclass(cls, Finished) and cls is not Looped
 )
+#: Final, and no success.
+BAD: Final = FINISHED - SUCCESSFUL
 
 
 def code_of(state: State) -> int:

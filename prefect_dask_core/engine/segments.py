@@ -7,6 +7,7 @@ looks.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
 from prefect_dask_core.engine.codes import (
@@ -63,9 +64,10 @@ class Segment:
         Seconds since the epoch, one per child.
     attempts : dict of int to int
         Attempts made, by offset; an absent one made one attempt.
-    details : dict of int to State
+    details : dict of int to State, or PackedDetails
         The whole state, by offset, where the code alone says too little. A detail of
-        a successful child carries no data; its value is in `values`.
+        a successful child carries no data; its value is in `values`. Packed, once no
+        more of them come.
     values : list, Packed, Elsewhere or None
         One value per child; `None` if they were not kept.
     length : int, optional
@@ -104,7 +106,7 @@ class Segment:
         self.begins = array("d")
         self.ends = array("d")
         self.attempts: dict[int, int] = {}
-        self.details: dict[int, State] = {}
+        self.details: Mapping[int, State] = {}
         self.values: Any = []
         self.length: int | None = None
         self.flat_length: int | None = None
@@ -167,6 +169,9 @@ class Segment:
         """Record the final state of one child."""
         code = code_of(state)
         self.codes[offset] = code
+        details = self.details
+        if not isinstance(details, dict):
+            details = self.details = dict(details)
         self.begins[offset] = begin
         self.ends[offset] = end
         if waits:
@@ -185,9 +190,9 @@ class Segment:
         if code in SUCCESSFUL:
             self.values[offset] = None if state.data is NO_DATA else state.data
             if not plain or state.name != STATE_BY_CODE[code].__name__:
-                self.details[offset] = state.replace(data=NO_DATA)
+                details[offset] = state.replace(data=NO_DATA)
         else:
-            self.details[offset] = state
+            details[offset] = state
 
     def cut(self, count: int) -> None:
         """Forget all but the first `count` children."""
@@ -328,7 +333,7 @@ def _segment(
     begins: array[float],
     ends: array[float],
     attempts: dict[int, int],
-    details: dict[int, State],
+    details: Mapping[int, State],
     values: Any,
     length: int | None,
     flat_length: int | None,

@@ -10,10 +10,15 @@ from typing import Any, Final
 import cloudpickle
 
 from prefect_dask_core.engine.children import Children
-from prefect_dask_core.engine.codes import STATE_BY_CODE, code_of
+from prefect_dask_core.engine.codes import CODE_BY_STATE, FAILED, STATE_BY_CODE, code_of
 from prefect_dask_core.engine.plan import Plan
 from prefect_dask_core.engine.tallies import tally_of, tally_of_state
-from prefect_dask_core.engine.upstream import Failure, Failures, details_of, failure_in
+from prefect_dask_core.engine.upstream import (
+    Failure,
+    Failures,
+    details_of,
+    failure_in,
+)
 from prefect_dask_core.engine.views import RunView
 from prefect_dask_core.states import (
     Cancelled,
@@ -29,6 +34,8 @@ from prefect_dask_core.states import (
 )
 from prefect_dask_core.tasks import Constant, Task
 from prefect_dask_core.triggers import Tally
+
+_FAILED_BY_ITSELF: Final = FAILED - {CODE_BY_STATE[TriggerFailed]}
 
 #: Message of a flow run all of whose reference tasks succeeded.
 ALL_SUCCEEDED: Final = "all reference tasks succeeded."
@@ -286,6 +293,37 @@ def failures_of(name: str, state: State) -> list[tuple[str, State]]:
         for index, child in details_of(state)
         if counts_as_failure(child)
     ]
+
+
+def failed_by_itself(name: str, state: State) -> tuple[str, State, int] | None:
+    """The first run of a node that failed by itself, and how many more did.
+
+    What its trigger refused did not. Only that one state is looked at.
+
+    Parameters
+    ----------
+    name, state : str, State
+        Of the node.
+
+    Returns
+    -------
+    tuple of (str, State, int), or None
+        Name, a child as ``"load[3]"``, and state of the first; how many more there are.
+    """
+    if not isinstance(state.states, Children) or not state.is_mapped():
+        refused = isinstance(state, TriggerFailed)
+        return None if refused or not counts_as_failure(state) else (name, state, 0)
+    first, count = None, 0
+    for segment in state.states.segments:
+        for code in _FAILED_BY_ITSELF:
+            found = segment.codes.count(code)
+            count += found
+            if found and (first is None or first >= segment.start):
+                at = segment.start + segment.codes.index(code)
+                first = at if first is None else min(first, at)
+    if first is None:
+        return None
+    return f"{name}[{first}]", state[first], count - 1
 
 
 def _is_cancelled(state: State) -> bool:
