@@ -31,7 +31,7 @@ from prefect_dask_core.engine.events import (
 from prefect_dask_core.engine.fanout import LONG, most_in_flight
 from prefect_dask_core.engine.feeds import StaleInput, result_of
 from prefect_dask_core.engine.grouping import Kinds
-from prefect_dask_core.execution import make_plan
+from prefect_dask_core.planning import make_plan
 from prefect_dask_core.testing import FakeShell
 
 WAITING, DONE, ERRED, RELEASED = "waiting", "done", "erred", "released"
