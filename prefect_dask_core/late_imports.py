@@ -54,6 +54,9 @@ class LateModule:
         importlib.import_module(self._name.partition(".")[0])
         return getattr(importlib.import_module(self._name), attribute)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self._name,)
+
     def __repr__(self) -> str:
         return f"<module {self._name!r}, loaded when it is used>"
 

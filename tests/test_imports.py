@@ -16,7 +16,8 @@ PACKAGE = "prefect_dask_core"
 #: From the bottom to the top. A module imports from layers below its own, and never
 #: sideways, but for the modules of one folder. A new module gets its place here.
 LAYERS = (
-    ("_version", "config", "dates", "errors", "moments", "run_ids", "serialization"),
+    ("_version", "config", "dates", "errors", "late_imports", "moments", "run_ids"),
+    ("serialization",),
     ("states",),
     ("displays",),
     ("cache_validators", "context", "lazy", "naming", "retries", "signals", "triggers"),
