@@ -20,7 +20,8 @@ from prefect_dask_core.hooks import Hook
 from prefect_dask_core.late_imports import import_late
 from prefect_dask_core.monitor.watchers import check_progress
 from prefect_dask_core.naming import Template
-from prefect_dask_core.options import TaskOptions, checked_hooks
+from prefect_dask_core.option_checks import checked_hooks
+from prefect_dask_core.options import TaskOptions
 from prefect_dask_core.spellings import nearest
 
 if TYPE_CHECKING:

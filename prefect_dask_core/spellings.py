@@ -16,12 +16,8 @@ from typing import Any, Final
 
 from prefect_dask_core.cache_validators import never_use
 from prefect_dask_core.errors import OptionValueError, UnknownOptionError
-from prefect_dask_core.options import (
-    OPTION_NAMES,
-    TaskOptions,
-    seconds,
-    wrong_type,
-)
+from prefect_dask_core.option_checks import seconds, wrong_type
+from prefect_dask_core.options import OPTION_NAMES, TaskOptions
 from prefect_dask_core.results.policies import NO_CACHE, NoCache
 from prefect_dask_core.results.result import HandlerResult, Result
 from prefect_dask_core.retries import RetryOn
