@@ -319,21 +319,25 @@ def test_importing_the_package_loads_nothing_that_only_some_flows_need():
 DECLARED = """
 from prefect_dask_core import DaskTaskRunner, Flow, flow, task
 
-runner = DaskTaskRunner(address="tcp://10.0.0.1:8786", cluster=None)
+DaskTaskRunner(cluster_kwargs={"n_workers": 2}).duplicate()
 
 @task(persist_result=False)
 def double(x):
     return 2 * x
 
-with Flow("doubled", task_runner=runner) as graph:
+with Flow("doubled") as graph:
     doubled = double.map([1, 2])
 
-@flow(task_runner=runner)
+@flow
 def doubles():
     return double.map([1, 2]).result()
 
+@flow
+def quadruple(x):
+    return double(double(x))
+
 graph.to_mermaid()
-doubles.generate_mermaid_graph()
+quadruple.generate_mermaid_graph(1)
 """
 #: Runs both; "{runner}" is where.
 RUN = """
