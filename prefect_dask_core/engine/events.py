@@ -110,6 +110,9 @@ class BlockLost:
         death, and gave fewer children than the first time.
     when : float, optional
         Seconds since the epoch at which that was noticed.
+    of_items : bool
+        Whether nothing died, but items that its children are mapped over cannot be
+        unpickled on its worker; which of them is not known.
     """
 
     number: int
@@ -118,6 +121,7 @@ class BlockLost:
     others: tuple[int, ...] = ()
     stale: bool = False
     when: float | None = None
+    of_items: bool = False
 
 
 @dataclass(frozen=True, slots=True)
