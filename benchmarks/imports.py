@@ -40,7 +40,7 @@ print(time.process_time() - begin)
 
 def measure(bench: Bench) -> Iterator[Measurement]:
     """The import alone, and with a first run on the cluster."""
-    rounds = bench.choose(31, 2)
+    rounds = bench.choose(21, 2)
     # Both sides find their byte code in a fresh cache, filled while warming up, also
     # where writing it beside the sources is forbidden.
     with tempfile.TemporaryDirectory() as cache:
