@@ -49,7 +49,7 @@ def measure(bench: Bench) -> Iterator[Measurement]:
             partial(processor_seconds, PEER, cache),
             rounds,
         )
-        yield Measurement(f"{OURS}; peer: {PEER}", "s", pairs, IMPORT_BAR)
+        yield Measurement(f"{OURS}; peer: {PEER}", "CPU s", pairs, IMPORT_BAR)
         address = bench.client.scheduler.address
         pairs = in_turns(
             partial(processor_seconds, FIRST_RUN.format(address=address), cache),
@@ -57,7 +57,7 @@ def measure(bench: Bench) -> Iterator[Measurement]:
             rounds,
         )
         what = "  import, connect and run one task; peer: import, connect, submit"
-        yield Measurement(what, "s", pairs)
+        yield Measurement(what, "CPU s", pairs)
 
 
 def processor_seconds(code: str, cache: str) -> float:
