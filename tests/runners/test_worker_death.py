@@ -9,8 +9,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from prefect_dask_core import DaskTaskRunner, Flow, Task, context, task
-from prefect_dask_core.runners import dask_run
-from prefect_dask_core.runners import outbox
+from prefect_dask_core.runners import dask_run, outbox
 from prefect_dask_core.triggers import all_finished, any_successful
 
 PROCESSES = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
