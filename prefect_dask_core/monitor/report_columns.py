@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Floats = np.ndarray[Any, np.dtype[np.float64]]
     Ints = np.ndarray[Any, np.dtype[np.int64]]
 
+_CRASHED: Final = CODE_BY_STATE[Crashed]
 #: Most task runs that are drawn one by one.
 MOST_BARS: Final = 4_000
 #: Bins of a timeline, and most rows of one.
@@ -171,9 +172,11 @@ def _lost(
 ) -> list[tuple[int, float, str]]:
     """What of a segment crashed before it told of its begin."""
     found = []
-    for offset, state in segment.details.items():
-        when = state.timestamp
-        if isinstance(state, Crashed) and not ran[offset] and when is not None:
+    for offset in segment.details if _CRASHED in segment.codes else ():
+        if segment.codes[offset] != _CRASHED or ran[offset]:
+            continue
+        when = segment.details[offset].timestamp
+        if when is not None:
             label = f"{name}[{segment.start + offset}]" if mapped else name
             found.append((task, when - origin, label))
     return found
@@ -374,7 +377,7 @@ def _waits(runs: Runs, row: Ints, places: _Places | None) -> Columns:
 
 def _crashes(runs: Runs, row: Ints, places: _Places | None) -> Columns:
     found: Columns = {"x": [], "y": [], "name": []}
-    for position in (runs.code == CODE_BY_STATE[Crashed]).nonzero()[0][:MOST_MARKS]:
+    for position in (runs.code == _CRASHED).nonzero()[0][:MOST_MARKS]:
         found["x"].append(round(float(runs.end[position]), 4))
         found["y"].append(_middle(int(position), row, places))
         found["name"].append(runs.name(int(position)))
