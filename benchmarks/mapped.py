@@ -13,9 +13,11 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Final
 
+from distributed import wait
+
 from benchmarks.bench import Bench, open_bench
 from benchmarks.comparison import Bar, Measurement, Pair, in_turns, seconds
-from prefect_dask_core import Flow, Task
+from prefect_dask_core import Flow, Task, flatten
 
 #: Children per second, by those of `client.map`.
 RATE_BAR: Final = Bar("ratio", 150, at_least=True)
@@ -30,6 +32,8 @@ THREADS: Final = 4
 def measure(bench: Bench) -> Iterator[Measurement]:
     """Tiny children on two threads, then such as take their time on four."""
     yield from measure_tiny(bench)
+    yield measure_failing(bench)
+    yield measure_flattened(bench)
     with open_bench(bench.quick, threads_per_worker=THREADS // 2) as wider:
         wider.warm_up()
         yield measure_long(wider)
@@ -91,6 +95,100 @@ def rate_of_client_map(bench: Bench, count: int) -> float:
 
     bench.settle()
     return count / seconds(run)
+
+
+# -- tiny, with more to them ---------------------------------------------------------
+
+
+def fail_sometimes(number: int) -> int:
+    """Body of which every tenth fails."""
+    if number % 10 == 0:
+        raise ValueError(f"number {number} is bad")
+    return number
+
+
+def measure_failing(bench: Bench) -> Measurement:
+    """Children of which every tenth fails, its traceback included, as a cost."""
+    ours, theirs = bench.choose((100_000, 5_000), (2_000, 200))
+    pairs = in_turns(
+        partial(cost_of_failing_flow, bench, ours),
+        partial(cost_of_failing_client_map, bench, theirs),
+        bench.choose(4, 1),
+    )
+    what = f"{ours:,} children, every tenth fails; peer: client.map of {theirs:,}"
+    return Measurement(what, "µs per child", pairs)
+
+
+def cost_of_failing_flow(bench: Bench, count: int) -> float:
+    """Microseconds per child of a flow of which every tenth child fails."""
+    with Flow("failing children") as flow:
+        children = Task(fail_sometimes).map(Task(numbers)(count))
+    bench.settle()
+    begin = time.perf_counter()
+    state = flow.run(task_runner=bench.runner)
+    took = time.perf_counter() - begin
+    if state[children].states.counts()["Failed"] != count // 10:
+        raise RuntimeError(f"not every tenth child failed: {state!r}")
+    return 1e6 * took / count
+
+
+def cost_of_failing_client_map(bench: Bench, count: int) -> float:
+    """Microseconds per task of the same in `client.map`, with every exception."""
+    client = bench.client
+
+    def run() -> None:
+        futures = client.map(fail_sometimes, range(count), pure=False)
+        with client.as_current():
+            wait(futures)
+        failed = [f.exception() for f in futures if f.status == "error"]
+        if len(failed) != count // 10:
+            raise RuntimeError("not every tenth task failed")
+
+    bench.settle()
+    return 1e6 * seconds(run) / count
+
+
+def ten_of(number: int) -> list[int]:
+    """Body of a child whose value is mapped over in its turn."""
+    return [number] * 10
+
+
+def measure_flattened(bench: Bench) -> Measurement:
+    """A fan-out of lists, flattened and mapped over, as a cost per element."""
+    ours, theirs = bench.choose((20_000, 500), (500, 20))
+    pairs = in_turns(
+        partial(cost_of_flattened_flow, bench, ours),
+        partial(cost_of_flattened_client_map, bench, theirs),
+        bench.choose(4, 1),
+    )
+    what = f"{ours:,} lists of 10, flattened; peer: two client.map of {theirs:,} lists"
+    return Measurement(what, "µs per element", pairs)
+
+
+def cost_of_flattened_flow(bench: Bench, count: int) -> float:
+    """Microseconds per element of a flow that maps over lists, flattened."""
+    with Flow("flattened children") as flow:
+        children = Task(nothing).map(flatten(Task(ten_of).map(Task(numbers)(count))))
+    bench.settle()
+    begin = time.perf_counter()
+    state = flow.run(task_runner=bench.runner)
+    took = time.perf_counter() - begin
+    if len(state[children]) != 10 * count:
+        raise RuntimeError(f"not every element was mapped over: {state!r}")
+    return 1e6 * took / (10 * count)
+
+
+def cost_of_flattened_client_map(bench: Bench, count: int) -> float:
+    """Microseconds per element of the same, by way of the client."""
+    client = bench.client
+
+    def run() -> None:
+        lists = client.gather(client.map(ten_of, range(count), pure=False))
+        elements = [element for found in lists for element in found]
+        client.gather(client.map(nothing, elements, pure=False))
+
+    bench.settle()
+    return 1e6 * seconds(run) / (10 * count)
 
 
 # -- long ----------------------------------------------------------------------------
