@@ -224,7 +224,7 @@ def is_alive(record: RunRecord, now: float) -> bool:
     with contextlib.suppress(psutil.Error):
         found = psutil.Process(record.process)
         # Else another process has its number by now.
-        older = found.create_time() <= record.begin + 1.0
+        older = found.create_time() <= record.attempt_begin + 1.0
         return bool(older and found.status() != psutil.STATUS_ZOMBIE)
     return False
 
@@ -461,13 +461,8 @@ def resume_plan(
         else node
         for node in plan.nodes
     )
-    begins = {
-        number: first.columns(plan.nodes[number].slug).begins[0]
-        for number, state in states.items()
-        if state.is_final() and not state.is_mapped()
-    }
     differs = {n: None if c.resized else c.indexes for n, c in changes.items()}
-    earlier = resume_after(plan, states, differs, frozenset(keepers), begins)
+    earlier = resume_after(plan, states, differs, frozenset(keepers))
     _log_missing(resumption, plan, earlier)
     return Resumed(replace(plan, nodes=nodes), earlier, anew)
 

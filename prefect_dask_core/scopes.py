@@ -494,7 +494,7 @@ def _segment_of(run: TaskRun, state: State) -> Segment:
     segment.open(1)
     end = run.end or time.time()
     shown = state.replace(data=NO_DATA) if state.is_successful() else state
-    segment.put(0, shown, run.begin, end, run.attempts, run.waits)
+    segment.put(0, shown, run.begin, end, run.attempts_made, run.waits)
     return segment.without_values()
 
 

@@ -296,7 +296,8 @@ class _OpenStep:
     def put(self, run: TaskRun, index: int, state: State) -> None:
         """Record the end of a run."""
         offset = index - self.segment.start
-        self.segment.put(offset, state, run.begin, run.end, run.attempts, run.waits)
+        made = run.attempts_made
+        self.segment.put(offset, state, run.begin, run.end, made, run.waits)
         if run.kept is not None and isinstance(state, Completed):
             assert self.keeper is not None
             self.segment.keep(offset, run.kept, self.keeper.in_memory)
@@ -632,7 +633,8 @@ def _items(segment: Segment) -> list[Any] | None:
         return items_of(segment.values[0])
     except Exception as error:  # iterating over a value may run any code of the user's
         failed = Failed(f"its value cannot be iterated over: {error!r}", data=error)
-        segment.put(0, failed, segment.begins[0], segment.ends[0])
+        made = segment.attempts_of(0)
+        segment.put(0, failed, segment.begins[0], segment.ends[0], made)
         return None
 
 

@@ -39,8 +39,9 @@ from prefect_dask_core.states import (
     TimedOut,
     TriggerFailed,
     counts_as_failure,
+    usual_attempts,
 )
-from prefect_dask_core.triggers import ALL_SKIPPED, UPSTREAM_SKIPPED, Tally
+from prefect_dask_core.triggers import Tally
 
 #: The class of a state by its code. The order is part of the format on the wire.
 STATE_BY_CODE: Final[tuple[type[State], ...]] = (
@@ -63,6 +64,8 @@ CODE_BY_STATE: Final[dict[type[State], int]] = {
     state: code for code, state in enumerate(STATE_BY_CODE)
 }
 COMPLETED: Final = CODE_BY_STATE[Completed]
+#: Attempts by code, where a segment has noted no others.
+USUAL_ATTEMPTS: Final = tuple(usual_attempts(cls.__name__) for cls in STATE_BY_CODE)
 _SUCCESSFUL: Final = frozenset(
     code for code, cls in enumerate(STATE_BY_CODE) if issubclass(cls, Completed)
 )
@@ -193,7 +196,8 @@ class Segment:
     begins, ends : array of float
         Seconds since the epoch, one per child.
     attempts : dict of int to int
-        Attempts made, by offset; an absent one made one attempt.
+        Attempts made, by offset, where they are not those that are usual for the
+        state; `attempts_of` reads them.
     details : dict of int to State
         The whole state, by offset, where the code alone says too little. A detail of
         a successful child carries no data; its value is in `values`.
@@ -285,10 +289,10 @@ class Segment:
         state: State,
         begin: float,
         end: float,
-        attempts: int = 1,
+        attempts: int | None = None,
         waits: Waits = (),
     ) -> None:
-        """Record the final state of one child."""
+        """Record the final state of one child; `None`: attempts as usual for it."""
         code = code_of(state)
         self.codes[offset] = code
         self.begins[offset] = begin
@@ -297,8 +301,10 @@ class Segment:
             if self.waits is None:
                 self.waits = {}
             self.waits[offset] = waits
-        if attempts != 1:
+        if attempts is not None and attempts != USUAL_ATTEMPTS[code]:
             self.attempts[offset] = attempts
+        else:
+            self.attempts.pop(offset, None)
         plain = (state.message is None and type(state) is Completed) or (
             # Of a million that are taken from a store none needs a state of its own.
             type(state) is Cached
@@ -353,15 +359,19 @@ class Segment:
         RunFacts(attempts=3, begin=2.0, end=3.0, worker=None)
         """
         state = self._bare_state(offset)
-        attempts = self.attempts.get(offset, 1)
+        attempts = self.attempts_of(offset)
         # The columns have 0 for what nobody knows.
         begin: float | None = self.begins[offset] or None
         end = self.ends[offset] or state.timestamp
-        if _never_began(state):
-            attempts, begin = 0, None
+        if not attempts and self.codes[offset] != _CACHED:
+            begin = None  # it was looked at, and no more
         # Nobody else has it.
         object.__setattr__(state, "run", RunFacts(attempts, begin, end, self.worker))
         return state
+
+    def attempts_of(self, offset: int) -> int:
+        """Attempts that one child made: how often its body was called."""
+        return self.attempts.get(offset, USUAL_ATTEMPTS[self.codes[offset]])
 
     def _bare_state(self, offset: int) -> State:
         code = self.codes[offset]
@@ -468,16 +478,6 @@ def _segment(
     segment.worker, segment.waits = worker, waits
     segment.kept = kept
     return segment
-
-
-def _never_began(state: State) -> bool:
-    """Whether a run ended because of the runs above it, before its first attempt."""
-    if isinstance(state, TriggerFailed):
-        return True
-    return isinstance(state, Skipped) and state.message in (
-        UPSTREAM_SKIPPED,
-        ALL_SKIPPED,
-    )
 
 
 _start: Final = attrgetter("start")
@@ -615,9 +615,9 @@ class Children(Sequence[State]):
         )
 
     def attempts(self, index: int) -> int:
-        """Attempts the child made."""
+        """Attempts the child made: 0 where its body was not called."""
         found = self.locate(index)
-        return 0 if found is None else found[0].attempts.get(found[1], 1)
+        return 0 if found is None else found[0].attempts_of(found[1])
 
     def times(self, index: int) -> tuple[float, float] | None:
         """Begin and end of the child, in seconds since the epoch."""

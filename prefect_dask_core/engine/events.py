@@ -110,6 +110,8 @@ class BlockLost:
         death, and gave fewer children than the first time.
     when : float, optional
         Seconds since the epoch at which that was noticed.
+    worker : str, optional
+        Address of the worker that died with it, the last one of several.
     """
 
     number: int
@@ -118,6 +120,7 @@ class BlockLost:
     others: tuple[int, ...] = ()
     stale: bool = False
     when: float | None = None
+    worker: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

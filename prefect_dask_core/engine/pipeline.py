@@ -105,6 +105,8 @@ class TaskRun:
         When each wait for a further attempt began and ended; filled as well.
     started : bool
         Whether the body has started.
+    called : bool
+        Whether the body was called, or had been when the value was stored.
     given : mapping of str to object
         The arguments of the body, once they are known.
     settings : TaskOptions, optional
@@ -134,12 +136,18 @@ class TaskRun:
     waits: Waits = ()
     loop: dict[str, Any] = field(default_factory=dict)
     started: bool = False
+    called: bool = False
     given: Mapping[str, Any] = field(default_factory=dict)
     settings: TaskOptions | None = None
     keeper: Keeper | None = None
     around: Transaction | None = None
     place: Place | None = None
     kept: str | None = None
+
+    @property
+    def attempts_made(self) -> int:
+        """Attempts so far; a run that is looked at and not tried makes none."""
+        return self.attempts if self.called else 0
 
     def all_inputs(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Inputs with the defaults of the body."""
@@ -218,6 +226,7 @@ def _body(run: TaskRun, inputs: Mapping[str, Any], pending: State) -> Steps:
     state, stop = yield from _enter(run, pending, Running(timestamp=run.now()))
     while not stop and state.is_running():
         transaction = _transaction(run)
+        run.called = True
         answer = yield Call(
             call_body,
             (run.task, inputs),
@@ -357,6 +366,7 @@ def _look(
         return None
     run.kept = place.key
     if place.found == "own":
+        run.called = True  # by whoever stored it, under this very name
         return Completed(data=place.value, timestamp=run.now())
     message = FROM_STORE if place.location is None else "taken from its target."
     return Cached(message, data=place.value, timestamp=run.now())

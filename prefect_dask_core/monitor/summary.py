@@ -179,7 +179,9 @@ def _add(summary: TaskSummary, segment: Segment, name: str, mapped: bool) -> Non
     summary.retries += sum(max(0, made - 1) for made in segment.attempts.values())
     if not segment.codes:
         return
-    seconds = np.frombuffer(segment.ends) - np.frombuffer(segment.begins)
+    begins = np.frombuffer(segment.begins)
+    # Of what crashed only the end is known.
+    seconds = np.where(begins > 0.0, np.frombuffer(segment.ends) - begins, 0.0)
     summary.ended += len(segment)
     offset = int(seconds.argmax())
     if seconds[offset] > summary.longest or not summary.longest_name:

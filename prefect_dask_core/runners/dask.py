@@ -615,8 +615,9 @@ class _DaskRun:
                 others=tuple(numbers),
                 stale=isinstance(error, StaleInput),
                 when=time.time(),
+                worker=_last_worker(error),
             )
-            self._teller.lost(event, self._builder.key(culprit), _last_worker(error))
+            self._teller.lost(event, self._builder.key(culprit))
             yield event
 
     # -- commands ----------------------------------------------------------------------
@@ -931,9 +932,9 @@ def _reason(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _last_worker(error: BaseException | None) -> str:
-    """Address of the worker that a block died with; empty if none did."""
-    return error.last_worker.address if isinstance(error, KilledWorker) else ""
+def _last_worker(error: BaseException | None) -> str | None:
+    """Address of the worker that a block died with, if one did."""
+    return error.last_worker.address if isinstance(error, KilledWorker) else None
 
 
 def _check_cluster(cluster: Any) -> None:

@@ -18,6 +18,7 @@ from prefect_dask_core.engine.columns import (
 from prefect_dask_core.errors import MissingResult
 from prefect_dask_core.states import (
     NO_DATA,
+    Cached,
     Completed,
     Crashed,
     Failed,
@@ -27,6 +28,7 @@ from prefect_dask_core.states import (
     Skipped,
     State,
     TimedOut,
+    TriggerFailed,
     ValidationFailed,
 )
 from prefect_dask_core.triggers import Tally
@@ -191,6 +193,19 @@ def test_a_completed_child_costs_few_bytes():
     assert sum(map(sys.getsizeof, columns)) < 30 * 10_000
     assert not segment.details
     assert len(pickle.dumps(segment.without_values())) < 20 * 10_000
+
+
+@pytest.mark.parametrize("kind", [TriggerFailed, Cached])
+def test_a_million_runs_without_an_attempt_need_no_note_of_it(kind):
+    segment = Segment(0)
+    segment.open(3)
+    segment.put(0, kind(), 1.0, 1.5)
+    segment.put(1, kind(), 1.0, 1.5, attempts=0)
+    segment.put(2, kind(), 1.0, 1.5, attempts=2)
+    assert segment.attempts == {2: 2}
+    assert [segment.attempts_of(offset) for offset in range(3)] == [0, 0, 2]
+    segment.put(2, Failed("no"), 1.0, 1.5, attempts=1)
+    assert segment.attempts == {}
 
 
 def test_waits_for_further_attempts_stay_with_their_child():
