@@ -66,9 +66,9 @@ from prefect_dask_core.runners.dask import DaskTaskRunner
 from prefect_dask_core.runners.shell import run_compiled
 from prefect_dask_core.runners.threads import ThreadPoolTaskRunner
 from prefect_dask_core.signals import ENDRUN, PAUSE, PrefectStateSignal
-from prefect_dask_core.spellings import level_of_user
 from prefect_dask_core.states import Failed, Pending, Running, State, TriggerFailed
 from prefect_dask_core.tasks import Task
+from prefect_dask_core.unused import level_of_user
 
 
 class Graph(Protocol):

@@ -49,7 +49,6 @@ from prefect_dask_core.results.places import own_prefix
 from prefect_dask_core.results.transactions import TRANSACTION
 from prefect_dask_core.run_ids import task_run_id
 from prefect_dask_core.runners.drive import Blocking, Steps
-from prefect_dask_core.spellings import level_of_user
 from prefect_dask_core.staging import SubmittedRuns
 from prefect_dask_core.states import (
     NO_DATA,
@@ -61,6 +60,7 @@ from prefect_dask_core.states import (
 )
 from prefect_dask_core.tasks import Task
 from prefect_dask_core.triggers import Tally
+from prefect_dask_core.unused import level_of_user
 
 #: Context variables that are of one task run, and not of what runs inside of it.
 OF_ONE_RUN: Final = frozenset(
