@@ -46,6 +46,7 @@ from prefect_dask_core.records import FlowRun, at
 from prefect_dask_core.resolving import Above, holds_future, resolve
 from prefect_dask_core.results.keeping import KEEPING, FlowKeeping, flow_keeping
 from prefect_dask_core.results.kept import StoredValue
+from prefect_dask_core.results.locks import LOCKED
 from prefect_dask_core.results.places import KEPT_UNDER
 from prefect_dask_core.resuming import Resumption
 from prefect_dask_core.retries import delay_before_retry
@@ -375,6 +376,7 @@ def _open(
         KEEPING: keeping,
         # Those of a flow around are not its own.
         KEPT_UNDER: None,
+        LOCKED: parent.get(LOCKED) or {},
         # What runs in this process and says nothing is recorded there too.
         LEDGER: False if ledger is None else ledger,
     }

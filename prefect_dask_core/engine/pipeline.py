@@ -39,13 +39,14 @@ from prefect_dask_core.results.keeping import (
     Keeper,
     Place,
     give_back,
+    locked_by,
     look,
     origin_of,
     run_name,
     settle,
     store_value,
 )
-from prefect_dask_core.results.locks import FIRST_LOOK, LAST_LOOK
+from prefect_dask_core.results.locks import FIRST_LOOK, LAST_LOOK, LOCKED, Held
 from prefect_dask_core.results.places import KeyContext
 from prefect_dask_core.results.transactions import TRANSACTION, Transaction
 from prefect_dask_core.retries import delay_before_retry, draw_fraction, jittered
@@ -427,8 +428,12 @@ def _is_stored(keeper: Keeper, place: Place, state: State) -> bool:
 def _variables(
     run: TaskRun, transaction: Transaction | None = None
 ) -> Mapping[str, Any]:
+    locked: Held = {}
+    if run.keeper is not None:
+        locked = locked_by(run.keeper, run.place, run.name)
     return {
         **run.variables,
+        **({LOCKED: {**run.variables.get(LOCKED, {}), **locked}} if locked else {}),
         "task_run_count": run.attempts,
         "_run": run,
         TRANSACTION: transaction,
