@@ -20,7 +20,7 @@ from prefect_dask_core.arguments import (
     unwrap,
 )
 from prefect_dask_core.context import ContextBlock, OpenBlock, context
-from prefect_dask_core.edges import Annotation, Edge, sort_topologically
+from prefect_dask_core.edges import Annotation, Edge
 from prefect_dask_core.errors import (
     DuplicateSlugError,
     GraphError,
@@ -30,6 +30,7 @@ from prefect_dask_core.errors import (
 )
 from prefect_dask_core.lazy import refuse_lazy
 from prefect_dask_core.parameters import Parameter
+from prefect_dask_core.task_graph import TaskGraph, ordered_set
 from prefect_dask_core.tasks import Constant, Task
 
 GraphT = TypeVar("GraphT", bound="FlowGraph")
@@ -87,20 +88,8 @@ class FlowGraph:
         if not isinstance(name, str):
             raise OptionTypeError(f"the name of a flow is a string, not {name!r}.")
         self.name = name
-        # Dictionaries keep the order in which things were added, as sets do not.
-        self._tasks: dict[Task, None] = {}
-        self._edges: dict[Edge, None] = {}
-        self._edges_to: dict[Task, dict[Edge, None]] = {}
-        self._edges_from: dict[Task, dict[Edge, None]] = {}
-        self._constants: dict[Task, dict[str, Any]] = {}
-        #: Inputs that are bound, by an edge or a constant.
-        self._bound: dict[Task, set[str]] = {}
-        self._slugs: dict[Task, str] = {}
-        self._taken_slugs: set[str] = set()
-        self._slug_counts: dict[str, int] = {}
+        self._graph = TaskGraph()
         self._reference_tasks: dict[Task, None] = {}
-        #: The order of the tasks, until something is added.
-        self._order: tuple[Task, ...] | None = None
         self._blocks: list[ContextBlock] = []
         for task in tasks or ():
             self.add_task(task)
@@ -164,39 +153,27 @@ class FlowGraph:
                 f"flow {self.name!r} was given {task!r} as a task; decorate a function "
                 "with @task, or wrap it as Task(function)."
             )
-        if task in self._tasks:
+        if task in self._graph:
             return task
         block: OpenBlock | None = context.get("task_block")
         if block is not None and not isinstance(task, Parameter | Constant):
             block.add_task(task, self)
-        slug = self._free_slug(task)
-        self._tasks[task] = None
-        self._slugs[task] = slug
-        self._taken_slugs.add(slug)
-        self._edges_to[task] = {}
-        self._edges_from[task] = {}
-        self._bound[task] = set()
-        self._order = None
+        self._graph.add(task, self._slug_for(task))
         for made in context.get("_unused_tasks", ()):
             made.pop(id(task), None)
         return task
 
-    def _free_slug(self, task: Task) -> str:
+    def _slug_for(self, task: Task) -> str:
         """The slug a task asks for, or name, tags and a number joined by dashes."""
         if task.slug is not None:
-            if task.slug in self._taken_slugs:
+            if self._graph.has_slug(task.slug):
                 kind = "parameter" if isinstance(task, Parameter) else "task"
                 raise DuplicateSlugError(
                     f"flow {self.name!r} has a {kind} with the slug {task.slug!r} "
                     f"already; give {task!r} another one."
                 )
             return task.slug
-        prefix = "-".join([task.name, *sorted(task.tags)])
-        number = self._slug_counts.get(prefix, 0) + 1
-        while f"{prefix}-{number}" in self._taken_slugs:
-            number += 1
-        self._slug_counts[prefix] = number
-        return f"{prefix}-{number}"
+        return self._graph.free_slug("-".join([task.name, *sorted(task.tags)]))
 
     def add_edge(
         self,
@@ -286,7 +263,7 @@ class FlowGraph:
             raise ParameterBindError(
                 f"task {task.name!r} has no parameter {key!r}; its parameters: {known}."
             )
-        if key in self._bound.get(task, ()):
+        if key in self._graph.bound.get(task, ()):
             raise GraphError(
                 f"the parameter {key!r} of task {task.name!r} was bound before in flow "
                 f"{self.name!r}; call the task to bind a copy."
@@ -294,26 +271,12 @@ class FlowGraph:
 
     def _bind_constant(self, task: Task, key: str, value: Any) -> None:
         self.add_task(task)
-        self._constants.setdefault(task, {})[key] = value
-        self._bound[task].add(key)
+        self._graph.bind(task, key, value)
 
     def _link(self, edge: Edge) -> None:
-        upstream = self.add_task(edge.upstream_task)
-        downstream = self.add_task(edge.downstream_task)
-        self._edges[edge] = None
-        self._edges_from[upstream][edge] = None
-        self._edges_to[downstream][edge] = None
-        if edge.key is not None:
-            self._bound[downstream].add(edge.key)
-        self._order = None
-
-    def _unlink(self, edge: Edge) -> None:
-        del self._edges[edge]
-        del self._edges_from[edge.upstream_task][edge]
-        del self._edges_to[edge.downstream_task][edge]
-        if edge.key is not None:
-            self._bound[edge.downstream_task].discard(edge.key)
-        self._order = None
+        self.add_task(edge.upstream_task)
+        self.add_task(edge.downstream_task)
+        self._graph.link(edge)
 
     def _as_task(self, value: Any) -> Task:
         if isinstance(value, Task):
@@ -376,7 +339,7 @@ class FlowGraph:
         if mapped:
             numbered = {f"upstream task {i}": item for i, item in enumerate(above)}
             require_mappable(task.name, {**inputs, **numbered})
-        is_new = task not in self._tasks
+        is_new = task not in self._graph
         self.add_task(task)
         try:
             for key, given in inputs.items():
@@ -387,7 +350,7 @@ class FlowGraph:
                 self.add_edge(task, downstream)
         except Exception:
             if is_new:  # a half-bound task would run
-                self._remove(task, [*self._edges_to[task], *self._edges_from[task]])
+                self._graph.remove(task)
             raise
         if validate:
             self.validate()
@@ -426,11 +389,11 @@ class FlowGraph:
         for task in flow.tasks:
             self.add_task(task)
         for edge in flow.edges:
-            if edge not in self._edges:
+            if edge not in self._graph.edges:
                 self._check_input(edge.downstream_task, edge.key)
                 self._link(edge)
         for task, constants in flow.constants.items():
-            own_constants = self._constants.get(task, {})
+            own_constants = self._graph.constants.get(task, {})
             for key, value in constants.items():
                 if key not in own_constants:
                     self._check_input(task, key)
@@ -454,12 +417,13 @@ class FlowGraph:
         new = self._as_task(new)
         if new is old:
             return
-        constants = self._constants.get(old, {})
-        edges = [*self._edges_to[old], *self._edges_from[old]]
-        for key in (*constants, *(edge.key for edge in self._edges_to[old])):
+        graph = self._graph
+        constants = graph.constants.get(old, {})
+        edges = [*graph.edges_to[old], *graph.edges_from[old]]
+        for key in (*constants, *(edge.key for edge in graph.edges_to[old])):
             self._check_input(new, key)
         is_reference = old in self._reference_tasks
-        self._remove(old, edges)
+        graph.remove(old)
         self.add_task(new)
         for edge in edges:
             ends = (edge.upstream_task, edge.downstream_task)
@@ -475,28 +439,11 @@ class FlowGraph:
         if validate:
             self.validate()
 
-    def _remove(self, task: Task, edges: Iterable[Edge]) -> None:
-        for edge in edges:
-            self._unlink(edge)
-        self._taken_slugs.discard(self._slugs[task])
-        self._constants.pop(task, None)
-        for table in (self._edges_to, self._edges_from, self._bound, self._slugs):
-            del table[task]
-        del self._tasks[task]
-
     def copy(self: GraphT) -> GraphT:
         """Flow of its own over the same task objects."""
         twin = object.__new__(type(self))
         twin.__dict__.update(self.__dict__)
-        twin._tasks = dict(self._tasks)
-        twin._edges = dict(self._edges)
-        twin._edges_to = {t: dict(edges) for t, edges in self._edges_to.items()}
-        twin._edges_from = {t: dict(edges) for t, edges in self._edges_from.items()}
-        twin._constants = {t: dict(values) for t, values in self._constants.items()}
-        twin._bound = {t: set(keys) for t, keys in self._bound.items()}
-        twin._slugs = dict(self._slugs)
-        twin._taken_slugs = set(self._taken_slugs)
-        twin._slug_counts = dict(self._slug_counts)
+        twin._graph = self._graph.copy()
         twin._reference_tasks = dict(self._reference_tasks)
         twin._blocks = []
         return twin
@@ -509,22 +456,22 @@ class FlowGraph:
     @property
     def tasks(self) -> KeysView[Task]:
         """The tasks: a set that remembers the order in which they were added."""
-        return self._tasks.keys()
+        return self._graph.slugs.keys()
 
     @property
     def edges(self) -> KeysView[Edge]:
         """The edges: a set that remembers the order in which they were added."""
-        return self._edges.keys()
+        return self._graph.edges.keys()
 
     @property
     def slugs(self) -> Mapping[Task, str]:
         """Slug of each task."""
-        return MappingProxyType(self._slugs)
+        return MappingProxyType(self._graph.slugs)
 
     @property
     def constants(self) -> Mapping[Task, dict[str, Any]]:
         """Inputs that are plain values, per task that has any."""
-        return MappingProxyType(self._constants)
+        return MappingProxyType(self._graph.constants)
 
     def get_tasks(
         self,
@@ -547,24 +494,24 @@ class FlowGraph:
         wanted = frozenset(tags or ())
         return [
             task
-            for task in self._tasks
+            for task, own_slug in self._graph.slugs.items()
             if (name is None or task.name == name)
-            and (slug is None or self._slugs[task] == slug)
+            and (slug is None or own_slug == slug)
             and wanted <= task.tags
             and (task_type is None or isinstance(task, task_type))
         ]
 
     def parameters(self) -> set[Parameter]:
         """The parameters, which are tasks like others."""
-        return {task for task in self._tasks if isinstance(task, Parameter)}
+        return {task for task in self._graph.slugs if isinstance(task, Parameter)}
 
     def root_tasks(self) -> AbstractSet[Task]:
         """Tasks that come after no other."""
-        return _ordered(t for t, edges in self._edges_to.items() if not edges)
+        return self._graph.roots()
 
     def terminal_tasks(self) -> AbstractSet[Task]:
         """Tasks that come before no other."""
-        return _ordered(t for t, edges in self._edges_from.items() if not edges)
+        return self._graph.ends()
 
     def reference_tasks(self) -> AbstractSet[Task]:
         """Tasks that decide the final state of a run.
@@ -575,12 +522,7 @@ class FlowGraph:
         if self._reference_tasks:
             return self._reference_tasks.keys()
         # Cleaning up says nothing about how the work went.
-        return _ordered(
-            task
-            for task, edges in self._edges_from.items()
-            if task.resource_role not in ("init", "cleanup")
-            and all(e.downstream_task.resource_role == "cleanup" for e in edges)
-        )
+        return self._graph.ends_of_work()
 
     def set_reference_tasks(self, tasks: Iterable[Task]) -> None:
         """Say which tasks decide the final state; none: those at the end."""
@@ -592,32 +534,32 @@ class FlowGraph:
     def edges_to(self, task: Task) -> AbstractSet[Edge]:
         """Edges that end at a task."""
         self._require(task)
-        return self._edges_to[task].keys()
+        return self._graph.edges_to[task].keys()
 
     def edges_from(self, task: Task) -> AbstractSet[Edge]:
         """Edges that begin at a task."""
         self._require(task)
-        return self._edges_from[task].keys()
+        return self._graph.edges_from[task].keys()
 
     def upstream_tasks(self, task: Task) -> AbstractSet[Task]:
         """Tasks just before a task."""
-        return _ordered(edge.upstream_task for edge in self.edges_to(task))
+        return ordered_set(edge.upstream_task for edge in self.edges_to(task))
 
     def downstream_tasks(self, task: Task) -> AbstractSet[Task]:
         """Tasks just after a task."""
-        return _ordered(edge.downstream_task for edge in self.edges_from(task))
+        return ordered_set(edge.downstream_task for edge in self.edges_from(task))
 
     def all_upstream_edges(self) -> dict[Task, AbstractSet[Edge]]:
         """Edges that end at each task."""
-        return {task: edges.keys() for task, edges in self._edges_to.items()}
+        return {task: edges.keys() for task, edges in self._graph.edges_to.items()}
 
     def all_downstream_edges(self) -> dict[Task, AbstractSet[Edge]]:
         """Edges that begin at each task."""
-        return {task: edges.keys() for task, edges in self._edges_from.items()}
+        return {task: edges.keys() for task, edges in self._graph.edges_from.items()}
 
     def has_edges(self, task: Task) -> bool:
         """Whether any edge of the flow begins or ends at a task."""
-        return bool(self._edges_to.get(task) or self._edges_from.get(task))
+        return bool(self._graph.edges_to.get(task) or self._graph.edges_from.get(task))
 
     def sorted_tasks(
         self, root_tasks: Iterable[Task] | None = None
@@ -634,22 +576,12 @@ class FlowGraph:
         CycleError
             If the edges form a cycle.
         """
-        if self._order is None:
-            self._order = sort_topologically(
-                self._tasks,
-                ((e.upstream_task, e.downstream_task) for e in self._edges),
-                label=self._slugs.__getitem__,
-            )
         if root_tasks is None:
-            return self._order
-        wanted = set()
-        left = list(root_tasks)
-        while left:
-            task = left.pop()
-            if task not in wanted:
-                wanted.add(task)
-                left.extend(self.downstream_tasks(task))
-        return tuple(task for task in self._order if task in wanted)
+            return self._graph.order()
+        roots = list(root_tasks)
+        for task in roots:
+            self._require(task)
+        return self._graph.order_from(roots)
 
     def validate(self) -> None:
         """Raise if the edges form a cycle, or a reference task is not in the flow."""
@@ -658,7 +590,7 @@ class FlowGraph:
         self.sorted_tasks()
 
     def _require(self, task: Any) -> None:
-        if not isinstance(task, Task) or task not in self._tasks:
+        if not isinstance(task, Task) or task not in self._graph:
             raise GraphError(
                 f"{task!r} is not a task of flow {self.name!r}; a call inside the "
                 "flow's block returns the task that was added, which is a copy."
@@ -667,13 +599,13 @@ class FlowGraph:
     # -- values -----------------------------------------------------------------
 
     def __contains__(self, task: object) -> bool:
-        return isinstance(task, Task) and task in self._tasks
+        return isinstance(task, Task) and task in self._graph
 
     def __iter__(self) -> Iterator[Task]:
         return iter(self.sorted_tasks())
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        return len(self._graph.slugs)
 
     def __bool__(self) -> bool:
         return True
@@ -699,10 +631,6 @@ class FlowGraph:
                 "after the block."
             )
         return self.__dict__
-
-
-def _ordered(tasks: Iterable[Task]) -> AbstractSet[Task]:
-    return dict.fromkeys(tasks).keys()
 
 
 def _refuse_annotations(task: Task, given: Iterable[Annotation]) -> None:

@@ -19,7 +19,8 @@ from prefect_dask_core.errors import (
 from prefect_dask_core.hooks import Hook
 from prefect_dask_core.monitor.watchers import check_progress
 from prefect_dask_core.naming import Template
-from prefect_dask_core.options import TaskOptions, checked_hooks
+from prefect_dask_core.option_checks import checked_hooks
+from prefect_dask_core.options import TaskOptions
 from prefect_dask_core.recording import Asked, check_ledger
 from prefect_dask_core.spellings import nearest
 

@@ -32,7 +32,8 @@ from prefect_dask_core.engine.views import RunView, SegmentLook
 from prefect_dask_core.future_lists import FutureList, node_of
 from prefect_dask_core.futures import Handle, PrefectFuture
 from prefect_dask_core.lineage import Lineage, is_shared
-from prefect_dask_core.options import ANNOTATIONS, TaskOptions
+from prefect_dask_core.option_checks import ANNOTATIONS
+from prefect_dask_core.options import TaskOptions
 from prefect_dask_core.requests import Inputs, check_lengths, inputs_of_call
 from prefect_dask_core.resolving import (
     Above,

@@ -13,12 +13,8 @@ from datetime import timedelta
 from typing import Any, Final
 
 from prefect_dask_core.errors import OptionValueError, UnknownOptionError
-from prefect_dask_core.options import (
-    OPTION_NAMES,
-    TaskOptions,
-    seconds,
-    wrong_type,
-)
+from prefect_dask_core.option_checks import seconds, wrong_type
+from prefect_dask_core.options import OPTION_NAMES, TaskOptions
 from prefect_dask_core.results.policies import NO_CACHE
 from prefect_dask_core.results.result import HandlerResult, Result
 from prefect_dask_core.retries import RetryOn

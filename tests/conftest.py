@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 import uuid
 import warnings
 
@@ -59,7 +60,16 @@ def process_cluster():
 def process_client(process_cluster):
     """Client of the worker processes, all of them alive."""
     with Client(process_cluster, set_as_default=False) as made:
-        made.wait_for_workers(2, timeout=60)
+        try:
+            made.wait_for_workers(2, timeout=30)
+        except TimeoutError:
+            # A worker that is back before the scheduler has forgotten the one before it
+            # is refused as "name taken", and `LocalCluster` leaves it at that.
+            process_cluster.scale(0)
+            while process_cluster.workers:
+                time.sleep(0.1)
+            process_cluster.scale(2)
+            made.wait_for_workers(2, timeout=60)
         yield made
 
 

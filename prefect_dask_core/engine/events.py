@@ -112,6 +112,9 @@ class BlockLost:
         Seconds since the epoch at which that was noticed.
     worker : str, optional
         Address of the worker that died with it, the last one of several.
+    of_items : bool
+        Whether nothing died, but items that its children are mapped over cannot be
+        unpickled on its worker; which of them is not known.
     """
 
     number: int
@@ -121,6 +124,7 @@ class BlockLost:
     stale: bool = False
     when: float | None = None
     worker: str | None = None
+    of_items: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -252,6 +252,11 @@ class Losses:
         first = self._lanes.reached.get(lost.number, start)
         if lost.stale:
             self._lanes.cut_again(lane, lost.number)
+        elif lost.of_items and stop - start > 1:
+            # Nobody suffers but this block, so both halves may run beside others.
+            self._lanes.withdraw(lane, lost.number)
+            middle = (start + stop) // 2
+            lane.todo.extendleft([(middle, stop), (start, middle)])
         elif lost.divisible and not alone:
             self._lanes.withdraw(lane, lost.number)
             lane.suspects.append(span)
@@ -273,6 +278,10 @@ class Losses:
         book = self._book
         stand_in = self._stand_in(lost.number, lost)
         self._lanes.withdraw(lane, lost.number)
+        if not lane.blocks_done and not lost.of_items:
+            # What no worker can run takes no time; else a map of a million children
+            # would be lost child by child, eight a second.
+            lane.pace.observe(span[1] - span[0], 0.0)
         book.spans[stand_in.block.number] = span
         for node, segment in (stand_in.given or {}).items():
             book.blocks_of[node].append(stand_in.block.number)

@@ -231,11 +231,10 @@ class Keeper:
     @property
     def locks_everywhere(self) -> bool:
         """Whether the lock of a key excludes those who want it in another store."""
-        store = self.store
-        of_user = (
-            self.policy is not None and self.policy.lock_manager is not None
-        ) or (store is not None and store.lock_manager is not None)
-        return of_user or store is None or not store.is_local
+        store, policy = self.store, self.policy
+        if policy is not None and policy.lock_manager is not None:
+            return True
+        return store is None or store.lock_manager is not None or not store.is_local
 
     def key_store(self) -> ResultStore | None:
         """Where it is noted which keys are taken, if not beside the values."""

@@ -90,7 +90,12 @@ from prefect_dask_core.runners.run_logger import Outlet
 from prefect_dask_core.runners.spool import left_behind
 from prefect_dask_core.runners.stranded import Strandings
 from prefect_dask_core.runners.telling import TOLD, Silence, Teller, add_pages
-from prefect_dask_core.runners.worker import Lost, retell, run_on_worker
+from prefect_dask_core.runners.worker import (
+    CannotLoadItems,
+    Lost,
+    retell,
+    run_on_worker,
+)
 from prefect_dask_core.runners.workforce import Workforce
 from prefect_dask_core.states import Failed, State
 from prefect_dask_core.tasks import Task
@@ -616,6 +621,7 @@ class _DaskRun:
                 stale=isinstance(error, StaleInput),
                 when=time.time(),
                 worker=_last_worker(error),
+                of_items=isinstance(error, CannotLoadItems),
             )
             self._teller.lost(event, self._builder.key(culprit))
             yield event

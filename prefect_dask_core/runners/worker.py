@@ -58,6 +58,10 @@ class CannotLoad(PrefectDaskCoreError):
     """A worker cannot unpickle what it was sent: most often a package is missing."""
 
 
+class CannotLoadItems(CannotLoad):
+    """The same of what only some children of a block are mapped over."""
+
+
 class WorkerShell(ThreadShell):
     """Gives the worker's thread back while it waits."""
 
@@ -278,17 +282,20 @@ def _load(
     record: Any,
     arguments: Sequence[Any],
 ) -> tuple[Block, RunRecord]:
+    kind, what = CannotLoad, "a task"
     try:
         run = load_small(record) if isinstance(record, SmallPart) else record
         block: Block = unpack(header, inline, arguments)
+        kind = CannotLoadItems
         for step in block.steps:
             for item in step.inputs:
                 if isinstance(item.source, Items):
+                    what = f"what task {step.task.name!r} is mapped over"
                     _ = item.source.values[0]  # unpickled here, where it may fail
         return block, run
     except Exception as error:
-        raise CannotLoad(
-            f"worker {worker.address} cannot unpickle a task: {type(error).__name__}: "
+        raise kind(
+            f"worker {worker.address} cannot unpickle {what}: {type(error).__name__}: "
             f"{error}. {_what_to_do(error)}"
         ) from error
 

@@ -5,7 +5,7 @@ from prefect_dask_core.engine.block import Block, Step
 from prefect_dask_core.engine.book import Book
 from prefect_dask_core.engine.columns import Segment
 from prefect_dask_core.engine.events import Assignment
-from prefect_dask_core.execution import make_plan
+from prefect_dask_core.planning import make_plan
 from prefect_dask_core.states import Completed
 
 

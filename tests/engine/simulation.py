@@ -31,7 +31,7 @@ from prefect_dask_core.engine.events import (
 from prefect_dask_core.engine.fanout import LONG, most_in_flight
 from prefect_dask_core.engine.feeds import StaleInput, result_of
 from prefect_dask_core.engine.grouping import Kinds
-from prefect_dask_core.execution import make_plan
+from prefect_dask_core.planning import make_plan
 from prefect_dask_core.testing import FakeShell
 
 WAITING, DONE, ERRED, RELEASED = "waiting", "done", "erred", "released"
@@ -119,6 +119,10 @@ class Simulation:
         self.gone: set[int] = set()  # results that were lost, as futures tell
         self.stale: set[int] = set()  # blocks that found fewer children than promised
         self.reason, self.divisible = "", False
+        #: Children of blocks whose items no worker can read.
+        self.unreadable = frozenset()
+        #: Blocks that were lost for that.
+        self.unread = set()
         self.finished = False
 
     # -- the driver's side --------------------------------------------------------
@@ -224,6 +228,12 @@ class Simulation:
             key.result, key.status = result_of(assignment.given), DONE
             self.forget()
             return
+        if self.is_unreadable(number):
+            self.losses += 1
+            self.reason, self.divisible = "cannot be read", False
+            self.unread.add(number)
+            self.err(number)
+            return
         waiting = partial(self.tell_waiting, number)
         try:
             result, report = run_block(
@@ -277,6 +287,11 @@ class Simulation:
         self.err(number)
         self.reason, self.divisible = reason, divisible
 
+    def is_unreadable(self, number):
+        """Whether a block has children whose items no worker can read."""
+        block = self.keys[number].assignment.block
+        return not self.unreadable.isdisjoint(range(block.start, block.stop))
+
     def err(self, number):
         """A block ends by an error, and so does all that reads it."""
         lost = [number]
@@ -328,7 +343,12 @@ class Simulation:
             stale = culprit in self.stale
             lost = tuple(numbers)
             divisible = self.divisible and not stale
-            self.feed(BlockLost(culprit, self.reason, divisible, lost, stale))
+            of_items = culprit in self.unread
+            self.feed(
+                BlockLost(
+                    culprit, self.reason, divisible, lost, stale, of_items=of_items
+                )
+            )
         return bool(victims)
 
     def lose_result(self, number):

@@ -17,7 +17,7 @@ from prefect_dask_core.engine.driver import Driver
 from prefect_dask_core.engine.events import Started
 from prefect_dask_core.engine.packing import OWN_KEY_BYTES
 from prefect_dask_core.errors import FlowParameterError
-from prefect_dask_core.execution import make_plan
+from prefect_dask_core.planning import make_plan
 
 
 @task

@@ -519,6 +519,45 @@ def test_a_child_that_kills_its_workers_ends_alone(culprit):
     assert set(simulation.ran.values()) == {1}
 
 
+@calm
+@given(
+    st.integers(1, 200),
+    st.sets(st.integers(0, 199), max_size=5),
+    randoms,
+    st.integers(0, 4),
+)
+def test_of_items_that_cannot_be_read_only_their_children_crash(
+    length, bad, random, threads
+):
+    with Flow("unreadable") as flow:
+        many = Task(inc).map(range(length))
+    simulation = Simulation(flow, random, threads=threads)
+    simulation.unreadable = frozenset(bad)
+    simulation.start()
+    simulation.to_the_end()
+    state = flow_state(simulation.plan, simulation.states())
+    assert kinds(state[many]) == [
+        "Crashed" if i in bad else "Completed" for i in range(length)
+    ]
+    # Each is found in as many steps as its block can be halved.
+    assert simulation.losses <= len(bad) * 9
+
+
+def test_what_no_worker_can_run_is_lost_in_large_blocks():
+    with Flow("lost") as flow:
+        many = Task(inc).map(range(100_000))
+    simulation = Simulation(flow, Random(0), threads=4)
+    simulation.start()
+    while not simulation.finished:
+        for number in list(simulation.keys):
+            if simulation.keys[number].status == WAITING:
+                simulation.kill(number, "no module named 'x'", divisible=False)
+        assert simulation.look()
+    assert simulation.losses < 50
+    state = flow_state(simulation.plan, simulation.states())
+    assert {type(child).__name__ for child in state[many]} == {"Crashed"}
+
+
 def test_a_block_that_cannot_be_run_crashes_whole():
     with Flow("lost") as flow:
         many = Task(inc).map(range(4))

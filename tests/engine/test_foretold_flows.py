@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from prefect_dask_core import Flow, Task, context
 from prefect_dask_core.engine.whole import run_node, state_of
-from prefect_dask_core.execution import make_plan
+from prefect_dask_core.planning import make_plan
 from prefect_dask_core.testing import FakeShell, scripted_children
 from tests.engine.foretold_flows import (
     ENDS,

@@ -6,7 +6,7 @@ from prefect_dask_core import Flow, Task, unmapped
 from prefect_dask_core.edges import flatten, mapped
 from prefect_dask_core.engine.plan import flattened, fuse, items_of
 from prefect_dask_core.errors import MappingLengthMismatch, MappingMissingIterable
-from prefect_dask_core.execution import make_plan
+from prefect_dask_core.planning import make_plan
 from tests.engine.random_flows import build, is_valid, random_flows
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from prefect_dask_core import Flow, SequentialTaskRunner, Task
 from prefect_dask_core.engine.resume import NOTHING_EARLIER, given_states, resume_after
-from prefect_dask_core.execution import make_plan
+from prefect_dask_core.planning import make_plan
 from prefect_dask_core.signals import PAUSE, WAIT
 from prefect_dask_core.states import (
     Cached,

@@ -8,7 +8,7 @@ from prefect_dask_core.engine.feeds import Each, Fixed, Items, Local, Whole
 from prefect_dask_core.engine.resume import Earlier
 from prefect_dask_core.engine.steps import kept_of, step_of
 from prefect_dask_core.errors import InternalError
-from prefect_dask_core.execution import make_plan
+from prefect_dask_core.planning import make_plan
 from tests.engine.books import Book, book_of, completed, inc
 
 
