@@ -194,11 +194,19 @@ def _watched(
         tell = partial(_made_of_slugs, flow_run, made_of)
         facts = RunFacts("graph", flow, runner, flow.version, root, frozenset(), tell)
         makers.append(recorder_of(ledger, view, facts, after))
-    with Watch(view, makers) as watch:
-        state = _run_with_handlers(flow, runner, flow_run, before)
-        watch.ended(state)
-    # After all that watchers have to say: who looks for what to do looks there.
     further = way_on(view.info, 'resume="{}"', ledger is not None, _stores(flow_run))
+    try:
+        with Watch(view, makers) as watch:
+            state = _run_with_handlers(flow, runner, flow_run, before)
+            watch.ended(state)
+    except Exception:  # a mistake, which says itself what to do
+        raise
+    except BaseException as error:  # a person at the keyboard
+        if further:
+            told = type(error).__name__
+            _LOGGER.warning("flow %r: stopped by %s%s", flow.name, told, further)
+        raise
+    # After all that watchers have to say: who looks for what to do looks there.
     if further and is_over(state):
         _LOGGER.warning("flow %r: %r%s", flow.name, state, further)
     return state

@@ -240,7 +240,10 @@ def _run(run: FunctionRun) -> Steps[State]:
         except BaseException as error:  # a person at the keyboard
             run.scope.cancel(_told(error))
             state = run.enter(_state_of_error(error))
-            yield from _close(run, body, state)
+            try:
+                yield from _close(run, body, state)
+            finally:
+                _tell_of_failure(run, state, ledger is not None)
             raise
         state = yield from _close(run, body, state)
         _tell_of_failure(run, state, ledger is not None)

@@ -46,7 +46,7 @@ from prefect_dask_core.resolving import (
 )
 from prefect_dask_core.results.keeping import KEEPING, STAGED_IN, Keeper
 from prefect_dask_core.results.kept import KeptValues
-from prefect_dask_core.results.locks import LOCKED
+from prefect_dask_core.results.locks import LOCKED, Held
 from prefect_dask_core.results.places import own_prefix
 from prefect_dask_core.results.transactions import TRANSACTION, Transaction
 from prefect_dask_core.run_ids import task_run_id
@@ -243,8 +243,9 @@ class Scope:
             found[STAGED_IN] = staged_in
         block: Transaction | None = context.get(TRANSACTION)
         if block is not None and block.held:
-            # What is submitted is no part of the block: it would wait for its end.
-            found[LOCKED] = {**self.variables.get(LOCKED, {}), **block.held}
+            # It would wait for the end of the block, which waits for it.
+            shared: Held = dict.fromkeys(block.held)
+            found[LOCKED] = {**self.variables.get(LOCKED, {}), **shared}
         if task.options.is_cached_in_memory:
             found["caches"] = known_to([task.options])
         if not mapped:

@@ -28,6 +28,7 @@ from prefect_dask_core.results.locks import (
     Held,
     LockManager,
     check_not_held,
+    is_shared_with,
     locks_of,
 )
 from prefect_dask_core.results.places import (
@@ -301,11 +302,16 @@ def look(keeper: Keeper, run: KeyContext, now: float) -> Place:
     own = own_key(run.variables)
     key = _key_of(keeper, run) or own
     holder = None
-    if keeper.is_locking and key != own and not _has_lock(keeper.store, key):
+    held: Held = run.variables.get(LOCKED) or {}
+    if (
+        keeper.is_locking
+        and key != own
+        and not _has_lock(keeper.store, key)
+        and not is_shared_with(held, (keeper.store.url, key))
+    ):
         holder = own
         # Nobody waits in here: whoever waits lends its thread to others.
         if not keeper.locks().acquire_lock(key, holder, acquire_timeout=0):
-            held: Held = run.variables.get(LOCKED) or {}
             name = str(run.variables.get("task_full_name") or run.task.name)
             check_not_held(held, keeper.store.url, key, keeper.locks_everywhere, name)
             return Place(key, own, found="busy")

@@ -24,8 +24,9 @@ from prefect_dask_core.results.places import folder_name
 LOCKED: Final = "_locked"
 #: What a lock is of: the URL of a store, and a key in it.
 Locked = tuple[str, str]
-#: The name of the run that has a lock, by what it is of.
-Held = Mapping[Locked, str]
+#: The name of the run that has a lock, by what it is of; `None`: a transaction block
+#: has it, and what is submitted in that need not have it.
+Held = Mapping[Locked, str | None]
 #: Seconds between two looks at a lock that somebody else holds: at first, at most.
 FIRST_LOOK, LAST_LOOK = 0.01, 0.25
 
@@ -60,13 +61,28 @@ def check_not_held(held: Held, url: str, key: str, everywhere: bool, run: str) -
 the key '0af3': 'total' has it, which waits for 'load' ...
     """
     for (other, known), name in held.items():
-        if known == key and (everywhere or other == url):
+        if name is not None and known == key and (everywhere or other == url):
             raise SelfLockError(
                 f"{run!r} would wait for ever for the lock of the key {key!r}: "
                 f"{name!r} has it, which waits for {run!r} in its turn. Let them have "
                 "different keys, by their arguments or by another cache_policy, or do "
                 'without isolation_level="SERIALIZABLE" in one of them.'
             )
+
+
+def is_shared_with(held: Held, locked: Locked) -> bool:
+    """Whether a block around has a lock, for all that is submitted in it.
+
+    It holds the lock to its end, for which it waits for them.
+
+    Examples
+    --------
+    >>> is_shared_with({("/store", "0af3"): None}, ("/store", "0af3"))
+    True
+    >>> is_shared_with({("/store", "0af3"): "total"}, ("/store", "0af3"))
+    False
+    """
+    return held.get(locked, "") is None
 
 
 class LockManager(Protocol):

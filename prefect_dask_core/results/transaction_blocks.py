@@ -16,6 +16,7 @@ from prefect_dask_core.results.locks import (
     LOCKED,
     Held,
     check_not_held,
+    is_shared_with,
     locks_of,
 )
 from prefect_dask_core.results.policies import IsolationLevel, as_isolation_level
@@ -86,7 +87,7 @@ class _Block:
         locked = store.url, key
         held: Held = context.get(LOCKED) or {}
         everywhere = store.lock_manager is not None or not store.is_local
-        while not txn.has_lock(locked):
+        while not (txn.has_lock(locked) or is_shared_with(held, locked)):
             # Who waits looks up now and then, whether it is still waited for.
             if locks.acquire_lock(key, txn.id, acquire_timeout=LAST_LOOK):
                 txn.hold(locked, partial(locks.release_lock, key, txn.id))

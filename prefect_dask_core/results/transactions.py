@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol
 
 from prefect_dask_core.context import context
 from prefect_dask_core.errors import TransactionError
-from prefect_dask_core.results.locks import Held, Locked
+from prefect_dask_core.results.locks import Locked
 from prefect_dask_core.results.policies import IsolationLevel
 
 _LOGGER: Final = logging.getLogger("prefect_dask_core.transactions")
@@ -339,11 +339,9 @@ class Transaction:
         return found is holder or holder.is_staged()
 
     @property
-    def held(self) -> Held:
-        """The locks that it and those around and inside of it hold."""
-        return {
-            locked: holder.name for locked, holder in (self.root._holders or {}).items()
-        }
+    def held(self) -> frozenset[Locked]:
+        """The locks that it holds, and those around and inside of it."""
+        return frozenset(self.root._holders or ())
 
     def free_locks(self) -> None:
         """Give back the locks that were kept."""
