@@ -52,7 +52,8 @@ from prefect_dask_core.recording import (
 )
 from prefect_dask_core.results.keeping import KEEPING, Keeper, flow_keeping
 from prefect_dask_core.results.locks import LOCKED
-from prefect_dask_core.resuming import find_run, resume_plan
+from prefect_dask_core.resuming import resume_plan
+from prefect_dask_core.resumptions import find_run
 from prefect_dask_core.run_ids import current_id
 from prefect_dask_core.runners._private import client_here
 from prefect_dask_core.runners.base import FlowRun, TaskRunner

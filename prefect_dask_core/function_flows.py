@@ -20,15 +20,16 @@ from prefect_dask_core.errors import (
     OptionValueError,
 )
 from prefect_dask_core.flow_drawing import picture_of_flow
-from prefect_dask_core.flow_runs import FunctionRun, call_function, run_function
+from prefect_dask_core.flow_runs import run_function
 from prefect_dask_core.function_options import (
     FlowOptions,
     change_flow_options,
     make_flow_options,
 )
+from prefect_dask_core.function_runs import FunctionRun, call_function
 from prefect_dask_core.hooks import Hook
 from prefect_dask_core.recording import Asked, ledger_of
-from prefect_dask_core.resuming import find_run
+from prefect_dask_core.resumptions import find_run
 from prefect_dask_core.runners.drive import (
     drive,
     drive_async,
