@@ -495,7 +495,7 @@ class _DaskRun:
         for command in self._driver.handle(event):
             self._carry_out(command)
         # After the commands, which may need what they needed.
-        self._payloads.let_go(self._driver.ended[known:])
+        self._builder.let_go(self._payloads.let_go(self._driver.ended[known:]))
 
     def _next_events(self) -> Iterator[Event]:
         """What workers reported; waits a moment for the first report."""
