@@ -22,7 +22,7 @@ from prefect_dask_core.engine.compile import FlowCollection, RunRecord
 from prefect_dask_core.engine.plan import Plan
 from prefect_dask_core.engine.summary import (
     TaskStates,
-    failures_of,
+    failed_by_itself,
     flow_state,
     labels_of,
 )
@@ -66,7 +66,7 @@ from prefect_dask_core.standing import (
     two_that_stand,
     what_stands,
 )
-from prefect_dask_core.states import Pending, Running, State, TriggerFailed
+from prefect_dask_core.states import Pending, Running, State
 from prefect_dask_core.tasks import Task
 
 
@@ -254,14 +254,12 @@ _LOGGER: Final = logging.getLogger(__name__)
 def _log_failures(flow_name: str, plan: Plan, states: Sequence[State]) -> None:
     """One warning for each task that did not succeed: nobody may look at its state."""
     for name, state in zip(labels_of(plan), states, strict=True):
-        bad = [
-            (run, failed)
-            for run, failed in failures_of(name, state)
-            if not isinstance(failed, TriggerFailed)  # what it tells of is logged
-        ]
-        if bad:
-            more = f" (and {len(bad) - 1} more of its children)" if bad[1:] else ""
-            _LOGGER.warning("flow %r, task %r: %r%s", flow_name, *bad[0], more)
+        # What a trigger refused tells of others, which are logged.
+        found = failed_by_itself(name, state)
+        if found is not None:
+            run, failed, others = found
+            more = f" (and {others} more of its children)" if others else ""
+            _LOGGER.warning("flow %r, task %r: %r%s", flow_name, run, failed, more)
 
 
 def _run_with_handlers(

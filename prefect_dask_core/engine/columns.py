@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickle
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final, TypeAlias, overload
 
@@ -72,7 +72,7 @@ _SUCCESSFUL: Final = frozenset(
 _SKIPPED: Final = frozenset(
     code for code, cls in enumerate(STATE_BY_CODE) if issubclass(cls, Skipped)
 )
-_FAILED: Final = frozenset(
+FAILED: Final = frozenset(
     code for code, cls in enumerate(STATE_BY_CODE) if issubclass(cls, Failed | Crashed)
 )
 _FINISHED: Final = frozenset(
@@ -80,6 +80,9 @@ _FINISHED: Final = frozenset(
     for code, cls in enumerate(STATE_BY_CODE)
     if issubclass(cls, Finished) and cls is not Looped
 )
+
+#: Final, and no success.
+BAD: Final = _FINISHED - _SUCCESSFUL
 
 #: Begins and ends of the waits of one run, in seconds since the epoch.
 Waits: TypeAlias = tuple[tuple[float, float], ...]
@@ -198,9 +201,10 @@ class Segment:
     attempts : dict of int to int
         Attempts made, by offset, where they are not those that are usual for the
         state; `attempts_of` reads them.
-    details : dict of int to State
+    details : dict of int to State, or PackedDetails
         The whole state, by offset, where the code alone says too little. A detail of
-        a successful child carries no data; its value is in `values`.
+        a successful child carries no data; its value is in `values`. Packed, once no
+        more of them come.
     values : list, Packed, Elsewhere or None
         One value per child; `None` if they were not kept.
     length : int, optional
@@ -238,7 +242,7 @@ class Segment:
         self.begins = array("d")
         self.ends = array("d")
         self.attempts: dict[int, int] = {}
-        self.details: dict[int, State] = {}
+        self.details: Mapping[int, State] = {}
         self.values: Any = []
         self.length: int | None = None
         self.flat_length: int | None = None
@@ -295,6 +299,9 @@ class Segment:
         """Record the final state of one child; `None`: attempts as usual for it."""
         code = code_of(state)
         self.codes[offset] = code
+        details = self.details
+        if not isinstance(details, dict):
+            details = self.details = dict(details)
         self.begins[offset] = begin
         self.ends[offset] = end
         if waits:
@@ -315,9 +322,9 @@ class Segment:
         if code in _SUCCESSFUL:
             self.values[offset] = None if state.data is NO_DATA else state.data
             if not plain or state.name != STATE_BY_CODE[code].__name__:
-                self.details[offset] = state.replace(data=NO_DATA)
+                details[offset] = state.replace(data=NO_DATA)
         else:
-            self.details[offset] = state
+            details[offset] = state
 
     def cut(self, count: int) -> None:
         """Forget all but the first `count` children."""
@@ -461,7 +468,7 @@ def _segment(
     begins: array[float],
     ends: array[float],
     attempts: dict[int, int],
-    details: dict[int, State],
+    details: Mapping[int, State],
     values: Any,
     length: int | None,
     flat_length: int | None,
@@ -603,9 +610,9 @@ class Children(Sequence[State]):
         return [
             (segment.start + offset, self._state(segment, offset))
             for segment in self._segments
-            if not _FAILED.isdisjoint(segment.codes)
+            if not FAILED.isdisjoint(segment.codes)
             for offset, code in enumerate(segment.codes)
-            if code in _FAILED
+            if code in FAILED
         ]
 
     def any_skipped(self) -> bool:
@@ -668,9 +675,9 @@ def tally_of(segment: Segment, name: str, mapped: bool) -> Tally:
         return sum(codes.count(code) for code in present & group)
 
     names: list[str] = []
-    if present & _FAILED:
+    if present & FAILED:
         for offset, code in enumerate(codes):
-            if code in _FAILED:
+            if code in FAILED:
                 index = segment.start + offset
                 names.append(f"{name}[{index}]" if mapped else name)
                 if len(names) == 3:
@@ -678,7 +685,7 @@ def tally_of(segment: Segment, name: str, mapped: bool) -> Tally:
     return Tally(
         total,
         count(_SUCCESSFUL),
-        count(_FAILED),
+        count(FAILED),
         count(_SKIPPED),
         count(_FINISHED),
         tuple(names),

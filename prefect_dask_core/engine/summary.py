@@ -10,6 +10,8 @@ from typing import Any, Final
 import cloudpickle
 
 from prefect_dask_core.engine.columns import (
+    CODE_BY_STATE,
+    FAILED,
     STATE_BY_CODE,
     Children,
     code_of,
@@ -38,6 +40,8 @@ from prefect_dask_core.states import (
 )
 from prefect_dask_core.tasks import Constant, Task
 from prefect_dask_core.triggers import Tally
+
+_FAILED_BY_ITSELF: Final = FAILED - {CODE_BY_STATE[TriggerFailed]}
 
 #: Message of a flow run all of whose reference tasks succeeded.
 ALL_SUCCEEDED: Final = "all reference tasks succeeded."
@@ -295,6 +299,37 @@ def failures_of(name: str, state: State) -> list[tuple[str, State]]:
         for index, child in details_of(state)
         if counts_as_failure(child)
     ]
+
+
+def failed_by_itself(name: str, state: State) -> tuple[str, State, int] | None:
+    """The first run of a node that failed by itself, and how many more did.
+
+    What its trigger refused did not. Only that one state is looked at.
+
+    Parameters
+    ----------
+    name, state : str, State
+        Of the node.
+
+    Returns
+    -------
+    tuple of (str, State, int), or None
+        Name, a child as ``"load[3]"``, and state of the first; how many more there are.
+    """
+    if not isinstance(state.states, Children) or not state.is_mapped():
+        refused = isinstance(state, TriggerFailed)
+        return None if refused or not counts_as_failure(state) else (name, state, 0)
+    first, count = None, 0
+    for segment in state.states.segments:
+        for code in _FAILED_BY_ITSELF:
+            found = segment.codes.count(code)
+            count += found
+            if found and (first is None or first >= segment.start):
+                at = segment.start + segment.codes.index(code)
+                first = at if first is None else min(first, at)
+    if first is None:
+        return None
+    return f"{name}[{first}]", state[first], count - 1
 
 
 def _is_cancelled(state: State) -> bool:

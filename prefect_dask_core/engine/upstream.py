@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Final
 
 import cloudpickle
 
-from prefect_dask_core.engine.columns import CODE_BY_STATE, Children
+from prefect_dask_core.engine.columns import (
+    BAD,
+    CODE_BY_STATE,
+    FAILED,
+    STATE_BY_CODE,
+    Children,
+)
 from prefect_dask_core.engine.plan import Plan
-from prefect_dask_core.states import Mapped, State, TriggerFailed, counts_as_failure
+from prefect_dask_core.states import Mapped, State, TriggerFailed
 
 _REFUSED: Final = CODE_BY_STATE[TriggerFailed]
 
@@ -118,8 +126,10 @@ def failure_in(node: int, state: State, index: int | None) -> Failure | None:
         if index >= len(children) or not _is_bad(state[index]):
             return None
         return Failure(node, index, state[index])
-    bad = (pair for pair in details_of(state) if counts_as_failure(pair[1]))
-    return next((Failure(node, number, child) for number, child in bad), None)
+    bad = _BadChildren(state)
+    number = bad.first()
+    child = None if number is None else bad.state(number)
+    return None if child is None else Failure(node, number, child)
 
 
 def _is_bad(state: State) -> bool:
@@ -130,8 +140,54 @@ def details_of(state: State) -> Iterator[tuple[int, State]]:
     """Index and state of the children whose state is not a plain success."""
     if isinstance(state, Mapped) and isinstance(state.states, Children):
         for segment in state.states.segments:
-            for offset in sorted(segment.details):
-                yield segment.start + offset, segment.details[offset]
+            for offset, detail in sorted(segment.details.items()):
+                yield segment.start + offset, detail
+
+
+class _BadChildren:
+    """The children of a node that did not succeed, and no values of the others.
+
+    Nothing is unpickled before somebody asks.
+
+    Parameters
+    ----------
+    state : State
+        Of the node.
+    """
+
+    __slots__ = ("_segments",)
+
+    def __init__(self, state: State) -> None:
+        self._segments: list[tuple[int, bytes | bytearray, Mapping[int, State]]] = []
+        if isinstance(state, Mapped) and isinstance(state.states, Children):
+            self._segments = [
+                (segment.start, segment.codes, segment.details)
+                for segment in state.states.segments
+                if not BAD.isdisjoint(segment.codes)
+            ]
+
+    def __bool__(self) -> bool:
+        return bool(self._segments)
+
+    def first(self) -> int | None:
+        """Index of the first that failed or crashed."""
+        for start, codes, _ in self._segments:
+            found = [at for code in FAILED if (at := codes.find(code)) >= 0]
+            if found:
+                return start + min(found)
+        return None
+
+    def state(self, index: int) -> State | None:
+        """State of a child; `None` if it succeeded or has not ended."""
+        position = bisect_right(self._segments, index, key=itemgetter(0)) - 1
+        if position < 0:
+            return None
+        start, codes, details = self._segments[position]
+        offset = index - start
+        if offset >= len(codes) or codes[offset] not in BAD:
+            return None
+        detail = details.get(offset)
+        return STATE_BY_CODE[codes[offset]]() if detail is None else detail
 
 
 class Failures:
@@ -153,13 +209,13 @@ class Failures:
     def __init__(self, plan: Plan, states: Sequence[State]) -> None:
         self._upstream = list(plan.upstream)
         self._plain: dict[int, State] = {}
-        self._children: dict[int, dict[int, State]] = {}
+        self._children: dict[int, _BadChildren] = {}
         for node, state in enumerate(states):
             if not state.is_mapped():
                 if _is_bad(state):
                     self._plain[node] = state
                 continue
-            bad = {number: one for number, one in details_of(state) if _is_bad(one)}
+            bad = _BadChildren(state)
             if bad:
                 self._children[node] = bad
 
@@ -170,10 +226,13 @@ class Failures:
     def _failure(self, node: int, index: int | None) -> Failure | None:
         if node in self._plain:
             return Failure(node, None, self._plain[node])
-        children = self._children.get(node, {})
+        children = self._children.get(node)
+        if children is None:
+            return None
         if index is None:
-            index = next((n for n, s in children.items() if counts_as_failure(s)), None)
-        return Failure(node, index, children[index]) if index in children else None
+            index = children.first()
+        state = None if index is None else children.state(index)
+        return None if state is None else Failure(node, index, state)
 
 
 class Above:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     Floats = np.ndarray[Any, np.dtype[np.float64]]
     Ints = np.ndarray[Any, np.dtype[np.int64]]
 
+_CRASHED: Final = CODE_BY_STATE[Crashed]
 #: Most task runs that are drawn one by one.
 MOST_BARS: Final = 4_000
 #: Bins of a timeline, and most rows of one.
@@ -181,9 +182,9 @@ def _lost(
 ) -> list[tuple[float, str]]:
     """What of a segment crashed before it told of its begin, and when."""
     found = []
-    for offset, state in segment.details.items():
+    for offset in segment.details if _CRASHED in segment.codes else ():
         when = segment.ends[offset]
-        if isinstance(state, Crashed) and not ran[offset] and when:
+        if segment.codes[offset] == _CRASHED and not ran[offset] and when:
             label = f"{name}[{segment.start + offset}]" if mapped else name
             found.append((when, label))
     return found
@@ -385,7 +386,7 @@ def _waits(runs: Runs, row: Ints, places: _Places | None) -> Columns:
 
 def _crashes(runs: Runs, row: Ints, places: _Places | None) -> Columns:
     found: Columns = {"x": [], "y": [], "name": []}
-    for position in (runs.code == CODE_BY_STATE[Crashed]).nonzero()[0][:MOST_MARKS]:
+    for position in (runs.code == _CRASHED).nonzero()[0][:MOST_MARKS]:
         found["x"].append(round(float(runs.end[position]), 4))
         found["y"].append(_middle(int(position), row, places))
         found["name"].append(runs.name(int(position)))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from typing import Any, Final, NamedTuple
 
 import cloudpickle
 from dask.sizeof import sizeof
+from tblib import pickling_support  # type: ignore[import-untyped]
 
 from prefect_dask_core.engine.block import BlockReport
 from prefect_dask_core.engine.columns import Packed, Segment
+from prefect_dask_core.engine.details import packed_details
 from prefect_dask_core.engine.feeds import BlockResult, PlainValue
 from prefect_dask_core.errors import RemoteTaskError
 from prefect_dask_core.results.kept import StoredValues
@@ -24,8 +27,10 @@ def sizeof_block_result(result: BlockResult) -> int:
         size += 200 + 17 * len(segment)
         if segment.values is not None:
             size += sizeof(segment.values)
-        if segment.details:
+        if isinstance(segment.details, dict):
             size += sizeof(list(segment.details.values()))
+        else:
+            size += sys.getsizeof(segment.details)
     for items in result.items.values():
         size += sizeof(items)
     return size
@@ -78,19 +83,15 @@ def small_enough(values: Any, limit: int) -> bool:
 
 
 def make_portable(segment: Segment) -> None:
-    """Put a stand-in where the data of an unsuccessful state cannot travel.
+    """Pack what is known of unsuccessful runs, as it travels and stays on the worker.
 
-    An exception that pickles can still fail to unpickle (its `__init__` wants other
-    arguments than its `args`), so both ways are tried, here where it happened.
+    A stand-in takes the place of data that cannot travel. An exception that pickles can
+    still fail to unpickle (its `__init__` wants other arguments than its `args`), so
+    both ways are tried, here where it happened.
     """
-    for offset, state in segment.details.items():
-        if state.data is NO_DATA:
-            continue
-        try:
-            data = pickle.loads(cloudpickle.dumps(state.data))
-        except Exception as error:
-            data = _stand_in(state.data, error)
-        segment.details[offset] = state.replace(data=data)
+    if isinstance(segment.details, dict) and segment.details:
+        portable = {n: _portable(state) for n, state in segment.details.items()}
+        segment.details = packed_details(portable)
 
 
 def refuse_unpicklable(segment: Segment, name: str, limit: int) -> None:
@@ -239,17 +240,59 @@ def _opened(blob: bytes, text: str) -> Any:
 
 def _portable(state: State) -> State:
     data = state.data
-    if not isinstance(data, BaseException):
+    if data is NO_DATA:
         return state
+    travelled = data
+    try:
+        if _is_simple(data):
+            blob = pickle.dumps(data, protocol=5)
+        else:
+            blob = _dumped(data)
+            travelled = pickle.loads(blob)
+    except Exception as error:
+        travelled = _stand_in(data, error)
+        blob = pickle.dumps(travelled)
+    if not isinstance(travelled, BaseException):
+        return state.replace(data=travelled)
     kind = f"{type(data).__module__}.{type(data).__qualname__}"
-    return state.replace(
-        data=_Portable(cloudpickle.dumps(data), f"{kind}: {_text_of(data)}")
+    return state.replace(data=_Portable(blob, f"{kind}: {_text_of(data)}"))
+
+
+#: Types that pickle and unpickle wherever Python is.
+_PRIMITIVES: Final = frozenset({type(None), bool, int, float, str, bytes})
+
+
+def _is_simple(data: Any) -> bool:
+    """Whether data is an exception of Python's own that nothing hangs on.
+
+    Most are, and need no trial: half of what a failure costs its worker.
+    """
+    return (
+        isinstance(data, BaseException)
+        and type(data).__module__ == "builtins"
+        and data.__cause__ is None
+        and data.__context__ is None
+        and not data.__dict__
+        and _PRIMITIVES.issuperset(map(type, data.args))
     )
+
+
+def _dumped(data: Any) -> bytes:
+    if isinstance(data, BaseException):
+        # As `distributed` does: else classes that others wrote lose their tracebacks.
+        pickling_support.install(data)
+    try:
+        blob = pickle.dumps(data, protocol=5)
+        if b"__main__" not in blob:  # names of a script mean nothing on a worker
+            return blob
+    except Exception:
+        pass  # a class that only cloudpickle can take along
+    return bytes(cloudpickle.dumps(data))
 
 
 def _packed(segment: Segment, limit: int) -> Segment:
     copy = segment.without_values()
-    copy.details = {n: _portable(state) for n, state in segment.details.items()}
+    make_portable(copy)
     limit = room_for(len(segment), limit)
     if segment.values is None or not small_enough(segment.values, limit):
         return copy

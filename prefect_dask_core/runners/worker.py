@@ -182,6 +182,8 @@ def run_on_worker(
                     del result.items[step.node]
                     segment.length = segment.flat_length = None
         tell_report(DONE, report)
+        for node, segment in result.segments.items():  # some are copies
+            segment.details = report.segments[node].details
     except StaleInput:
         raise
     except Exception as error:

@@ -1,12 +1,17 @@
 """What failed above a run that did not start."""
 
 import pickle
+from collections.abc import Mapping
 
 import pytest
 
 from prefect_dask_core import Flow, task
+from prefect_dask_core.engine.columns import Children, Segment
+from prefect_dask_core.engine.summary import failed_by_itself, flow_state
+from prefect_dask_core.engine.upstream import with_causes
 from prefect_dask_core.errors import FailedRun
-from prefect_dask_core.states import TriggerFailed
+from prefect_dask_core.planning import make_plan
+from prefect_dask_core.states import Completed, Failed, Mapped, TriggerFailed
 
 
 @task
@@ -102,3 +107,54 @@ def test_a_cause_that_cannot_travel_is_left_behind(run):
 def test_failures_are_listed_with_the_facts_of_their_runs(run):
     failures = dict(run(flow_of_refusals()).states.failures())
     assert failures["odd_only[1]"].run.attempts == 1
+
+
+class Unread(Mapping):
+    """Details of which only the first may be looked at."""
+
+    def __init__(self, details):
+        self.details = details
+
+    def __getitem__(self, offset):
+        assert offset == min(self.details), "nobody asked for this one"
+        return self.details[offset]
+
+    def __iter__(self):
+        return iter(self.details)
+
+    def __len__(self):
+        return len(self.details)
+
+    def items(self):
+        raise AssertionError("nobody asked for all of them")
+
+    values = items
+
+
+def test_how_a_run_ended_is_told_without_a_look_at_every_failure():
+    segment = Segment(0)
+    segment.open(100)
+    for offset in range(100):
+        bad = Failed("no", data=ValueError("no")) if offset % 10 == 5 else Completed()
+        segment.put(offset, bad, 1.0, 2.0)
+    segment.details = Unread(segment.details)
+    with Flow("failures") as flow:
+        many = odd_only.map(range(100))
+        add.map(many)
+    plan = make_plan(flow)
+    refused = Segment(0)
+    refused.open(100)
+    for offset in range(100):
+        state = TriggerFailed("refused") if offset % 10 == 5 else Completed()
+        refused.put(offset, state, 1.0, 2.0)
+    refused.details = Unread(refused.details)
+    ended = [Mapped(states=Children(100, [one])) for one in (segment, refused)]
+    constants, *states = with_causes(plan, [Completed(data=range(100)), *ended])
+    assert flow_state(plan, [constants, *states]).is_failed()
+    assert failed_by_itself("odd_only", states[0]) == (
+        "odd_only[5]",
+        states[0][5],
+        9,
+    )
+    assert failed_by_itself("add", states[1]) is None
+    assert states[1][5].result(raise_on_failure=False).__cause__ is not None

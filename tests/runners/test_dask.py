@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 
@@ -555,3 +556,22 @@ def test_all_runs_of_a_flow_are_one_span_of_dask(client):
         assert state.is_successful()
     assert client.run_on_scheduler(spans_named, "a-span-of-a-test") == 1
     assert client.run_on_scheduler(spans_named, "default") == before
+
+
+class NoPrice(Exception):
+    """What a package of the user's raises."""
+
+
+@pytest.mark.slow
+def test_an_exception_of_the_users_keeps_its_traceback(process_client):
+    @task
+    def price(row):
+        raise NoPrice(row)
+
+    with Flow("prices") as flow:
+        prices = price.map([1])
+    state = flow.run(task_runner=DaskTaskRunner(cluster=process_client))
+    error = state[prices][0].result(raise_on_failure=False)
+    assert type(error).__name__ == "NoPrice"
+    frames = traceback.extract_tb(error.__traceback__)
+    assert "price" in [frame.name for frame in frames]

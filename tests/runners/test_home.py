@@ -10,6 +10,7 @@ from prefect_dask_core.engine.block import Block, Step, run_block
 from prefect_dask_core.engine.feeds import Fixed, Items, StepInput
 from prefect_dask_core.runners.home import (
     PlainReport,
+    make_portable,
     pack_report,
     plain_report,
     trim,
@@ -50,6 +51,54 @@ def test_a_plain_report_tells_what_the_full_one_does(value):
 def test_a_plain_report_tells_how_much_there_is_to_map_over():
     told = travelled(plain_report(report_of([1, 2, 3], mapped_over=True), LIMIT))
     assert told.segments[3].length == 3
+
+
+class Touchy(Exception):
+    """An exception with more than its text, that counts how often it is read."""
+
+    read = 0
+
+    def __init__(self, text):
+        super().__init__(text)
+        self.where = "here"
+
+    def __setstate__(self, state):
+        type(self).read += 1
+        self.__dict__.update(state)
+
+
+def failing(number):
+    raise Touchy(f"row {number} has no price")
+
+
+def test_failures_travel_light_and_are_not_read_before_somebody_looks():
+    inputs = (StepInput("number", "", Items(list(range(1_000)), 0), None),)
+    step = Step(3, Task(failing), "t-1", inputs, mapped=True)
+    block = Block(7, (step,), 0, 1_000, 0.0, frozenset({3}))
+    _, report = run_block(block, [], {}, ThreadShell())
+    make_portable(report.segments[3])
+    assert sys.getsizeof(report.segments[3].details) < 150_000  # on the worker, too
+    blob = pack_report(report, LIMIT)
+    assert len(blob) < 150_000
+    Touchy.read = 0
+    told = pickle.loads(blob).segments[3]
+    assert len(told.details) == 1_000
+    assert Touchy.read == 0
+    with pytest.raises(Touchy, match="row 700 has no price") as caught:
+        told.state(700).result()
+    assert caught.value.where == "here"
+    assert "failing" in [entry.name for entry in caught.traceback]
+
+
+@pytest.mark.parametrize("cause", [None, KeyError("x")])
+def test_a_failure_keeps_its_traceback_and_its_cause(cause):
+    error = ValueError("no", 5)
+    error.__cause__ = cause
+    told = pickle.loads(pack_report(report_of(error), LIMIT))
+    found = told.segments[3].state(0).data
+    assert (type(found), found.args) == (ValueError, ("no", 5))
+    assert repr(found.__cause__) == repr(cause)
+    assert found.__traceback__ is not None
 
 
 def test_a_large_value_stays_where_it_is():
