@@ -183,7 +183,7 @@ def _lost(
     """What of a segment crashed before it told of its begin, and when."""
     found = []
     for offset in segment.details if _CRASHED in segment.codes else ():
-        when = segment.ends[offset]
+        when = segment.ends[offset] or segment.details[offset].timestamp
         if segment.codes[offset] == _CRASHED and not ran[offset] and when:
             label = f"{name}[{segment.start + offset}]" if mapped else name
             found.append((when, label))
