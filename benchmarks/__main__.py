@@ -15,6 +15,7 @@ import click
 
 from benchmarks import (
     caching,
+    imports,
     mapped,
     overhead,
     recording,
@@ -39,6 +40,7 @@ TOPICS: Final[dict[str, Topic]] = {
     "retries": retries.measure,
     "recording": recording.measure,
     "overhead": overhead.measure,
+    "imports": imports.measure,
     "caching": caching.measure,
     "watching": watching.measure,
 }
@@ -63,9 +65,9 @@ def main(
     """Measure what flows cost on two worker processes, beside the same in raw Dask.
 
     NAME is static_graphs, mapped, submits, scale, retries, recording, overhead,
-    caching or watching; all of them unless given. With NAME peers, Prefect 1.4.1 and
-    Prefect 3 are installed below the folder .peers and measured. The exit code is 1 if
-    a bar is missed.
+    imports, caching or watching; all of them unless given. With NAME peers, Prefect
+    1.4.1 and Prefect 3 are installed below the folder .peers and measured. The exit
+    code is 1 if a bar is missed.
     """
     click.echo(text_row(HEADINGS))
     lines = []

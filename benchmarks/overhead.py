@@ -1,11 +1,7 @@
-"""Overhead: what a single task, the import and the building of a flow cost."""
+"""Overhead: what a single task and the building of a flow cost."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from functools import partial
 
@@ -14,18 +10,10 @@ from benchmarks.comparison import Bar, Measurement, in_turns, seconds
 from benchmarks.static_graphs import TASKS, Edges, one, scattered
 from prefect_dask_core import Flow, Task
 
-IMPORT = """
-import time
-begin = time.perf_counter()
-import {module}
-print(time.perf_counter() - begin)
-"""
-
 
 def measure(bench: Bench) -> Iterator[Measurement]:
-    """All three."""
+    """Both."""
     yield measure_one_task(bench)
-    yield measure_import(bench)
     yield measure_build(bench)
 
 
@@ -54,34 +42,6 @@ def measure_one_task(bench: Bench) -> Measurement:
     )
     what = "flow of one task; peer: client.submit(...).result()"
     return Measurement(what, "ms", pairs, Bar("difference", 25))
-
-
-def measure_import(bench: Bench) -> Measurement:
-    """The import of the package, in processes of their own."""
-    # Both sides find their byte code in a fresh cache, filled while warming up, also
-    # where writing it beside the sources is forbidden.
-    with tempfile.TemporaryDirectory() as cache:
-        pairs = in_turns(
-            partial(import_seconds, "prefect_dask_core", cache),
-            partial(import_seconds, "distributed", cache),
-            rounds=bench.choose(10, 2),
-        )
-    what = "import prefect_dask_core; peer: import distributed"
-    return Measurement(what, "s", pairs, Bar("ratio", 1.15))
-
-
-def import_seconds(module: str, cache: str) -> float:
-    """Seconds that an import takes in a fresh interpreter, byte code being cached."""
-    environment = {**os.environ, "PYTHONPYCACHEPREFIX": cache}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    done = subprocess.run(
-        [sys.executable, "-c", IMPORT.format(module=module)],
-        env=environment,
-        capture_output=True,
-        check=True,
-        text=True,
-    )
-    return float(done.stdout)
 
 
 def measure_build(bench: Bench) -> Measurement:

@@ -24,7 +24,6 @@ from prefect_dask_core.errors import (
     OptionTypeError,
     OptionValueError,
 )
-from prefect_dask_core.execution import default_runner
 from prefect_dask_core.future_lists import FutureList
 from prefect_dask_core.records import TaskRun, task_run_of
 from prefect_dask_core.requests import inputs_of_call
@@ -32,6 +31,7 @@ from prefect_dask_core.results.keeping import KEEPING, flow_keeping
 from prefect_dask_core.results.places import KEPT_UNDER, kept_under
 from prefect_dask_core.run_ids import current_id
 from prefect_dask_core.runners.base import SessionRunner
+from prefect_dask_core.runners.default import default_runner
 from prefect_dask_core.runners.drive import (
     drive,
     drive_async,

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import dask.config
 
 from prefect_dask_core.flow_graph import FlowGraph
+from prefect_dask_core.late_imports import import_late
+
+if TYPE_CHECKING:
+    from importlib import metadata
+else:
+    metadata = import_late("importlib.metadata")
 
 #: Section of `dask.config` that holds the settings.
 _SECTION: Final = "prefect-dask-core"
@@ -115,8 +120,8 @@ def _leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _version(package: str) -> str | None:
     try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
         return None
 
 

@@ -55,11 +55,9 @@ from prefect_dask_core.results.locks import LOCKED
 from prefect_dask_core.resuming import resume_plan
 from prefect_dask_core.resumptions import find_run
 from prefect_dask_core.run_ids import current_id
-from prefect_dask_core.runners._private import client_here
 from prefect_dask_core.runners.base import FlowRun, TaskRunner
-from prefect_dask_core.runners.dask import DaskTaskRunner
+from prefect_dask_core.runners.default import default_runner
 from prefect_dask_core.runners.shell import run_compiled
-from prefect_dask_core.runners.threads import ThreadPoolTaskRunner
 from prefect_dask_core.standing import (
     changed_parameters,
     states_to_resume,
@@ -305,15 +303,6 @@ def compile_flow(
     plan = make_plan(flow)
     require_inputs(plan, {})
     return FlowCollection(plan, record, run_compiled)
-
-
-def default_runner() -> TaskRunner:
-    """Runner where none is named: the current Dask client, else threads."""
-    try:
-        client = client_here()
-    except ValueError:
-        return ThreadPoolTaskRunner()
-    return DaskTaskRunner(cluster=client)
 
 
 def _variables(

@@ -8,23 +8,14 @@ import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
 from prefect_dask_core.diagnostics import diagnostics
 from prefect_dask_core.displays import titled_html
-from prefect_dask_core.drawing import (
-    digraph,
-    mermaid,
-    picture_html,
-    picture_of,
-    save_picture,
-)
 from prefect_dask_core.edges import Edge
-from prefect_dask_core.engine.compile import FlowCollection
 from prefect_dask_core.errors import OptionTypeError, OptionValueError
-from prefect_dask_core.execution import RunOptions, compile_flow, run_flow
 from prefect_dask_core.flow_graph import FlowGraph
 from prefect_dask_core.flow_options import (
     FlowHandler,
@@ -37,13 +28,21 @@ from prefect_dask_core.flow_options import (
     refuse_older_flow_options,
 )
 from prefect_dask_core.function_flows import FunctionFlow
+from prefect_dask_core.late_imports import import_late
 from prefect_dask_core.monitor.watchers import check_progress
-from prefect_dask_core.recording import Asked
 from prefect_dask_core.results.result import Result
 from prefect_dask_core.runners.base import TaskRunner
 from prefect_dask_core.serialization import describe_flow, hash_of
 from prefect_dask_core.states import State
 from prefect_dask_core.tasks import Task
+
+if TYPE_CHECKING:
+    from prefect_dask_core import drawing, execution
+    from prefect_dask_core.engine.compile import FlowCollection
+    from prefect_dask_core.recording import Asked
+else:
+    drawing = import_late("prefect_dask_core.drawing")
+    execution = import_late("prefect_dask_core.execution")
 
 
 class Flow(FlowGraph):
@@ -275,7 +274,7 @@ class Flow(FlowGraph):
         runner = one_runner(self.name, task_runner, executor)
         if runner is None:
             runner = self.task_runner
-        options = RunOptions(
+        options = execution.RunOptions(
             given,
             runner,
             return_tasks,
@@ -287,7 +286,7 @@ class Flow(FlowGraph):
             progress,
             ledger,
         )
-        return run_flow(self, options)
+        return execution.run_flow(self, options)
 
     def compile(
         self,
@@ -325,7 +324,7 @@ class Flow(FlowGraph):
         self._require_closed("compile")
         given = self._parameters_given(parameters, more_parameters)
         variables = one_mapping(self.name, "context", context)
-        return compile_flow(self, given, variables or {})
+        return execution.compile_flow(self, given, variables or {})
 
     def _parameters_given(
         self, parameters: Mapping[str, Any] | None, more: Mapping[str, Any]
@@ -361,7 +360,7 @@ class Flow(FlowGraph):
             double_1["double #lt;map#gt;"]
             extract_1 -.->|"x"| double_1
         """
-        return mermaid(picture_of(self, flow_state))
+        return drawing.mermaid(drawing.picture_of(self, flow_state))
 
     def visualize(
         self,
@@ -399,13 +398,14 @@ class Flow(FlowGraph):
         -----
         Constants that are bound to an input are not drawn. A dashed arrow is mapped.
         """
-        graph = digraph(picture_of(self, flow_state), horizontal)
+        graph = drawing.digraph(drawing.picture_of(self, flow_state), horizontal)
         if filename is not None:
-            save_picture(graph, filename, format)
+            drawing.save_picture(graph, filename, format)
         return graph
 
     def _repr_html_(self) -> str:
-        return titled_html(self.name, picture_html(picture_of(self)))
+        picture = drawing.picture_html(drawing.picture_of(self))
+        return titled_html(self.name, picture)
 
     def serialize(self, build: bool = False) -> dict[str, Any]:
         """Describe the flow as plain data that JSON can hold.

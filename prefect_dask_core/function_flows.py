@@ -7,29 +7,24 @@ import functools
 import inspect
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from prefect_dask_core.attributes import OptionAttribute
 from prefect_dask_core.bodies import P, R, TaskBody
 from prefect_dask_core.calling import called_after, value_of
 from prefect_dask_core.displays import text, titled_html
-from prefect_dask_core.drawing import Picture, digraph, mermaid
 from prefect_dask_core.errors import (
     DeclarationError,
     OptionTypeError,
     OptionValueError,
 )
-from prefect_dask_core.flow_drawing import picture_of_flow
-from prefect_dask_core.flow_runs import run_function
 from prefect_dask_core.function_options import (
     FlowOptions,
     change_flow_options,
     make_flow_options,
 )
-from prefect_dask_core.function_runs import FunctionRun, call_function
 from prefect_dask_core.hooks import Hook
-from prefect_dask_core.recording import Asked, ledger_of
-from prefect_dask_core.resumptions import find_run
+from prefect_dask_core.late_imports import import_late
 from prefect_dask_core.runners.drive import (
     drive,
     drive_async,
@@ -38,6 +33,26 @@ from prefect_dask_core.runners.drive import (
 )
 from prefect_dask_core.states import State
 from prefect_dask_core.validation import Validator
+
+if TYPE_CHECKING:
+    from prefect_dask_core import (
+        drawing,
+        flow_drawing,
+        flow_runs,
+        function_runs,
+        recording,
+        resumptions,
+    )
+    from prefect_dask_core.drawing import Picture
+    from prefect_dask_core.function_runs import FunctionRun
+    from prefect_dask_core.recording import Asked
+else:
+    drawing = import_late("prefect_dask_core.drawing")
+    flow_drawing = import_late("prefect_dask_core.flow_drawing")
+    flow_runs = import_late("prefect_dask_core.flow_runs")
+    function_runs = import_late("prefect_dask_core.function_runs")
+    recording = import_late("prefect_dask_core.recording")
+    resumptions = import_late("prefect_dask_core.resumptions")
 
 HookT = TypeVar("HookT", bound=Callable[..., Any])
 
@@ -173,7 +188,7 @@ class FunctionFlow(TaskBody, Generic[P, R]):
         return_state = bool(kwargs.pop("return_state", False))
         wait_for = kwargs.pop("wait_for", None)
         bound = self._bind(args, kwargs)
-        return self._run(FunctionRun(self, bound, wait_for), return_state)
+        return self._run(function_runs.FunctionRun(self, bound, wait_for), return_state)
 
     def resume(
         self,
@@ -217,8 +232,10 @@ class FunctionFlow(TaskBody, Generic[P, R]):
         takes the value that it had stored; whatever was not stored runs again.
         """
         options = self.options
-        found = find_run(
-            ledger_of(options.name, options.ledger if ledger is None else ledger),
+        found = resumptions.find_run(
+            recording.ledger_of(
+                options.name, options.ledger if ledger is None else ledger
+            ),
             options.name,
             "function",
             run_id,
@@ -226,7 +243,9 @@ class FunctionFlow(TaskBody, Generic[P, R]):
         names = self.body_signature.names
         given = found.parameters(dict(parameters or {}), names)
         found.tell_if_unknown(options.name, given, names)
-        run = FunctionRun(self, self._bind((), given), resumed=found, ledger=ledger)
+        run = function_runs.FunctionRun(
+            self, self._bind((), given), resumed=found, ledger=ledger
+        )
         return self._run(run, return_state)
 
     def _run(self, run: FunctionRun, return_state: bool) -> Any:
@@ -234,7 +253,7 @@ class FunctionFlow(TaskBody, Generic[P, R]):
             return self._iterate(run, return_state)
         if self.isasync:
             return called_after(self.name, _end_async(run, return_state))
-        state = drive(run_function(run))
+        state = drive(flow_runs.run_function(run))
         return state if return_state else value_of(state)
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -246,10 +265,10 @@ class FunctionFlow(TaskBody, Generic[P, R]):
                 f"flow {self.name!r} yields its values, so a call of it has no state "
                 "to return; read it to its end, or return a list."
             )
-        steps = run_function(run)
+        steps = flow_runs.run_function(run)
         if inspect.isasyncgenfunction(self.fn):
-            return drive_async_generator(steps, call_function, value_of)
-        return drive_generator(steps, call_function, value_of)
+            return drive_async_generator(steps, function_runs.call_function, value_of)
+        return drive_generator(steps, function_runs.call_function, value_of)
 
     # -- variants ---------------------------------------------------------------
 
@@ -322,11 +341,12 @@ class FunctionFlow(TaskBody, Generic[P, R]):
         VisualizationUnsupportedError
             If a task is submitted or mapped, or the value of one is used.
         """
-        return digraph(self._picture(args, kwargs), False)
+        return drawing.digraph(self._picture(args, kwargs), False)
 
     async def avisualize(self, *args: Any, **kwargs: Any) -> Any:
         """Draw the tasks that the function calls; see `visualize`."""
-        return digraph(await asyncio.to_thread(self._picture, args, kwargs), False)
+        picture = await asyncio.to_thread(self._picture, args, kwargs)
+        return drawing.digraph(picture, False)
 
     def generate_mermaid_graph(self, *args: Any, **kwargs: Any) -> str:
         """Drawing of the tasks that the function calls, as Mermaid text.
@@ -349,11 +369,11 @@ class FunctionFlow(TaskBody, Generic[P, R]):
             count_0(["count-0"])
             load_0 --> count_0
         """
-        return mermaid(self._picture(args, kwargs))
+        return drawing.mermaid(self._picture(args, kwargs))
 
     def _picture(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Picture:
         bound = self.body_signature.bind(args, kwargs, self.name, "flow")
-        return picture_of_flow(self, bound)
+        return flow_drawing.picture_of_flow(self, bound)
 
     # -- hooks ------------------------------------------------------------------
 
@@ -393,7 +413,7 @@ class FunctionFlow(TaskBody, Generic[P, R]):
 
 
 async def _end_async(run: FunctionRun, return_state: bool) -> Any:
-    state = await drive_async(run_function(run))
+    state = await drive_async(flow_runs.run_function(run))
     return state if return_state else value_of(state)
 
 

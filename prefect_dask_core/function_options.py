@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from prefect_dask_core.errors import (
     InvalidNameError,
@@ -17,12 +17,18 @@ from prefect_dask_core.errors import (
     UnknownOptionError,
 )
 from prefect_dask_core.hooks import Hook
+from prefect_dask_core.late_imports import import_late
 from prefect_dask_core.monitor.watchers import check_progress
 from prefect_dask_core.naming import Template
 from prefect_dask_core.option_checks import checked_hooks
 from prefect_dask_core.options import TaskOptions
-from prefect_dask_core.recording import Asked, check_ledger
 from prefect_dask_core.spellings import nearest
+
+if TYPE_CHECKING:
+    from prefect_dask_core import recording
+    from prefect_dask_core.recording import Asked
+else:
+    recording = import_late("prefect_dask_core.recording")
 
 #: Characters that the name of a flow cannot have.
 _REFUSED: Final = frozenset("/%&><")
@@ -118,7 +124,8 @@ class FlowOptions:
                 "SequentialTaskRunner(), or the class of one."
             )
         check_progress(self.name, self.progress)
-        check_ledger(self.name, self.ledger)
+        if self.ledger is not None:
+            recording.check_ledger(self.name, self.ledger)
 
     def _shared(self) -> TaskOptions:
         """Options that tasks have too, checked as theirs."""

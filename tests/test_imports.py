@@ -16,7 +16,16 @@ PACKAGE = "prefect_dask_core"
 #: From the bottom to the top. A module imports from layers below its own, and never
 #: sideways, but for the modules of one folder. A new module gets its place here.
 LAYERS = (
-    ("_version", "config", "dates", "errors", "moments", "run_ids", "serialization"),
+    (
+        "_version",
+        "config",
+        "dates",
+        "errors",
+        "late_imports",
+        "moments",
+        "run_ids",
+        "serialization",
+    ),
     ("states",),
     ("displays",),
     ("cache_validators", "context", "lazy", "naming", "retries", "signals", "triggers"),
@@ -175,6 +184,61 @@ def test_heavy_libraries_are_loaded_where_they_are_used(module):
         assert not found & set(HEAVY)
 
 
+def late_modules(tree):
+    """Names that a module gives to what it loads late, and what they stand for."""
+    return {
+        node.targets[0].id: node.value.args[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Call)
+        and getattr(node.value.func, "id", "") == "import_late"
+    }
+
+
+def is_for_types(node):
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def run_while_loaded(nodes):
+    """What of a module runs while it is loaded: no bodies, no annotations."""
+    for node in nodes:
+        yield node
+        if is_for_types(node):
+            inner = node.orelse
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            defaults = [*node.args.defaults, *node.args.kw_defaults]
+            inner = [*node.decorator_list, *filter(None, defaults)]
+        elif isinstance(node, ast.AnnAssign):
+            inner = [node.value] if node.value is not None else []
+        else:
+            is_body = isinstance(node, ast.Lambda)
+            inner = [] if is_body else ast.iter_child_nodes(node)
+        yield from run_while_loaded(inner)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_is_loaded_late_has_its_types_and_is_used_in_functions_only(module):
+    tree = tree_of(module)
+    late = late_modules(tree)
+    typed = {
+        alias.asname or alias.name: prefix + alias.name
+        for block in tree.body
+        if is_for_types(block)
+        for node in block.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for prefix in [f"{node.module}." if isinstance(node, ast.ImportFrom) else ""]
+        for alias in node.names
+    }
+    for name, stands_for in late.items():
+        assert typed.get(name) == stands_for
+    read = {
+        n.id
+        for n in run_while_loaded(tree.body)
+        if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)
+    }
+    assert not read & set(late), f"{module} uses {read & set(late)} while it is loaded"
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_every_module_can_be_imported_and_says_what_it_is_for(module):
     if module.endswith("__main__"):
@@ -222,3 +286,81 @@ def test_importing_the_package_starts_opens_and_writes_nothing():
         cwd=ROOT.parent,
     )
     assert found.stdout.strip() == "[] []", found.stderr
+
+
+#: What flows are declared, drawn and run on threads without.
+LEFT_OUT = (
+    "distributed",
+    "tornado",
+    "numpy",
+    "pandas",
+    "sqlalchemy",
+    "sqlite3",
+    "bokeh",
+    "rich",
+    "graphviz",
+    "fsspec",
+)
+
+
+def loaded_by(code):
+    """Which of `LEFT_OUT` a fresh interpreter has loaded after some code."""
+    tell = f"import sys; print([name for name in {LEFT_OUT} if name in sys.modules])"
+    found = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{tell}"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT.parent,
+    )
+    assert found.returncode == 0, found.stderr
+    return ast.literal_eval(found.stdout.splitlines()[-1])
+
+
+def test_importing_the_package_loads_nothing_that_only_some_flows_need():
+    assert loaded_by("import prefect_dask_core, prefect_dask_core.testing") == []
+
+
+DECLARED = """
+from prefect_dask_core import DaskTaskRunner, Flow, flow, task
+
+DaskTaskRunner(cluster_kwargs={"n_workers": 2}).duplicate()
+
+@task(persist_result=False)
+def double(x):
+    return 2 * x
+
+with Flow("doubled") as graph:
+    doubled = double.map([1, 2])
+
+@flow
+def doubles():
+    return double.map([1, 2]).result()
+
+@flow
+def quadruple(x):
+    return double(double(x))
+
+graph.to_mermaid()
+quadruple.generate_mermaid_graph(1)
+"""
+#: Runs both; "{runner}" is where.
+RUN = """
+from prefect_dask_core import SequentialTaskRunner, ThreadPoolTaskRunner
+
+state = graph.run(task_runner={runner})
+assert state[doubled].result() == [2, 4], state
+assert doubles.with_options(task_runner={runner})() == [2, 4]
+str(state.states.view)
+"""
+
+
+def test_a_flow_is_declared_and_drawn_without_what_it_does_not_need():
+    assert loaded_by(DECLARED) == []
+
+
+@pytest.mark.parametrize(
+    "runner", ["SequentialTaskRunner()", "ThreadPoolTaskRunner()", "None"]
+)
+def test_a_flow_runs_without_a_cluster_as_if_there_were_no_distributed(runner):
+    found = loaded_by(DECLARED + RUN.format(runner=runner))
+    assert not {"distributed", "tornado", "numpy", "sqlalchemy", "bokeh"} & set(found)

@@ -7,8 +7,10 @@ pages on a scheduler when that starts, so that none has to be put there by a run
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from distributed import Scheduler
+if TYPE_CHECKING:
+    from distributed import Scheduler
 
 
 def dask_setup(scheduler: Scheduler) -> None:

@@ -6,15 +6,20 @@ import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect_dask_core.config import log_dir
 from prefect_dask_core.engine.views import Look, NodeView, RunInfo, RunView
+from prefect_dask_core.late_imports import import_late
 from prefect_dask_core.monitor.displays import run_html
-from prefect_dask_core.monitor.report import write_report
 from prefect_dask_core.monitor.summary import RunSummary, lines_of, summarize
 from prefect_dask_core.runners.run_log import RunLog
 from prefect_dask_core.states import Running
+
+if TYPE_CHECKING:
+    from prefect_dask_core.monitor import report
+else:
+    report = import_late("prefect_dask_core.monitor.report")
 
 
 class WatchedRun(RunView):
@@ -39,7 +44,7 @@ class WatchedRun(RunView):
 
     def report(self, path: str | os.PathLike[str] = "report.html") -> Path:
         """Write one page of HTML about the run; see `State.report`."""
-        return write_report(self, path)
+        return report.write_report(self, path)
 
     def summary(self) -> RunSummary:
         """What became of the run, or what is known at this moment."""

@@ -10,11 +10,19 @@ import contextlib
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from distributed import Client, Worker, get_client, get_worker, rejoin, secede
-from distributed.client import _current_client
-from distributed.worker import thread_state  # type: ignore[attr-defined]
+from prefect_dask_core.late_imports import import_late, is_distributed_loaded
+
+if TYPE_CHECKING:
+    import distributed
+    from distributed import Client
+    from distributed import client as distributed_client
+    from distributed import worker as distributed_worker
+else:
+    distributed = import_late("distributed")
+    distributed_client = import_late("distributed.client")
+    distributed_worker = import_late("distributed.worker")
 
 #: What the topics of runs begin with.
 TOPIC_PREFIX: Final = "prefect-dask-core-"
@@ -36,12 +44,18 @@ def carry_thread_state() -> Callable[[], None]:
         To be called in the other thread; `get_worker` and `get_client` work
         there afterwards.
     """
-    carried = dict(vars(thread_state))
+    carried = dict(vars(_thread_state()))
 
     def prepare() -> None:
-        vars(thread_state).update(carried)
+        vars(_thread_state()).update(carried)
 
     return prepare
+
+
+def _thread_state() -> threading.local:
+    """What a thread of a worker's pool knows of its worker and task."""
+    state: threading.local = distributed_worker.thread_state  # type: ignore[attr-defined]
+    return state
 
 
 @contextlib.contextmanager
@@ -55,15 +69,15 @@ def outside_the_pool() -> Iterator[None]:
     lend = LEND.get()
     if lend is not None:
         lend()
-    elif getattr(thread_state, "key", None) is not None:
+    elif is_distributed_loaded() and getattr(_thread_state(), "key", None) is not None:
         with contextlib.suppress(Exception):  # not a thread of the pool
-            secede()
+            distributed.secede()
             seceded = True
     try:
         yield
     finally:
         if seceded:
-            rejoin()
+            distributed.rejoin()
 
 
 @contextlib.contextmanager
@@ -72,11 +86,11 @@ def current_client(client: Client) -> Iterator[None]:
 
     Not by `Client.as_current`, which sets `dask.config` for all threads.
     """
-    token = _current_client.set(client)
+    token = distributed_client._current_client.set(client)
     try:
         yield
     finally:
-        _current_client.reset(token)
+        distributed_client._current_client.reset(token)
 
 
 _seeding: Final = threading.Lock()
@@ -94,11 +108,13 @@ def client_here(timeout: Any = None) -> Client:
     ValueError
         If there is neither.
     """
+    if not is_distributed_loaded():
+        raise ValueError("there is no client in this process, and no worker.")
     with contextlib.suppress(ValueError):
-        worker = get_worker()
+        worker = distributed.get_worker()
         with _seeding:
             if worker._client is None:
-                worker._client = Client(
+                worker._client = distributed.Client(
                     worker.scheduler.address,
                     loop=worker.loop,
                     security=worker.security,
@@ -109,8 +125,8 @@ def client_here(timeout: Any = None) -> Client:
                     **({} if timeout is None else {"timeout": timeout}),
                 )
                 # Closed with the last worker of the process, as Dask's own.
-                Worker._initialized_clients.add(worker._client)
-    found: Client = get_client(timeout=timeout)
+                distributed.Worker._initialized_clients.add(worker._client)
+    found: Client = distributed.get_client(timeout=timeout)
     return found
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import partial
-from typing import Any
-
-from distributed import Client, Worker, get_worker
+from typing import TYPE_CHECKING, Any
 
 from prefect_dask_core.context import context
+from prefect_dask_core.late_imports import import_late, is_distributed_loaded
 from prefect_dask_core.runners._private import (
     client_here,
     current_client,
@@ -17,6 +16,12 @@ from prefect_dask_core.runners._private import (
 )
 from prefect_dask_core.runners.dask import DaskTaskRunner
 from prefect_dask_core.runners.own_threads import in_own_thread
+
+if TYPE_CHECKING:
+    import distributed
+    from distributed import Client, Worker
+else:
+    distributed = import_late("distributed")
 
 
 @contextlib.contextmanager
@@ -61,8 +66,8 @@ def get_dask_client(
             place = _worker_here() or _current()
         if place is None or client_kwargs:
             arguments = _arguments(place, client_kwargs, timeout)
-            client = stack.enter_context(Client(**arguments))
-        elif isinstance(place, Worker):
+            client = stack.enter_context(distributed.Client(**arguments))
+        elif isinstance(place, distributed.Worker):
             client = client_here(timeout)
         else:
             client = place
@@ -106,7 +111,7 @@ async def get_async_dask_client(
     else:
         place = _worker_here() or _current()
     try:
-        async with Client(**_arguments(place, options, timeout)) as made:
+        async with distributed.Client(**_arguments(place, options, timeout)) as made:
             with current_client(made):
                 yield made
     finally:
@@ -121,15 +126,19 @@ def _runner_of_the_flow() -> DaskTaskRunner | None:
 
 
 def _worker_here() -> Worker | None:
+    if not is_distributed_loaded():
+        return None
     try:
-        return get_worker()
+        return distributed.get_worker()
     except ValueError:
         return None
 
 
 def _current() -> Client | None:
+    if not is_distributed_loaded():
+        return None
     try:
-        found: Client = Client.current()
+        found: Client = distributed.Client.current()
         return found
     except ValueError:
         return None

@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from distributed import Client, Lock, Worker, get_worker
-
+from prefect_dask_core.late_imports import import_late, is_distributed_loaded
 from prefect_dask_core.results.locks import LAST_LOOK, set_cluster_locks
 from prefect_dask_core.runners._private import client_here
+
+if TYPE_CHECKING:
+    import distributed
+    from distributed import Client, Lock, Worker
+else:
+    distributed = import_late("distributed")
 
 #: Locks that this process holds: holder and lock, by scheduler and key.
 _held: Final[dict[tuple[str, str], tuple[str, Any]]] = {}
@@ -38,7 +43,7 @@ class ClusterLockManager:
     def _lock_of(self, key: str) -> Lock:
         member = self._member
         name = f"prefect-dask-core-{key}"
-        return Lock(name, scheduler_rpc=member.scheduler, loop=member.loop)
+        return distributed.Lock(name, scheduler_rpc=member.scheduler, loop=member.loop)
 
     def acquire_lock(
         self,
@@ -90,8 +95,10 @@ class ClusterLockManager:
 
 def cluster_locks() -> ClusterLockManager | None:
     """Locks of the cluster of this worker, or of the current client; else `None`."""
+    if not is_distributed_loaded():
+        return None
     try:
-        return ClusterLockManager(get_worker())
+        return ClusterLockManager(distributed.get_worker())
     except ValueError:
         pass
     try:

@@ -15,12 +15,13 @@ import uuid
 import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, Final
-
-from distributed import Worker
+from typing import TYPE_CHECKING, Any, Final
 
 from prefect_dask_core.runners.outbox import call_later
 from prefect_dask_core.runners.spool import Spool
+
+if TYPE_CHECKING:
+    from distributed import Worker
 
 #: Kind of message on the topic of a run.
 LOGS: Final = "logs"

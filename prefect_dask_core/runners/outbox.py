@@ -11,9 +11,10 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from distributed import Worker
+if TYPE_CHECKING:
+    from distributed import Worker
 
 #: Kinds of messages on the topic of a run.
 DONE, PLAIN, ADVANCED = "done", "plain", "advanced"

@@ -7,8 +7,6 @@ from collections import deque
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from distributed import Worker
-
 from prefect_dask_core.runners.logs import (
     COLLECTOR,
     THIS_PROCESS,
@@ -25,6 +23,8 @@ _LOGGER: Final = logging.getLogger("prefect_dask_core.task_runs")
 _RECORDED: Final = ("flow_run_id", "task_name", "task_full_name", "map_index")
 
 if TYPE_CHECKING:
+    from distributed import Worker
+
     _Adapter = logging.LoggerAdapter[logging.Logger]
 else:
     _Adapter = logging.LoggerAdapter  # Python 3.10 cannot subscript it

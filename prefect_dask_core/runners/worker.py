@@ -26,7 +26,6 @@ from prefect_dask_core.engine.feeds import (
 )
 from prefect_dask_core.engine.packing import SmallPart, load_small, unpack
 from prefect_dask_core.errors import InternalError, PrefectDaskCoreError
-from prefect_dask_core.runners import locks as _locks  # noqa: F401  those of clusters
 from prefect_dask_core.runners._private import carry_thread_state
 from prefect_dask_core.runners.coroutines import Coroutines
 from prefect_dask_core.runners.digests import MOST_WAITS, ReportDigest, digests_of, told

@@ -19,7 +19,7 @@ from distributed.protocol import deserialize, serialize
 from prefect_dask_core import DaskTaskRunner, Flow, Task, context, task, unmapped
 from prefect_dask_core.engine.feeds import PlainValue
 from prefect_dask_core.errors import MissingResult
-from prefect_dask_core.execution import default_runner
+from prefect_dask_core.runners.default import default_runner
 from prefect_dask_core.runners.threads import ThreadPoolTaskRunner
 from prefect_dask_core.triggers import all_finished
 from tests.leftovers import tasks_on, topics_on, wait_until
@@ -89,7 +89,9 @@ def test_without_arguments_the_current_client_is_used(client):
 
 
 def test_without_a_client_threads_run_a_flow():
-    code = "from prefect_dask_core.execution import default_runner as d; print(d())"
+    code = (
+        "from prefect_dask_core.runners.default import default_runner as d; print(d())"
+    )
     # In a process of its own: elsewhere in this one there are clients.
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert found.stdout.strip() == repr(ThreadPoolTaskRunner()), found.stderr

@@ -335,7 +335,7 @@ def test_an_argument_that_cannot_be_pickled_fails_its_run(runner):
         good = inc.submit(1)
         bad = [inc.submit(held), size.submit([held]), *inc.map([held])]
         below = inc.submit(bad[0])
-        for future in (*bad, below):
+        for future in (good, *bad, below):
             future.wait(30)
         told = [future.state.message for future in bad]
         assert all("cannot be pickled" in message for message in told), told

@@ -12,8 +12,7 @@ from prefect_dask_core import DaskTaskRunner, Flow, Task, context, task
 from prefect_dask_core.ledger import Ledger
 from prefect_dask_core.monitor.recorded_run import recorded_run
 from prefect_dask_core.monitor.report_columns import runs_of, timeline
-from prefect_dask_core.runners import dask as dask_runner
-from prefect_dask_core.runners import outbox
+from prefect_dask_core.runners import dask_run, outbox
 from prefect_dask_core.triggers import all_finished, any_successful
 
 PROCESSES = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
@@ -279,7 +278,7 @@ def test_a_report_that_a_dying_worker_takes_along_is_asked_for(tmp_path):
 def test_a_lost_report_of_what_is_still_there_costs_no_second_run(
     process_client, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(dask_runner, "CERTAINLY_LOST", 0.1)
+    monkeypatch.setattr(dask_run, "CERTAINLY_LOST", 0.1)
 
     @task
     def note(x):
