@@ -39,3 +39,15 @@ def way_on(info: RunInfo, call: str, recorded: bool, stored: bool) -> str:
 def is_over(state: State) -> bool:
     """Whether a run ended, and not well."""
     return state.is_final() and not state.is_successful()
+
+
+def told_error(error: BaseException) -> str:
+    """An exception in one line: its type and text.
+
+    Examples
+    --------
+    >>> told_error(KeyError("x")), told_error(ValueError())
+    ("KeyError: 'x'", 'ValueError')
+    """
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

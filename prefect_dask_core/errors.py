@@ -151,6 +151,10 @@ class TransactionError(PrefectDaskCoreError, ValueError):
     """A transaction was asked for what it does not have or cannot do any more."""
 
 
+class SelfLockError(RunError):
+    """A run would wait for a lock that a run above holds, which waits for it."""
+
+
 class RemoteTaskError(RunError):
     """Stands for an exception that could not be pickled on its way home.
 

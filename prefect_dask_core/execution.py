@@ -51,7 +51,9 @@ from prefect_dask_core.recording import (
     recorder_of,
 )
 from prefect_dask_core.results.keeping import KEEPING, Keeper, flow_keeping
-from prefect_dask_core.resuming import find_run, resume_plan
+from prefect_dask_core.results.locks import LOCKED
+from prefect_dask_core.resuming import resume_plan
+from prefect_dask_core.resumptions import find_run
 from prefect_dask_core.run_ids import current_id
 from prefect_dask_core.runners.base import FlowRun, TaskRunner
 from prefect_dask_core.runners.default import default_runner
@@ -191,11 +193,19 @@ def _watched(
         tell = partial(_made_of_slugs, flow_run, made_of)
         facts = RunFacts("graph", flow, runner, flow.version, root, frozenset(), tell)
         makers.append(recorder_of(ledger, view, facts, after))
-    with Watch(view, makers) as watch:
-        state = _run_with_handlers(flow, runner, flow_run, before)
-        watch.ended(state)
-    # After all that watchers have to say: who looks for what to do looks there.
     further = way_on(view.info, 'resume="{}"', ledger is not None, _stores(flow_run))
+    try:
+        with Watch(view, makers) as watch:
+            state = _run_with_handlers(flow, runner, flow_run, before)
+            watch.ended(state)
+    except Exception:  # a mistake, which says itself what to do
+        raise
+    except BaseException as error:  # a person at the keyboard
+        if further:
+            told = type(error).__name__
+            _LOGGER.warning("flow %r: stopped by %s%s", flow.name, told, further)
+        raise
+    # After all that watchers have to say: who looks for what to do looks there.
     if further and is_over(state):
         _LOGGER.warning("flow %r: %r%s", flow.name, state, further)
     return state
@@ -311,4 +321,5 @@ def _variables(
         **extra,
         **date_variables(now, extra),
         KEEPING: flow_keeping(flow.result),
+        LOCKED: context.get(LOCKED) or {},
     }

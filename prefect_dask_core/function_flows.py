@@ -39,18 +39,20 @@ if TYPE_CHECKING:
         drawing,
         flow_drawing,
         flow_runs,
+        function_runs,
         recording,
-        resuming,
+        resumptions,
     )
     from prefect_dask_core.drawing import Picture
-    from prefect_dask_core.flow_runs import FunctionRun
+    from prefect_dask_core.function_runs import FunctionRun
     from prefect_dask_core.recording import Asked
 else:
     drawing = import_late("prefect_dask_core.drawing")
     flow_drawing = import_late("prefect_dask_core.flow_drawing")
     flow_runs = import_late("prefect_dask_core.flow_runs")
+    function_runs = import_late("prefect_dask_core.function_runs")
     recording = import_late("prefect_dask_core.recording")
-    resuming = import_late("prefect_dask_core.resuming")
+    resumptions = import_late("prefect_dask_core.resumptions")
 
 HookT = TypeVar("HookT", bound=Callable[..., Any])
 
@@ -186,7 +188,7 @@ class FunctionFlow(TaskBody, Generic[P, R]):
         return_state = bool(kwargs.pop("return_state", False))
         wait_for = kwargs.pop("wait_for", None)
         bound = self._bind(args, kwargs)
-        return self._run(flow_runs.FunctionRun(self, bound, wait_for), return_state)
+        return self._run(function_runs.FunctionRun(self, bound, wait_for), return_state)
 
     def resume(
         self,
@@ -230,7 +232,7 @@ class FunctionFlow(TaskBody, Generic[P, R]):
         takes the value that it had stored; whatever was not stored runs again.
         """
         options = self.options
-        found = resuming.find_run(
+        found = resumptions.find_run(
             recording.ledger_of(
                 options.name, options.ledger if ledger is None else ledger
             ),
@@ -241,7 +243,7 @@ class FunctionFlow(TaskBody, Generic[P, R]):
         names = self.body_signature.names
         given = found.parameters(dict(parameters or {}), names)
         found.tell_if_unknown(options.name, given, names)
-        run = flow_runs.FunctionRun(
+        run = function_runs.FunctionRun(
             self, self._bind((), given), resumed=found, ledger=ledger
         )
         return self._run(run, return_state)
@@ -265,8 +267,8 @@ class FunctionFlow(TaskBody, Generic[P, R]):
             )
         steps = flow_runs.run_function(run)
         if inspect.isasyncgenfunction(self.fn):
-            return drive_async_generator(steps, flow_runs.call_function, value_of)
-        return drive_generator(steps, flow_runs.call_function, value_of)
+            return drive_async_generator(steps, function_runs.call_function, value_of)
+        return drive_generator(steps, function_runs.call_function, value_of)
 
     # -- variants ---------------------------------------------------------------
 

@@ -24,9 +24,9 @@ from prefect_dask_core.lazy import refuse_lazy
 from prefect_dask_core.parameters import Parameter
 from prefect_dask_core.results.keeping import Keeper, flow_keeping
 from prefect_dask_core.results.result import Result
-from prefect_dask_core.spellings import level_of_user
 from prefect_dask_core.states import State
 from prefect_dask_core.tasks import Task
+from prefect_dask_core.unused import level_of_user
 
 
 class Graph(Protocol):

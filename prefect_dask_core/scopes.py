@@ -47,11 +47,11 @@ from prefect_dask_core.resolving import (
 )
 from prefect_dask_core.results.keeping import KEEPING, STAGED_IN, Keeper
 from prefect_dask_core.results.kept import KeptValues
+from prefect_dask_core.results.locks import LOCKED, Held
 from prefect_dask_core.results.places import own_prefix
-from prefect_dask_core.results.transactions import TRANSACTION
+from prefect_dask_core.results.transactions import TRANSACTION, Transaction
 from prefect_dask_core.run_ids import task_run_id
 from prefect_dask_core.runners.drive import Blocking, Steps
-from prefect_dask_core.spellings import level_of_user
 from prefect_dask_core.staging import SubmittedRuns
 from prefect_dask_core.states import (
     NO_DATA,
@@ -63,6 +63,7 @@ from prefect_dask_core.states import (
 )
 from prefect_dask_core.tasks import Task
 from prefect_dask_core.triggers import Tally
+from prefect_dask_core.unused import level_of_user
 
 #: Context variables that are of one task run, and not of what runs inside of it.
 OF_ONE_RUN: Final = frozenset(
@@ -241,6 +242,11 @@ class Scope:
         found: dict[str, Any] = {}
         if staged_in is not None:
             found[STAGED_IN] = staged_in
+        block: Transaction | None = context.get(TRANSACTION)
+        if block is not None and block.held:
+            # It would wait for the end of the block, which waits for it.
+            shared: Held = dict.fromkeys(block.held)
+            found[LOCKED] = {**self.variables.get(LOCKED, {}), **shared}
         if task.options.is_cached_in_memory:
             found["caches"] = known_to([task.options])
         if not mapped:
@@ -496,7 +502,7 @@ def _segment_of(run: TaskRun, state: State) -> Segment:
     segment.open(1)
     end = run.end or time.time()
     shown = state.replace(data=NO_DATA) if state.is_successful() else state
-    segment.put(0, shown, run.begin, end, run.attempts, run.waits)
+    segment.put(0, shown, run.begin, end, run.attempts_made, run.waits)
     return segment.without_values()
 
 

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import sys
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from prefect_dask_core.cache_validators import never_use
 from prefect_dask_core.errors import OptionValueError, UnknownOptionError
 from prefect_dask_core.option_checks import seconds, wrong_type
 from prefect_dask_core.options import OPTION_NAMES, TaskOptions
-from prefect_dask_core.results.policies import NO_CACHE, NoCache
+from prefect_dask_core.results.policies import NO_CACHE
 from prefect_dask_core.results.result import HandlerResult, Result
 from prefect_dask_core.retries import RetryOn
 from prefect_dask_core.states import State
+from prefect_dask_core.unused import warn_of_unused
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +230,7 @@ did you mean 'retries'?
     changes = {**_of_checkpoint(given, {}), **canonical(given, task)}
     options = TaskOptions(**{"name": task, **changes})
     _check_older_retries(given, options)
-    _warn_of_unused(changes, options)
+    warn_of_unused(changes, options)
     return options
 
 
@@ -255,7 +253,7 @@ def change_options(options: TaskOptions, given: Mapping[str, Any]) -> TaskOption
     changed = TaskOptions(**{**values, **changes})
     if _same_options(changed, options):
         return options
-    _warn_of_unused(changes, changed)
+    warn_of_unused(changes, changed)
     return changed
 
 
@@ -385,64 +383,3 @@ def _check_older_retries(given: Mapping[str, Any], options: TaskOptions) -> None
             "add retry_delay=timedelta(...), or write retries= to attempt again at "
             "once."
         )
-
-
-def _warn_of_unused(changes: Mapping[str, Any], options: TaskOptions) -> None:
-    """Warn of options that were just given and do nothing beside the others."""
-    said = []
-    validator = options.cache_validator
-    if (
-        not changes.keys().isdisjoint({"cache_validator", "cache_for"})
-        and options.cache_for is None
-        and validator is not None
-        and validator is not never_use
-    ):
-        said.append(
-            f"task {options.name!r}: cache_validator without cache_for, so nothing is "
-            "cached; add cache_for=timedelta(...)."
-        )
-    location = None if options.result is None else options.result.location
-    if (
-        not changes.keys().isdisjoint({"target", "result"})
-        and options.target is not None
-        and location is not None
-        and location != options.target
-    ):
-        said.append(
-            f"task {options.name!r}: target={options.target!r} is used instead of the "
-            f"location {location!r} of its result; give one of them only."
-        )
-    policy = options.cache_policy
-    has_policy = policy is not None and not isinstance(policy, NoCache)
-    if (
-        not changes.keys().isdisjoint({"cache_policy", "cache_key_fn"})
-        and options.cache_key_fn is not None
-        and has_policy
-    ):
-        said.append(
-            f"task {options.name!r}: cache_key_fn is used instead of cache_policy; "
-            "give one of them only."
-        )
-    if "persist_result" in changes and options.persist_result is False and has_policy:
-        said.append(
-            f"task {options.name!r}: persist_result=False, so cache_policy finds and "
-            "keeps nothing; give one of them only."
-        )
-    for text in said:
-        warnings.warn(text, UserWarning, stacklevel=level_of_user())
-
-
-def level_of_user() -> int:
-    """The `stacklevel` of the line of the user's that made the task, or ran the flow.
-
-    It is counted, because `@task`, `Task(...)` and a class of the user's own come
-    here through different numbers of calls.
-    """
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__")):
-        level, frame = level + 1, frame.f_back
-    return level
-
-
-def _is_ours(module: object) -> bool:
-    return str(module).split(".")[0] == __name__.split(".")[0]

@@ -102,8 +102,10 @@ class RunFacts(NamedTuple):
     Parameters
     ----------
     attempts : int
-        Attempts at the run; 0 of a run that never began, as one that its trigger
-        refused, and where no worker told of any, as after a crash.
+        Attempts at the run, each a call of the body; 0 of a run whose body was not
+        called, as one that its trigger refused or whose value was in a cache, and
+        where no worker told of any, as after a crash. What a resumed run keeps has
+        those that it had.
     begin, end : float, optional
         When the first attempt began and the run ended, in seconds since the epoch;
         `None` where that is not known. A run that never began has an end alone.
@@ -125,6 +127,23 @@ class RunFacts(NamedTuple):
         if self.begin is None or self.end is None:
             return None
         return self.end - self.begin
+
+
+#: Names of states whose runs mostly called no body; those of others mostly did once.
+_UNTRIED: Final = frozenset({"Cached", "TriggerFailed"})
+
+
+def usual_attempts(name: str) -> int:
+    """Attempts of a run by the name of its state's class, unless others are noted.
+
+    Of a million runs that are refused, or taken from a store, none needs a note.
+
+    Examples
+    --------
+    >>> usual_attempts("Failed"), usual_attempts("TriggerFailed")
+    (1, 0)
+    """
+    return 0 if name in _UNTRIED else 1
 
 
 class State:

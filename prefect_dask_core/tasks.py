@@ -60,6 +60,7 @@ from prefect_dask_core.spellings import (
     nearest,
 )
 from prefect_dask_core.states import State
+from prefect_dask_core.unused import warn_of_exclusions
 
 T = TypeVar("T")
 TaskT = TypeVar("TaskT", bound="Task")
@@ -209,6 +210,8 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
         }
         made = make_options({**derived, **given}, derived["name"])
         own["options"] = made
+        if "cache_policy" in given:
+            self._check_policy()
         own["options"] = self._labelled_options()
         unused = context.get("_unused_tasks")
         if unused and not self.auto_generated:
@@ -666,6 +669,8 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
         if self.slug is not None:
             changes.setdefault("slug", f"{self.slug}-copy")
         twin = self._twin(change_options(self.options, changes))
+        if "cache_policy" in changes:
+            twin._check_policy()
         labelled = twin if changes else self
         twin.__dict__["options"] = labelled._labelled_options()
         twin.__dict__.update(task_args)
@@ -688,7 +693,18 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
             if not (name in _KEPT_IF_EMPTY and _is_empty(value))
             and not (name in _KEPT_IF_NONE and value is None)
         }
-        return self._twin(change_options(self.options, changes))
+        twin = self._twin(change_options(self.options, changes))
+        if "cache_policy" in changes:
+            twin._check_policy()
+        return twin
+
+    def _check_policy(self) -> None:
+        """Warn of arguments that the cache policy leaves out and that there are not."""
+        signature = self.body_signature
+        if signature.var_keyword is None:  # else there may be any
+            several = signature.var_positional
+            more = () if several is None else (several,)
+            warn_of_exclusions(self.options, (*signature.names, *more))
 
     def _twin(self: TaskT, options: TaskOptions) -> TaskT:
         twin = object.__new__(type(self))

@@ -115,3 +115,54 @@ def test_a_flow_inside_of_another_says_nothing_of_going_on_with_it(tmp_path, cap
 
     outer(return_state=True)
     assert "resume" not in caplog.messages[-2]
+
+
+@task
+def interrupt(value):
+    raise KeyboardInterrupt
+
+
+def interrupted(kind, **options):
+    """Run a flow that somebody stops."""
+    runner = SequentialTaskRunner()
+    kept = invert.with_options(**options.pop("task", {}))
+    if kind == "graph":
+        with Flow("inverses") as made:
+            interrupt(kept(1))
+        made.run(task_runner=runner, **options)
+        return
+
+    @flow(name="inverses", task_runner=runner, **options)
+    def inverses():
+        found = kept(1)
+        raise KeyboardInterrupt(found)
+
+    inverses()
+
+
+def test_a_flow_that_is_interrupted_says_how_it_goes_on(tmp_path, caplog):
+    ledger = Ledger(tmp_path / "runs.sqlite")
+    for kind, call in (("graph", 'resume="{}"'), ("function", '.resume("{}")')):
+        with pytest.raises(KeyboardInterrupt):
+            interrupted(kind, ledger=ledger)
+        (record, *_) = ledger.runs()
+        said = caplog.messages[-1]
+        assert "inverses" in said
+        assert "stopped by KeyboardInterrupt" in said
+        further = f"; resume it with {call.format(record.id)} and its ledger"
+        assert said.endswith(further)
+
+
+@pytest.mark.parametrize("kind", ["graph", "function"])
+def test_an_interrupted_flow_says_so_too_if_only_values_are_left(
+    kind, tmp_path, caplog
+):
+    keeps = {"persist_result": True, "result_storage": tmp_path}
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(kind, task=keeps)
+    assert "; resume it with" in caplog.messages[-1]
+    assert "ledger" not in caplog.messages[-1]
+    caplog.clear()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(kind)
+    assert "resume" not in caplog.text

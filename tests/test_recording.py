@@ -30,7 +30,9 @@ from prefect_dask_core import (
 from prefect_dask_core.errors import LedgerError, OptionTypeError
 from prefect_dask_core.ledger import InputRecord, Ledger
 from prefect_dask_core.ledger.schema import tables
+from prefect_dask_core.monitor.recorded_run import recorded_run
 from prefect_dask_core.recording import LARGEST_PARAMETER
+from prefect_dask_core.results.policies import INPUTS
 from prefect_dask_core.signals import SKIP
 
 
@@ -125,6 +127,100 @@ def test_a_function_flow_is_recorded(flow_runner, ledger):
     assert run.states("double-0") == ["Completed"]
     assert run.states("double-2") == ["Completed", "Completed"]
     assert run.counts()["Completed"] >= 4
+
+
+def with_many_ends(scene):
+    @task
+    def fail():
+        raise ValueError("no")
+
+    @task
+    def leave_out():
+        raise SKIP("not today")
+
+    @task
+    def refused(x, y=None):
+        return x
+
+    @task
+    def passed_over(x, y=None):
+        return x
+
+    @task(cache_policy=INPUTS, result_storage=scene / "store")
+    def stored(x):
+        return x
+
+    @task(retries=1)
+    def retried(x):
+        if not (scene / "tried").exists():
+            (scene / "tried").touch()
+            raise ValueError("once")
+        return x
+
+    with Flow("many ends") as made:
+        some = Parameter("some", [1, 2])
+        nothing, left_out = fail(), leave_out()
+        refused.map(some, y=unmapped(nothing))
+        refused.copy(name="refused one")(nothing)
+        passed_over.map(some, y=unmapped(left_out))
+        passed_over.copy(name="passed over one")(left_out)
+        stored.map(some)
+        retried(some)
+    return made
+
+
+def attempts_in(state):
+    """Attempts by slug, as every place tells them that knows of them."""
+    found = {}
+    view = state.states.view
+    for node in view.nodes:
+        children = view.children(node.number)
+        ended = view.state_of(node.number) if children is None else None
+        found[node.slug] = [child.run.attempts for child in children or [ended]]
+        if children is not None:
+            counted = [children.attempts(index) for index in range(len(children))]
+            assert counted == found[node.slug]
+    return found
+
+
+def attempts_told(run):
+    """The same, as the ledger tells it."""
+    found = {slug: run.columns(slug).attempts for slug in run.nodes}
+    # What is made of it: the page of a run, the summary of a command.
+    view = recorded_run(run)
+    for node in view.nodes:
+        segments = view.segments(node.number)
+        made = [s.attempts_of(offset) for s in segments for offset in range(len(s))]
+        assert made == found[node.slug]
+    return found
+
+
+def test_a_run_whose_body_was_not_called_made_no_attempt(runner, ledger, tmp_path):
+    made = with_many_ends(tmp_path)
+    ended = made.run(task_runner=runner, ledger=ledger)
+    first = attempts_in(ended)
+    assert first == {
+        "some": [1],
+        "fail-1": [1],
+        "leave_out-1": [1],
+        "refused-1": [0, 0],
+        "refused one-1": [0],
+        "passed_over-1": [0],  # as a whole: there is nothing to map over
+        "passed over one-1": [0],
+        "stored-1": [1, 1],
+        "retried-1": [2],
+    }
+    run = only_run(ledger)
+    assert attempts_told(run) == first
+    # What is kept has the attempts that it had, what runs again has new ones.
+    resumed = made.run(task_runner=runner, resume=ended)
+    assert attempts_in(resumed) == first
+    resumed = made.run(task_runner=runner, ledger=ledger, resume=run.record.id)
+    assert attempts_in(resumed) == first
+    assert attempts_told(only_run(ledger)) == first
+    # A value that another run has stored needs no attempt at all.
+    anew = made.run(task_runner=runner, ledger=ledger)
+    assert attempts_in(anew) == {**first, "stored-1": [0, 0], "retried-1": [1]}
 
 
 def test_a_flow_inside_of_another_is_recorded_as_part_of_it(ledger):

@@ -6,8 +6,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
-import types
 import uuid
 from collections import Counter
 from dataclasses import replace
@@ -35,7 +33,6 @@ from prefect_dask_core.errors import (
 )
 from prefect_dask_core.ledger import Ledger, RunWriter
 from prefect_dask_core.results.policies import NO_CACHE
-from prefect_dask_core.resuming import is_alive
 from prefect_dask_core.signals import PAUSE
 from prefect_dask_core.triggers import all_finished
 
@@ -590,86 +587,6 @@ def test_an_unknown_run_is_refused(ledger, scene):
         made.run(xs=[1], resume="ffff", ledger=ledger)
     with pytest.raises(ResumeError, match="only a whole id"):
         made.run(xs=[1], resume="ffff", ledger=False)
-
-
-def test_a_run_that_still_runs_is_refused(ledger):
-    refused = []
-
-    @task
-    def resume_oneself():
-        while not ledger.runs():  # it is entered beside the run
-            time.sleep(0.01)
-        try:
-            made.run(resume=last(ledger), ledger=ledger)
-        except ResumeError as error:
-            refused.append(str(error))
-
-    with Flow("itself") as made:
-        resume_oneself()
-    made.run(ledger=ledger, task_runner=ThreadPoolTaskRunner(1))
-
-    assert "still runs, in process" in refused[0]
-
-
-def test_a_run_is_alive_while_its_process_is(ledger, scene):
-    made, _ = squares(scene)
-    made.run(xs=[1], ledger=ledger, task_runner=SequentialTaskRunner())
-    record = replace(ledger.runs()[0], end=None)
-    now = time.time()
-    assert is_alive(record, now)
-    assert not is_alive(replace(record, end=now), now)
-    elsewhere = replace(record, host="elsewhere", seen=now - 10)
-    assert is_alive(elsewhere, now)
-    assert not is_alive(elsewhere, now + 10)
-    with subprocess.Popen(
-        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE
-    ) as p:
-        began = replace(record, process=p.pid, begin=time.time())
-        assert is_alive(began, now)
-        # Another process has the number of one that ended before it began.
-        assert not is_alive(replace(began, begin=now - 100), now)
-        p.kill()
-        p.wait()
-        assert not is_alive(began, now)
-
-
-def test_a_parameter_that_was_not_kept_has_to_be_given(ledger):
-    @task
-    def fail(token):
-        raise ValueError(token)
-
-    with Flow("secret") as made:
-        fail(Parameter("api_token", default="none"))
-    runner = SequentialTaskRunner()
-    made.run(api_token="hush", ledger=ledger, task_runner=runner)
-
-    with pytest.raises(ResumeError, match=r"parameters=\{'api_token': \.\.\.\}"):
-        made.run(resume=last(ledger), ledger=ledger, task_runner=runner)
-    state = made.run(
-        api_token="hush", resume=last(ledger), ledger=ledger, task_runner=runner
-    )
-    assert state.is_failed()
-
-
-def test_a_parameter_whose_class_is_gone_has_to_be_given(ledger, monkeypatch):
-    module = types.ModuleType("days_of_the_user")
-    exec("class Day:\n    pass", vars(module))
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-
-    @task
-    def fail(day):
-        raise ValueError(day)
-
-    with Flow("daily") as made:
-        fail(Parameter("day"))
-    how = {"ledger": ledger, "task_runner": SequentialTaskRunner()}
-    made.run(day=module.Day(), **how)
-    monkeypatch.delitem(sys.modules, module.__name__)
-
-    with pytest.raises(ResumeError, match=r"'day' .* cannot be unpickled .*; give it"):
-        made.run(resume=last(ledger), **how)
-    assert made.run(day="monday", resume=last(ledger), **how).is_failed()
-    assert ledger.run(last(ledger)).parameters() == {"day": "monday"}
 
 
 def test_of_several_who_resume_a_run_at_once_one_does(ledger, scene):

@@ -12,7 +12,7 @@ import click
 from prefect_dask_core.config import default_ledger, ledger_url
 from prefect_dask_core.errors import LedgerError, ResumeError
 from prefect_dask_core.ledger import Ledger, RunRecord
-from prefect_dask_core.resuming import is_alive
+from prefect_dask_core.resumptions import is_alive
 
 #: Characters of an id that are shown.
 SHOWN = 8

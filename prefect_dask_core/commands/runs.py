@@ -45,6 +45,9 @@ def command(
 ) -> None:
     """List the flow runs of a ledger, the latest first.
 
+    A run that was resumed began with its first attempt and ended with its last one; it
+    took as long as all of its attempts together, without the time between them.
+
     A run whose client died before it ended is Lost; `dask flow resume` goes on with it.
     """
     with opened(ledger) as found:
@@ -61,20 +64,20 @@ def command(
     if not shown:
         click.echo("no runs")
         return
-    head = ["RUN", "FLOW", "STATE", "BEGAN", "TOOK", "ATTEMPT", "TASK RUNS"]
+    head = ["RUN", "FLOW", "STATE", "BEGAN", "ENDED", "TOOK", "ATTEMPTS", "TASK RUNS"]
     for line in table(head, [_row(record, now) for record in shown]):
         click.echo(line)
 
 
 def _row(record: RunRecord, now: float) -> list[str]:
     state = told_state(record, now)
-    end = now if state == "Running" else record.end or record.seen
     return [
         record.id[:SHOWN],
         record.flow,
         state,
         told_time(record.begin),
-        duration(max(0.0, end - record.begin)),
+        "" if record.end is None else told_time(record.end),
+        duration(record.seconds(now if state == "Running" else None)),
         str(record.attempt),
         counts_text(Counter(record.counts)),
     ]

@@ -53,7 +53,9 @@ def _lines(run: LedgerRun, failures: int) -> Iterator[str]:
     end = now if final.name == "Running" else record.end or record.seen
     yield from lines_of(summarize(view, final, end))
     if record.attempt > 1:
+        took = duration(record.seconds(now if final.name == "Running" else None))
         yield ""
+        yield f"{record.attempt} attempts took {took} together"
         yield from _attempts(run, now)
     shown = run.failures()
     for slug, detail in shown[:failures]:

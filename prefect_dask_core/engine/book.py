@@ -374,7 +374,7 @@ def all_ended(start: int, stop: int, state: State) -> Segment:
     segment = Segment(start)
     segment.open(stop - start)
     for offset in range(stop - start):
-        segment.put(offset, state, 0.0, 0.0, attempts=0)
+        segment.put(offset, state, 0.0, state.timestamp or 0.0, attempts=0)
     # Each is one element where it is flattened.
     segment.flat_length = stop - start
     return segment

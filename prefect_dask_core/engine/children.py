@@ -148,9 +148,9 @@ class Children(Sequence[State]):
         )
 
     def attempts(self, index: int) -> int:
-        """Attempts the child made."""
+        """Attempts the child made: 0 where its body was not called."""
         found = self.locate(index)
-        return 0 if found is None else found[0].attempts.get(found[1], 1)
+        return 0 if found is None else found[0].attempts_of(found[1])
 
     def times(self, index: int) -> tuple[float, float] | None:
         """Begin and end of the child, in seconds since the epoch."""

@@ -20,6 +20,7 @@ from prefect_dask_core.states import (
     State,
     TimedOut,
     TriggerFailed,
+    usual_attempts,
 )
 
 #: The class of a state by its code. The order is part of the format on the wire.
@@ -44,6 +45,8 @@ CODE_BY_STATE: Final[dict[type[State], int]] = {
 }
 COMPLETED: Final = CODE_BY_STATE[Completed]
 CACHED: Final = CODE_BY_STATE[Cached]
+#: Attempts by code, where a segment has noted no others.
+USUAL_ATTEMPTS: Final = tuple(usual_attempts(cls.__name__) for cls in STATE_BY_CODE)
 
 #: Codes of states that are successful, skipped, failed or crashed, finished.
 SUCCESSFUL: Final = frozenset(

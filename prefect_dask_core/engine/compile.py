@@ -5,6 +5,7 @@ The only module that knows Dask's graph specification.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
@@ -90,6 +91,8 @@ class GraphBuilder:
         self._target = target
         self._keys: dict[int, Key] = {}
         self._shared: dict[bytes, Key] = {}
+        self._blob_of: dict[Key, bytes] = {}
+        self._numbers = itertools.count()
         self._record = _pack_record(self.packer, record)
         #: Payloads that the scheduler holds: graphs refer to them and bring them not.
         self.there: Collection[Key] = ()
@@ -129,11 +132,25 @@ class GraphBuilder:
             key, self._target, packed.header, packed.inline, record, *arguments
         )
 
+    def let_go(self, keys: Iterable[Key]) -> None:
+        """Forget the bytes of large values that only nodes needed that have ended.
+
+        Definitions, and what all blocks share, are for those still to come.
+        """
+        for key in keys:
+            blob = self._blob_of[key]
+            if blob is not self._record and self.packer.let_go(blob):
+                del self._shared[blob], self._blob_of[key]
+
     def _place(self, graph: Graph, blob: bytes, nodes: Iterable[int]) -> TaskRef:
         """Key of a large shared part; part of the graph unless the scheduler has it."""
         key = self._shared.get(blob)
         if key is None:
-            key = self._shared[blob] = (f"payload-{self._suffix}", len(self._shared))
+            key = self._shared[blob] = (
+                f"payload-{self._suffix}",
+                next(self._numbers),
+            )
+            self._blob_of[key] = blob
         self.needed.setdefault(key, set()).update(nodes)
         if key not in self.there:
             graph[key] = GraphTask(key, load_shared, blob)

@@ -110,6 +110,8 @@ class BlockLost:
         death, and gave fewer children than the first time.
     when : float, optional
         Seconds since the epoch at which that was noticed.
+    worker : str, optional
+        Address of the worker that died with it, the last one of several.
     of_items : bool
         Whether nothing died, but items that its children are mapped over cannot be
         unpickled on its worker; which of them is not known.
@@ -121,6 +123,7 @@ class BlockLost:
     others: tuple[int, ...] = ()
     stale: bool = False
     when: float | None = None
+    worker: str | None = None
     of_items: bool = False
 
 

@@ -82,7 +82,7 @@ class Kinds:
         if is_success(segment) and segment.values is None:
             # The values of a block come and go together; this one is large.
             self._large.add(kind)
-        elif segment.codes[0] in _RAN:
+        elif segment.codes[0] in _RAN and segment.attempts_of(0):
             measured = max(segment.ends[0] - segment.begins[0], 1e-7)
             known = self._seconds.get(kind, measured)
             self._seconds[kind] = max(measured, 0.5 * (known + measured))

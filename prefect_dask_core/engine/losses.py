@@ -355,6 +355,7 @@ class Losses:
                 start, stop = book.spans.get(number, (block.start, block.stop))
                 crashed = Crashed(lost.reason, timestamp=lost.when)
                 known = all_ended(start, stop, crashed)
+                known.worker = lost.worker
                 invented.add(step.node)
             given[step.node] = known
         # Nobody can fetch from it what it does not have.

@@ -41,7 +41,8 @@ def _count_children(segment: Segment) -> None:
 def _refuse_to_iterate(segment: Segment, offset: int, error: Exception) -> None:
     segment.length = segment.flat_length = None
     failed = Failed(f"its value cannot be iterated over: {error!r}", data=error)
-    segment.put(offset, failed, segment.begins[offset], segment.ends[offset])
+    made = segment.attempts_of(offset)
+    segment.put(offset, failed, segment.begins[offset], segment.ends[offset], made)
 
 
 def result_of_block(block: Block, segments: dict[int, Segment]) -> BlockResult:

@@ -129,7 +129,8 @@ class OpenStep:
     def put(self, run: TaskRun, index: int, state: State) -> None:
         """Record the end of a run."""
         offset = index - self.segment.start
-        self.segment.put(offset, state, run.begin, run.end, run.attempts, run.waits)
+        made = run.attempts_made
+        self.segment.put(offset, state, run.begin, run.end, made, run.waits)
         if run.kept is not None and isinstance(state, Completed):
             assert self.keeper is not None
             self.segment.keep(offset, run.kept, self.keeper.in_memory)

@@ -120,6 +120,10 @@ class Packer:
     def __init__(self) -> None:
         self._blobs: dict[Any, bytes] = {}
         self._alive: list[Any] = []  # ids in the keys stay valid as long as these live
+        # By id, with the value, so that the id stays valid.
+        self._values: dict[int, tuple[Any, bytes]] = {}
+        # Equal values may have equal bytes.
+        self._ids: dict[bytes, list[int]] = {}
 
     def pack_task(self, task: Task) -> bytes:
         """Pickle a definition, once.
@@ -154,12 +158,23 @@ class Packer:
         parts : mapping of str to object, optional
             What it is made of, by a name people know.
         """
-        key = id(value)
-        blob = self._blobs.get(key)
-        if blob is None:
-            blob = self._blobs[key] = _dump(value, told, parts)
-            self._alive.append(value)
+        known = self._values.get(id(value))
+        if known is not None:
+            return known[1]
+        blob = _dump(value, told, parts)
+        self._values[id(value)] = value, blob
+        self._ids.setdefault(blob, []).append(id(value))
         return blob
+
+    def let_go(self, blob: bytes) -> bool:
+        """Forget the pickled form of a large value; whether it is one.
+
+        Who needs it once more, because a worker has died, pickles it once more.
+        """
+        known = self._ids.pop(blob, ())
+        for key in known:
+            del self._values[key]
+        return bool(known)
 
     def pack(self, block: Block, arguments: int) -> PackedBlock:
         """Pickle a block.

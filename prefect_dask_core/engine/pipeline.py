@@ -99,6 +99,7 @@ def _body(run: TaskRun, inputs: Mapping[str, Any], pending: State) -> Steps:
     state, stop = yield from enter(run, pending, Running(timestamp=run.now()))
     while not stop and state.is_running():
         transaction = begin_transaction(run)
+        run.called = True
         answer = yield Call(
             call_body,
             (run.task, inputs),

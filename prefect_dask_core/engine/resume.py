@@ -100,7 +100,6 @@ def resume_after(
     states: Mapping[int, State],
     changed: Mapping[int, frozenset[int] | None],
     stored: frozenset[int] = frozenset(),
-    begins: Mapping[int, float] | None = None,
 ) -> Earlier:
     """Decide what of an earlier run stands.
 
@@ -116,11 +115,8 @@ def resume_after(
     stored : frozenset of int
         Nodes that find what they have stored by themselves. Where somebody needs
         their values they are submitted, and so looked for by many workers at a time.
-    begins : mapping of int to float, optional
-        When plain nodes began, in seconds since the epoch, of those where it is known;
-        a state tells only when it was reached.
     """
-    decision = _Decision(plan, states, changed, stored, begins or {})
+    decision = _Decision(plan, states, changed, stored)
     return Earlier(decision.kept(), _paused(states))
 
 
@@ -133,11 +129,9 @@ class _Decision:
         states: Mapping[int, State],
         changed: Mapping[int, frozenset[int] | None],
         stored: frozenset[int],
-        begins: Mapping[int, float],
     ) -> None:
         self._plan = plan
         self._stored = stored
-        self._begins = begins
         self._states = states
         #: Per node: `True` as a whole, `False` not at all, else a flag per child.
         self._stands: dict[int, bool | bytearray] = {}
@@ -210,8 +204,7 @@ class _Decision:
         if needed and node.index in self._stored:
             return None
         if not isinstance(state.states, Children):
-            begin = self._begins.get(node.index)
-            segment = _segment_of(self._plan, node.index, state, needed, begin)
+            segment = _segment_of(self._plan, node.index, state, needed)
             if needed and segment.values is None:
                 return None
             return Kept((segment,))
@@ -253,17 +246,19 @@ def _segment_of(
     index: int,
     state: State,
     needed: bool = True,
-    begin: float | None = None,
 ) -> Segment:
     """The segment of a plain node, as if it had just run."""
     segment = Segment(0)
     segment.open(1)
     end = state.timestamp or 0.0
-    begin = end if begin is None else begin
+    begin, made = end, None
+    if state.run is not None:
+        begin, made = state.run.begin or end, state.run.attempts
+        segment.worker = state.run.worker
     measured = needed and index in plan.measured
     if isinstance(state.data, KeptItem) and not measured:
         # Read when somebody asks, by whoever needs it.
-        segment.put(0, state.replace(data=None), begin, end)
+        segment.put(0, state.replace(data=None), begin, end, made)
         segment.kept = kept = state.data.as_kept()
         segment.values = StoredValues(kept, 1)
         return segment
@@ -273,7 +268,7 @@ def _segment_of(
         except MissingResult as error:
             state = state.replace(data=Missing(str(error)))
     missing = isinstance(state.data, Missing)
-    segment.put(0, state, begin, end)
+    segment.put(0, state, begin, end, made)
     if missing:
         segment.values = None
     elif measured and is_success(segment):

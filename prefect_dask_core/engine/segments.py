@@ -16,6 +16,7 @@ from prefect_dask_core.engine.codes import (
     COMPLETED,
     STATE_BY_CODE,
     SUCCESSFUL,
+    USUAL_ATTEMPTS,
     code_of,
 )
 from prefect_dask_core.engine.elsewhere import Elsewhere, ElsewhereItem
@@ -29,11 +30,8 @@ from prefect_dask_core.states import (
     Missing,
     Pending,
     RunFacts,
-    Skipped,
     State,
-    TriggerFailed,
 )
-from prefect_dask_core.triggers import ALL_SKIPPED, UPSTREAM_SKIPPED
 
 #: Begins and ends of the waits of one run, in seconds since the epoch.
 Waits: TypeAlias = tuple[tuple[float, float], ...]
@@ -63,7 +61,8 @@ class Segment:
     begins, ends : array of float
         Seconds since the epoch, one per child.
     attempts : dict of int to int
-        Attempts made, by offset; an absent one made one attempt.
+        Attempts made, by offset, where they are not those that are usual for the
+        state; `attempts_of` reads them.
     details : dict of int to State, or PackedDetails
         The whole state, by offset, where the code alone says too little. A detail of
         a successful child carries no data; its value is in `values`. Packed, once no
@@ -163,10 +162,10 @@ class Segment:
         state: State,
         begin: float,
         end: float,
-        attempts: int = 1,
+        attempts: int | None = None,
         waits: Waits = (),
     ) -> None:
-        """Record the final state of one child."""
+        """Record the final state of one child; `None`: attempts as usual for it."""
         code = code_of(state)
         self.codes[offset] = code
         details = self.details
@@ -178,8 +177,10 @@ class Segment:
             if self.waits is None:
                 self.waits = {}
             self.waits[offset] = waits
-        if attempts != 1:
+        if attempts is not None and attempts != USUAL_ATTEMPTS[code]:
             self.attempts[offset] = attempts
+        else:
+            self.attempts.pop(offset, None)
         plain = (state.message is None and type(state) is Completed) or (
             # Of a million that are taken from a store none needs a state of its own.
             type(state) is Cached
@@ -235,15 +236,19 @@ class Segment:
         RunFacts(attempts=3, begin=2.0, end=3.0, worker=None)
         """
         state = self._bare_state(offset)
-        attempts = self.attempts.get(offset, 1)
+        attempts = self.attempts_of(offset)
         # The columns have 0 for what nobody knows.
         begin: float | None = self.begins[offset] or None
         end = self.ends[offset] or state.timestamp
-        if _never_began(state):
-            attempts, begin = 0, None
+        if not attempts and self.codes[offset] != CACHED:
+            begin = None  # it was looked at, and no more
         # Nobody else has it.
         object.__setattr__(state, "run", RunFacts(attempts, begin, end, self.worker))
         return state
+
+    def attempts_of(self, offset: int) -> int:
+        """Attempts that one child made: how often its body was called."""
+        return self.attempts.get(offset, USUAL_ATTEMPTS[self.codes[offset]])
 
     def _bare_state(self, offset: int) -> State:
         code = self.codes[offset]
@@ -351,16 +356,6 @@ def _segment(
     segment.kept = kept
     segment.element_ends = None
     return segment
-
-
-def _never_began(state: State) -> bool:
-    """Whether a run ended because of the runs above it, before its first attempt."""
-    if isinstance(state, TriggerFailed):
-        return True
-    return isinstance(state, Skipped) and state.message in (
-        UPSTREAM_SKIPPED,
-        ALL_SKIPPED,
-    )
 
 
 def is_success(segment: Segment, offset: int = 0) -> bool:

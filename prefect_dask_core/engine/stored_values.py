@@ -63,6 +63,7 @@ def look_up(
         return None
     run.kept = place.key
     if place.found == "own":
+        run.called = True  # by whoever stored it, under this very name
         return Completed(data=place.value, timestamp=run.now())
     message = FROM_STORE if place.location is None else "taken from its target."
     return Cached(message, data=place.value, timestamp=run.now())

@@ -11,7 +11,8 @@ from prefect_dask_core.engine.segments import Waits
 from prefect_dask_core.options import TaskOptions
 from prefect_dask_core.records import TaskRun as TaskRunRecord
 from prefect_dask_core.records import task_run_of
-from prefect_dask_core.results.keeping import Keeper, Place
+from prefect_dask_core.results.keeping import Keeper, Place, locked_by
+from prefect_dask_core.results.locks import LOCKED, Held
 from prefect_dask_core.results.transactions import TRANSACTION, Transaction
 from prefect_dask_core.states import Failed, State
 from prefect_dask_core.tasks import Task
@@ -52,6 +53,8 @@ class TaskRun:
         When each wait for a further attempt began and ended; filled as well.
     started : bool
         Whether the body has started.
+    called : bool
+        Whether the body was called, or had been when the value was stored.
     given : mapping of str to object
         The arguments of the body, once they are known.
     settings : TaskOptions, optional
@@ -81,12 +84,18 @@ class TaskRun:
     waits: Waits = ()
     loop: dict[str, Any] = field(default_factory=dict)
     started: bool = False
+    called: bool = False
     given: Mapping[str, Any] = field(default_factory=dict)
     settings: TaskOptions | None = None
     keeper: Keeper | None = None
     around: Transaction | None = None
     place: Place | None = None
     kept: str | None = None
+
+    @property
+    def attempts_made(self) -> int:
+        """Attempts so far; a run that is looked at and not tried makes none."""
+        return self.attempts if self.called else 0
 
     def all_inputs(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Inputs with the defaults of the body."""
@@ -102,8 +111,12 @@ def variables_of(
     run: TaskRun, transaction: Transaction | None = None
 ) -> Mapping[str, Any]:
     """Context variables of what is called for a run, now."""
+    locked: Held = {}
+    if run.keeper is not None:
+        locked = locked_by(run.keeper, run.place, run.name)
     return {
         **run.variables,
+        **({LOCKED: {**run.variables.get(LOCKED, {}), **locked}} if locked else {}),
         "task_run_count": run.attempts,
         "_run": run,
         TRANSACTION: transaction,

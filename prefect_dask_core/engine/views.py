@@ -240,7 +240,7 @@ class SegmentLook:
 
     @classmethod
     def of_states(cls, nodes: Sequence[Node], states: Sequence[State]) -> SegmentLook:
-        """What the states of nodes tell, one per node: no begins, no attempts."""
+        """What the states of nodes tell, one per node: no begins."""
         look = cls()
         look._nodes = list(nodes)
         for node, state in zip(nodes, states, strict=True):
@@ -251,7 +251,8 @@ class SegmentLook:
             segment.open(1)
             when = state.timestamp or 0.0
             shown = state.replace(data=NO_DATA) if state.is_successful() else state
-            segment.put(0, shown, when, when)
+            made = None if state.run is None else state.run.attempts
+            segment.put(0, shown, when, when, made)
             look._plain[node.index] = segment
         return look
 

@@ -71,7 +71,7 @@ class Span(NamedTuple):
     begins, ends : array of float
         Seconds since the epoch, one per child; 0 of what never began.
     attempts : mapping of int to int
-        Attempts made, by offset, where it is not one.
+        Attempts made, by offset, where they are not those of `usual_attempts`.
     worker : str or None
         Address of the worker that ran them, where it is known.
     kept : Kept or None

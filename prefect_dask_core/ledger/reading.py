@@ -24,6 +24,7 @@ from prefect_dask_core.ledger.records import (
     RunRecord,
 )
 from prefect_dask_core.ledger.schema import is_gone, open_engine, reading, tables
+from prefect_dask_core.states import usual_attempts
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, RowMapping
@@ -96,7 +97,7 @@ class Ledger:
         parent: str | None = None,
         limit: int | None = 20,
     ) -> list[RunRecord]:
-        """Flow runs, the latest first.
+        """Flow runs, the latest first: the one whose last attempt began last.
 
         Parameters
         ----------
@@ -110,7 +111,7 @@ class Ledger:
         import sqlalchemy as sa
 
         table = tables().runs
-        wanted = sa.select(table).order_by(table.c.begin.desc(), table.c.id)
+        wanted = sa.select(table).order_by(table.c.attempt_begin.desc(), table.c.id)
         for column, value in (("flow", flow), ("state", state), ("parent", parent)):
             if value is not None:
                 wanted = wanted.where(table.c[column] == value)
@@ -181,7 +182,7 @@ class NodeColumns:
     begins, ends : array of float
         Seconds since the epoch; 0 where nothing is known.
     attempts : list of int
-        Attempts made.
+        Attempts made; 0 where no body was called, or nothing is known.
     workers : list of str or None
         Address of the worker, where it is known.
     waits : dict of int to sequence of (float, float)
@@ -364,7 +365,7 @@ class LedgerRun:
             columns.states[part] = list(map(str, span.states))
             columns.begins[part] = span.begins
             columns.ends[part] = span.ends
-            columns.attempts[part] = [1] * count
+            columns.attempts[part] = list(map(usual_attempts, columns.states[part]))
             for offset, made in span.attempts.items():
                 columns.attempts[start + offset] = made
             columns.workers[part] = [span.worker] * count

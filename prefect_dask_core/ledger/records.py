@@ -30,11 +30,17 @@ class RunRecord:
     state, message : str or None
         Name of its state; ``"Running"`` until its end was written. Its message.
     begin, end : float or None
-        Seconds since the epoch: begin of the last attempt, and its end.
+        Seconds since the epoch: begin of the first attempt, and end of the last one.
+    attempt_begin : float
+        When the last attempt began; that of a run that was never resumed is `begin`.
+    seconds_before : float
+        How long the attempts before the last one took together; of one that died, to
+        its last sign of life.
     seen : float
         When its client last wrote.
     attempt : int
-        1 of a run that was never resumed.
+        Number of the last attempt, 1 of a run that was never resumed: so many there
+        were.
     parent, parent_task, root : str or None
         Ids of the flow run and the task run around it, and of the outermost flow run.
     tags : tuple of str
@@ -68,6 +74,30 @@ class RunRecord:
     host: str = ""
     process: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
+    attempt_begin: float = 0.0
+    seconds_before: float = 0.0
+
+    def seconds(self, now: float | None = None) -> float:
+        """How long all attempts took together, without the time between them.
+
+        Parameters
+        ----------
+        now : float, optional
+            Seconds since the epoch, for a run that goes on; else it counts to its end,
+            or to its last sign of life.
+
+        Examples
+        --------
+        >>> run = RunRecord(
+        ...     "7c0f", "etl", "etl", "graph", begin=10.0, end=95.0, attempt=2,
+        ...     attempt_begin=90.0, seconds_before=4.0,
+        ... )
+        >>> run.seconds()
+        9.0
+        """
+        end = self.end if self.end is not None else now
+        last = (self.seen if end is None else end) - self.attempt_begin
+        return self.seconds_before + max(0.0, last)
 
 
 @dataclass(frozen=True, slots=True)

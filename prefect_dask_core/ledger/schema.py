@@ -71,10 +71,12 @@ def tables() -> Tables:
             column("runner", sa.Text),
             column("state", sa.Text),
             column("message", sa.Text, null=True),
-            column("begin", sa.Double, index=True),
+            column("begin", sa.Double),
             column("end", sa.Double, null=True),
             column("seen", sa.Double),
             column("attempt", sa.Integer),
+            column("attempt_begin", sa.Double, index=True),
+            column("seconds_before", sa.Double),
             column("parent", run_id, null=True, index=True),
             column("parent_task", run_id, null=True),
             column("root", run_id, null=True),
@@ -172,10 +174,29 @@ def _add_made_of(connection: Connection) -> None:
         connection.execute(sa.text(f"ALTER TABLE {name} ADD COLUMN made_of TEXT"))
 
 
+def _add_times_of_attempts(connection: Connection) -> None:
+    import sqlalchemy as sa
+
+    found = tables()
+    runs, attempts = found.runs.name, found.attempts.name
+    known = {column["name"] for column in sa.inspect(connection).get_columns(runs)}
+    if "attempt_begin" in known:
+        return
+    first = f"SELECT MIN(a.begin) FROM {attempts} a WHERE a.run_id = {runs}.id"
+    for text in (
+        f"ALTER TABLE {runs} ADD COLUMN attempt_begin DOUBLE PRECISION DEFAULT 0",
+        f"ALTER TABLE {runs} ADD COLUMN seconds_before DOUBLE PRECISION DEFAULT 0",
+        # What was written of attempts that died is gone.
+        f"UPDATE {runs} SET attempt_begin = begin, begin = ({first})",
+    ):
+        connection.execute(sa.text(text))
+
+
 #: From one version to the next: the first makes the tables, a later one changes them.
 STEPS: Final[tuple[Callable[[Connection], None], ...]] = (
     _make_tables,
     _add_made_of,
+    _add_times_of_attempts,
 )
 VERSION: Final = len(STEPS)
 

@@ -28,7 +28,9 @@ _LOGGER: Final = logging.getLogger("prefect_dask_core.ledger")
 #: What an attempt shares with its run.
 _OF_ATTEMPTS: Final = ("runner", "host", "process")
 #: By what an attempt is known as one's own.
-_OWN: Final = ("begin", "host", "process")
+_OWN: Final = ("attempt_begin", "host", "process")
+#: What counts of the attempts before it.
+_BEFORE: Final = ("begin", "end", "seen", "attempt_begin", "seconds_before")
 #: Longest text that is kept of a message or a traceback, in characters.
 LONGEST: Final = 20_000
 
@@ -251,25 +253,34 @@ class RunWriter:
 
         found, record = tables(), self.record
         mine = found.runs.c.id == record.id
-        columns = found.runs.c.attempt, *(found.runs.c[key] for key in _OWN)
-        known = connection.execute(
-            sa.select(*columns).where(mine).with_for_update()
-        ).first()
-        number = 1 if known is None else int(known[0]) + 1
+        columns = [found.runs.c[key] for key in {"attempt", *_OWN, *_BEFORE}]
+        known = (
+            connection.execute(sa.select(*columns).where(mine).with_for_update())
+            .mappings()
+            .first()
+        )
+        number = 1 if known is None else int(known["attempt"]) + 1
         row = {**_row_of_run(record), "attempt": number}
-        is_own = known is not None and list(known[1:]) == [row[key] for key in _OWN]
+        is_own = known is not None and all(known[key] == row[key] for key in _OWN)
         if self.is_behind and is_own:
             return number - 1  # only the answer to the first try was lost
         if known is None:
             connection.execute(found.runs.insert(), row)
         else:
+            before = RunRecord(
+                record.id,
+                record.flow,
+                record.name,
+                record.kind,
+                **{key: known[key] for key in _BEFORE},
+            )
+            row |= {"begin": before.begin, "seconds_before": before.seconds()}
             connection.execute(found.runs.update().where(mine), row)
             keys = found.parameters.c.run_id == record.id
             connection.execute(found.parameters.delete().where(keys))
-        attempt = {key: row[key] for key in ("begin", "state", *_OF_ATTEMPTS)}
-        connection.execute(
-            found.attempts.insert(), {"run_id": record.id, "number": number, **attempt}
-        )
+        attempt = {key: row[key] for key in ("state", *_OF_ATTEMPTS)}
+        own = {"run_id": record.id, "number": number, "begin": row["attempt_begin"]}
+        connection.execute(found.attempts.insert(), {**own, **attempt})
         rows = [{"run_id": record.id, **_row_of_parameter(p)} for p in self._parameters]
         if rows:
             connection.execute(found.parameters.insert(), rows)
@@ -367,6 +378,8 @@ def _row_of_run(record: RunRecord) -> dict[str, Any]:
         "state": record.state,
         "message": _or_none(record.message),
         "begin": record.begin,
+        "attempt_begin": record.begin,
+        "seconds_before": 0.0,
         "end": record.end,
         "seen": record.seen,
         "parent": record.parent,

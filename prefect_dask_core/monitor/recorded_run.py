@@ -21,7 +21,13 @@ from prefect_dask_core.ledger.columns import indexes_in
 from prefect_dask_core.monitor.run_lines import last_lines
 from prefect_dask_core.monitor.texts import Told
 from prefect_dask_core.monitor.watched_run import WatchedRun
-from prefect_dask_core.states import Crashed, Pending, Running, State
+from prefect_dask_core.states import (
+    Crashed,
+    Pending,
+    Running,
+    State,
+    usual_attempts,
+)
 
 _CLASSES: Final = {found.__name__: found for found in State.children(True)}
 #: Message of a run whose client died.
@@ -63,7 +69,7 @@ def recorded_run(run: LedgerRun, *, is_lost: bool = False) -> WatchedRun:
         run_id=record.id,
         flow_name=record.flow,
         run_name=record.name,
-        begin=min((attempt.begin for attempt in run.attempts), default=record.begin),
+        begin=record.begin,
         parameters={name: Told(t) for name, t in run.parameters_told.items()},
         parent_run_id=record.parent,
         parent_task_run_id=record.parent_task,
@@ -144,7 +150,11 @@ def segments_of(
             segment.ends = array("d", columns.ends[start:stop])
             inside = range(start, stop)
             made = columns.attempts
-            segment.attempts = {n - start: made[n] for n in inside if made[n] != 1}
+            segment.attempts = {
+                n - start: made[n]
+                for n in inside
+                if made[n] != usual_attempts(columns.states[n])
+            }
             segment.details = {n - start: told[n] for n in inside if n in told}
             waits = {n - start: w for n, w in columns.waits.items() if n in inside}
             segment.waits = {n: tuple(found) for n, found in waits.items()} or None

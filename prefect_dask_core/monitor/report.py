@@ -229,7 +229,7 @@ def _failures(summary: RunSummary, view: RunView) -> str:
 def _failure(failure: Failure, view: RunView) -> str:
     segment, state = failure.segment, failure.state
     offset = 0 if failure.index is None else failure.index - segment.start
-    attempts = segment.attempts.get(offset, 1)
+    attempts = segment.attempts_of(offset)
     begin, end = segment.begins[offset], segment.ends[offset]
     facts = [f"{attempts} attempt" + "s" * (attempts != 1)] if attempts else []
     if begin:

@@ -11,7 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from prefect_dask_core.engine.codes import CODE_BY_STATE, STATE_BY_CODE
+from prefect_dask_core.engine.codes import (
+    CODE_BY_STATE,
+    STATE_BY_CODE,
+    USUAL_ATTEMPTS,
+)
 from prefect_dask_core.engine.segments import Segment
 from prefect_dask_core.engine.views import RunView
 from prefect_dask_core.monitor.palette import COLOR_BY_CODE, COLORS, worst
@@ -61,9 +65,9 @@ class Runs:
         What nodes are called, by number.
     waits : tuple of (int, float, float)
         Position of a run, and begin and end of a wait of it for a further attempt.
-    lost : tuple of (int, float, str)
-        Of what crashed before it could tell of its begin: task, when that was noticed,
-        and name.
+    lost : tuple of (int, int, float, str)
+        Of what crashed before it could tell of its begin: task, worker that died with
+        it, -1 where that is not known, when that was noticed, and name.
     """
 
     tasks: tuple[str, ...]
@@ -78,7 +82,7 @@ class Runs:
     attempts: Ints
     names: tuple[str, ...]
     waits: tuple[tuple[int, float, float], ...]
-    lost: tuple[tuple[int, float, str], ...] = ()
+    lost: tuple[tuple[int, int, float, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.begin)
@@ -102,8 +106,9 @@ def runs_of(view: RunView) -> Runs:
     kinds: tuple[Any, ...] = (int, int, float, float, int, int, int, int)
     columns: list[list[Any]] = [[] for _ in kinds]
     waits: list[tuple[int, float, float]] = []
-    lost: list[tuple[int, float, str]] = []
+    lost: list[tuple[int, int, float, str]] = []
     names = tuple(labels_of(view.nodes))
+    usual = np.array(USUAL_ATTEMPTS)
     size, origin = 0, view.info.begin
     for node in view.nodes:
         if node.helper:
@@ -116,12 +121,16 @@ def runs_of(view: RunView) -> Runs:
             end = np.frombuffer(segment.ends, dtype=float) - origin
             where = segment.worker or HERE
             ran = np.frombuffer(segment.begins, dtype=float) > 0.0
-            lost += _lost(segment, ran, task, names[node.number], mapped, origin)
+            for when, name in _lost(segment, ran, names[node.number], mapped):
+                died = segment.worker
+                at = -1 if died is None else workers.setdefault(died, len(workers))
+                lost.append((task, at, when - origin, name))
             if not ran.any():
                 continue
             worker = workers.setdefault(where, len(workers))
             index = np.arange(segment.start, segment.stop) if mapped else [-1]
-            attempts = np.ones(count, dtype=int)
+            codes = np.frombuffer(segment.codes, dtype=np.uint8).astype(int)
+            attempts = usual[codes]
             for offset, made in segment.attempts.items():
                 attempts[offset] = made
             # Where each of them stands once those that never began are left out.
@@ -134,7 +143,7 @@ def runs_of(view: RunView) -> Runs:
                 np.full(count, worker),
                 begin,
                 np.maximum(begin, end),
-                np.frombuffer(segment.codes, dtype=np.uint8).astype(int),
+                codes,
                 np.full(count, node.number),
                 np.asarray(index),
                 attempts,
@@ -165,17 +174,15 @@ def runs_of(view: RunView) -> Runs:
 
 
 def _lost(
-    segment: Segment, ran: Any, task: int, name: str, mapped: bool, origin: float
-) -> list[tuple[int, float, str]]:
-    """What of a segment crashed before it told of its begin."""
+    segment: Segment, ran: Any, name: str, mapped: bool
+) -> list[tuple[float, str]]:
+    """What of a segment crashed before it told of its begin, and when."""
     found = []
     for offset in segment.details if _CRASHED in segment.codes else ():
-        if segment.codes[offset] != _CRASHED or ran[offset]:
-            continue
-        when = segment.details[offset].timestamp
-        if when is not None:
+        when = segment.ends[offset] or segment.details[offset].timestamp
+        if segment.codes[offset] == _CRASHED and not ran[offset] and when:
             label = f"{name}[{segment.start + offset}]" if mapped else name
-            found.append((task, when - origin, label))
+            found.append((when, label))
     return found
 
 
@@ -226,13 +233,14 @@ def timeline(runs: Runs, by_worker: bool) -> Timeline:
     else:
         bars, place = _bars(runs, row)
     crashes = _crashes(runs, row, place)
-    if not by_worker:
-        # Of these the worker cannot be told: it is gone, and left no word.
-        shown = {name: number for number, name in enumerate(rows)}
-        for task, when, name in runs.lost[:MOST_MARKS]:
-            crashes["x"].append(round(when, 4))
-            crashes["y"].append(-shown.get(runs.tasks[task], len(rows) - 1) - 0.5)
-            crashes["name"].append(name)
+    shown = {name: number for number, name in enumerate(rows)}
+    for task, worker, when, name in runs.lost[:MOST_MARKS]:
+        if by_worker and worker < 0:
+            continue
+        label = runs.workers[worker] if by_worker else runs.tasks[task]
+        crashes["x"].append(round(when, 4))
+        crashes["y"].append(-shown.get(label, len(rows) - 1) - 0.5)
+        crashes["name"].append(name)
     return Timeline(rows, bars, _waits(runs, row, place), crashes, binned)
 
 

@@ -181,6 +181,9 @@ def _add(summary: TaskSummary, segment: Segment, name: str, mapped: bool) -> Non
         return
     # Without NumPy: a million children take 0.07 s, its import alone takes more.
     seconds = list(map(sub, segment.ends, segment.begins))
+    if not all(segment.begins):  # of what crashed only the end is known
+        pairs = zip(seconds, segment.begins, strict=True)
+        seconds = [took if begin else 0.0 for took, begin in pairs]
     summary.ended += len(segment)
     longest = max(seconds)
     if longest > summary.longest or not summary.longest_name:

@@ -23,7 +23,14 @@ from prefect_dask_core.config import (
 )
 from prefect_dask_core.errors import MissingResult
 from prefect_dask_core.naming import Template, format_run_name, template_variables
-from prefect_dask_core.results.locks import LockManager, locks_of
+from prefect_dask_core.results.locks import (
+    LOCKED,
+    Held,
+    LockManager,
+    check_not_held,
+    is_shared_with,
+    locks_of,
+)
 from prefect_dask_core.results.places import (
     KeyContext,
     folder_name,
@@ -222,6 +229,14 @@ class Keeper:
             return found
         return locks_of(self.store)
 
+    @property
+    def locks_everywhere(self) -> bool:
+        """Whether the lock of a key excludes those who want it in another store."""
+        store, policy = self.store, self.policy
+        if policy is not None and policy.lock_manager is not None:
+            return True
+        return store is None or store.lock_manager is not None or not store.is_local
+
     def key_store(self) -> ResultStore | None:
         """Where it is noted which keys are taken, if not beside the values."""
         if self.policy is None or self.policy.key_storage is None:
@@ -287,10 +302,18 @@ def look(keeper: Keeper, run: KeyContext, now: float) -> Place:
     own = own_key(run.variables)
     key = _key_of(keeper, run) or own
     holder = None
-    if keeper.is_locking and key != own and not _has_lock(keeper.store, key):
+    held: Held = run.variables.get(LOCKED) or {}
+    if (
+        keeper.is_locking
+        and key != own
+        and not _has_lock(keeper.store, key)
+        and not is_shared_with(held, (keeper.store.url, key))
+    ):
         holder = own
         # Nobody waits in here: whoever waits lends its thread to others.
         if not keeper.locks().acquire_lock(key, holder, acquire_timeout=0):
+            name = str(run.variables.get("task_full_name") or run.task.name)
+            check_not_held(held, keeper.store.url, key, keeper.locks_everywhere, name)
             return Place(key, own, found="busy")
     place = Place(key, own, holder=holder)
     try:
@@ -298,6 +321,14 @@ def look(keeper: Keeper, run: KeyContext, now: float) -> Place:
     except BaseException:
         give_back(keeper, place)
         raise
+
+
+def locked_by(keeper: Keeper, place: Place | None, name: str) -> Held:
+    """Locks that a run has while its body runs."""
+    if place is None or place.holder is None or place.key is None:
+        return {}
+    assert keeper.store is not None
+    return {(keeper.store.url, place.key): name}
 
 
 def _has_lock(store: ResultStore, key: str) -> bool:

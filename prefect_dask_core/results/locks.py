@@ -11,15 +11,78 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 import locket  # type: ignore[import-untyped]
 
+from prefect_dask_core.errors import SelfLockError
 from prefect_dask_core.results.places import folder_name
 
+#: Context variable: the locks that runs around hold until what they call has ended, as
+#: `Held`.
+LOCKED: Final = "_locked"
+#: What a lock is of: the URL of a store, and a key in it.
+Locked = tuple[str, str]
+#: The name of the run that has a lock, by what it is of; `None`: a transaction block
+#: has it, and what is submitted in that need not have it.
+Held = Mapping[Locked, str | None]
 #: Seconds between two looks at a lock that somebody else holds: at first, at most.
 FIRST_LOOK, LAST_LOOK = 0.01, 0.25
+
+
+def check_not_held(held: Held, url: str, key: str, everywhere: bool, run: str) -> None:
+    """Refuse to wait for a lock that is not freed before the wait has ended.
+
+    Parameters
+    ----------
+    held : mapping of (str, str) to str
+        Locks of the runs around.
+    url, key : str
+        Store and key of the lock that somebody else has.
+    everywhere : bool
+        Whether the lock excludes those who want the key in other stores, too.
+    run : str
+        Who would wait.
+
+    Raises
+    ------
+    SelfLockError
+        If a run around has it.
+
+    Examples
+    --------
+    >>> held = {("/store", "0af3"): "total"}
+    >>> check_not_held(held, "/other", "0af3", False, "load")
+    >>> check_not_held(held, "/store", "0af3", False, "load")
+    Traceback (most recent call last):
+        ...
+    prefect_dask_core.errors.SelfLockError: 'load' would wait for ever for the lock of \
+the key '0af3': 'total' has it, which waits for 'load' ...
+    """
+    for (other, known), name in held.items():
+        if name is not None and known == key and (everywhere or other == url):
+            raise SelfLockError(
+                f"{run!r} would wait for ever for the lock of the key {key!r}: "
+                f"{name!r} has it, which waits for {run!r} in its turn. Let them have "
+                "different keys, by their arguments or by another cache_policy, or do "
+                'without isolation_level="SERIALIZABLE" in one of them.'
+            )
+
+
+def is_shared_with(held: Held, locked: Locked) -> bool:
+    """Whether a block around has a lock, for all that is submitted in it.
+
+    It holds the lock to its end, for which it waits for them.
+
+    Examples
+    --------
+    >>> is_shared_with({("/store", "0af3"): None}, ("/store", "0af3"))
+    True
+    >>> is_shared_with({("/store", "0af3"): "total"}, ("/store", "0af3"))
+    False
+    """
+    return held.get(locked, "") is None
 
 
 class LockManager(Protocol):

@@ -11,7 +11,14 @@ from typing import Any, Final
 
 from prefect_dask_core.context import context
 from prefect_dask_core.errors import OptionValueError, TransactionError
-from prefect_dask_core.results.locks import LAST_LOOK, locks_of
+from prefect_dask_core.results.locks import (
+    LAST_LOOK,
+    LOCKED,
+    Held,
+    check_not_held,
+    is_shared_with,
+    locks_of,
+)
 from prefect_dask_core.results.policies import IsolationLevel, as_isolation_level
 from prefect_dask_core.results.store import ResultStore, as_store
 from prefect_dask_core.results.transactions import (
@@ -78,10 +85,14 @@ class _Block:
     def _lock(self, key: str, store: ResultStore) -> None:
         locks, txn = locks_of(store), self.txn
         locked = store.url, key
-        while not txn.has_lock(locked):
+        held: Held = context.get(LOCKED) or {}
+        everywhere = store.lock_manager is not None or not store.is_local
+        while not (txn.has_lock(locked) or is_shared_with(held, locked)):
             # Who waits looks up now and then, whether it is still waited for.
             if locks.acquire_lock(key, txn.id, acquire_timeout=LAST_LOOK):
                 txn.hold(locked, partial(locks.release_lock, key, txn.id))
+            else:
+                check_not_held(held, store.url, key, everywhere, txn.name)
             if self._is_left:
                 raise TransactionError(f"nobody waits for {txn.name!r} any more.")
 

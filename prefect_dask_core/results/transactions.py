@@ -21,6 +21,7 @@ from typing import Any, Final, Protocol
 
 from prefect_dask_core.context import context
 from prefect_dask_core.errors import TransactionError
+from prefect_dask_core.results.locks import Locked
 from prefect_dask_core.results.policies import IsolationLevel
 
 _LOGGER: Final = logging.getLogger("prefect_dask_core.transactions")
@@ -58,8 +59,6 @@ class Adopted(Protocol):
         """A staged transaction for each that succeeded; waits for their end."""
 
 
-#: What a lock is of: the URL of a store, and a key in it.
-Locked = tuple[str, str]
 _NOT_GIVEN: Final = object()
 
 
@@ -338,6 +337,11 @@ class Transaction:
         while found is not None and found is not holder:
             found = found.parent
         return found is holder or holder.is_staged()
+
+    @property
+    def held(self) -> frozenset[Locked]:
+        """The locks that it holds, and those around and inside of it."""
+        return frozenset(self.root._holders or ())
 
     def free_locks(self) -> None:
         """Give back the locks that were kept."""

@@ -202,7 +202,7 @@ class DaskRun:
         for command in self._driver.handle(event):
             self._carry_out(command)
         # After the commands, which may need what they needed.
-        self._payloads.let_go(self._driver.ended[known:])
+        self._builder.let_go(self._payloads.let_go(self._driver.ended[known:]))
 
     def _next_events(self) -> Iterator[Event]:
         """What workers reported; waits a moment for the first report."""
@@ -327,9 +327,10 @@ class DaskRun:
                 others=tuple(numbers),
                 stale=isinstance(error, StaleInput),
                 when=time.time(),
+                worker=last_worker(error) or None,
                 of_items=isinstance(error, CannotLoadItems),
             )
-            self._teller.lost(event, self._builder.key(culprit), last_worker(error))
+            self._teller.lost(event, self._builder.key(culprit))
             yield event
 
     # -- commands ----------------------------------------------------------------------

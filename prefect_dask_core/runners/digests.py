@@ -17,7 +17,7 @@ from prefect_dask_core.engine.opening import open_feed
 from prefect_dask_core.engine.segments import Segment
 from prefect_dask_core.engine.sources import Filled, Whole
 from prefect_dask_core.runners.redaction import message_of, short_text, traceback_of
-from prefect_dask_core.states import Crashed, Failed, TriggerFailed
+from prefect_dask_core.states import Crashed, Failed
 
 #: Failures that are told of one node in one report.
 MOST_FAILURES: Final = 20
@@ -34,7 +34,6 @@ _CODES: Final = range(len(STATE_BY_CODE))
 UNSUCCESSFUL: Final = frozenset(
     code for code in _CODES if issubclass(STATE_BY_CODE[code], Failed | Crashed)
 )
-_REFUSED: Final = STATE_BY_CODE.index(TriggerFailed)
 #: The shortest duration that is told apart, as a power of two in seconds.
 SHORTEST: Final = -20
 
@@ -313,8 +312,7 @@ def _failures(
         yield FailureText(
             index,
             code,
-            # What its trigger refused was not tried.
-            0 if code == _REFUSED else segment.attempts.get(offset, 1),
+            segment.attempts_of(offset),
             segment.ends[offset],
             message_of(state.message),
             traceback_of(error) if isinstance(error, BaseException) else "",

@@ -21,6 +21,7 @@ from prefect_dask_core.engine.session import Request
 from prefect_dask_core.engine.views import DriverLook, Look
 from prefect_dask_core.errors import InternalError
 from prefect_dask_core.results.keeping import KEEPING
+from prefect_dask_core.results.locks import LOCKED
 from prefect_dask_core.results.places import KEPT_UNDER
 from prefect_dask_core.runners._private import outside_the_pool
 from prefect_dask_core.states import Cancelled, Crashed, Pending, Running, State
@@ -402,7 +403,7 @@ def _told(error: BaseException) -> str:
 
 
 #: Context variables with a name of ours that runs elsewhere need.
-_TRAVELS: Final = frozenset({"_id_base", KEEPING, KEPT_UNDER})
+_TRAVELS: Final = frozenset({"_id_base", KEEPING, KEPT_UNDER, LOCKED})
 
 
 def of_the_session(variables: Mapping[str, Any]) -> dict[str, Any]:

@@ -123,7 +123,7 @@ def refuse_unpicklable(segment: Segment, name: str, limit: int) -> None:
             segment.values[offset] = None
             failed = Failed(message, data=TypeError(message))
             begin, end = segment.begins[offset], segment.ends[offset]
-            attempts = segment.attempts.get(offset, 1)
+            attempts = segment.attempts_of(offset)
             waits = (segment.waits or {}).get(offset, ())
             ended = failed.replace(timestamp=end)
             segment.put(offset, ended, begin, end, attempts, waits)

@@ -45,17 +45,20 @@ class Payloads:
         for node in nodes:
             self._needs[node].add(key)
 
-    def let_go(self, nodes: Collection[int]) -> None:
-        """Release what only nodes needed that have ended."""
+    def let_go(self, nodes: Collection[int]) -> list[Key]:
+        """Release what only nodes needed that have ended, and give its keys."""
+        gone = []
         for node in nodes:
             for key in self._needs.pop(node, ()):
                 needed_by = self._needed_by[key]
                 needed_by.discard(node)
                 if not needed_by:
                     del self._needed_by[key]
+                    gone.append(key)
                     future = self._futures.pop(key, None)
                     if future is not None:
                         future.release()
+        return gone
 
     def clear(self) -> None:
         """Release all of them; the run has ended."""

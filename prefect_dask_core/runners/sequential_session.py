@@ -148,5 +148,5 @@ def _ended(node: Node, state: State) -> list[Outcome]:
     segment = Segment(0)
     segment.open(1)
     now = state.timestamp or 0.0
-    segment.put(0, state, now, now)
+    segment.put(0, state, now, now, attempts=0)
     return kept_outcomes(node, Kept((segment,)))

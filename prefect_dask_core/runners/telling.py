@@ -217,7 +217,7 @@ class Silence:
     def submitted(self, command: Submit, driver: Driver) -> None:
         """Tell how many children there are, and which states stand without a run."""
 
-    def lost(self, event: BlockLost, key: Any, worker: str) -> None:
+    def lost(self, event: BlockLost, key: Any) -> None:
         """Tell of a block that was lost."""
 
     def rest(self) -> None:
@@ -288,12 +288,13 @@ class Teller(Silence):
             if assignment.given is not None:
                 self._gathered.setdefault("given", []).append(_given(assignment))
 
-    def lost(self, event: BlockLost, key: Any, worker: str) -> None:
+    def lost(self, event: BlockLost, key: Any) -> None:
         """Tell of a block that was lost."""
         if not event.stale:
             # A block's key begins with the names of its tasks and the id of the run.
             tasks = str(key[0]).rpartition("-")[0]
-            death = Death(time.time(), worker, True, tasks, message_of(event.reason))
+            worker, told = event.worker or "", message_of(event.reason)
+            death = Death(time.time(), worker, True, tasks, told)
             self._gathered.setdefault("lost", []).append(tuple(death))
 
     def take_states(self, states: Sequence[State]) -> None:

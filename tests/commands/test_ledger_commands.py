@@ -14,6 +14,7 @@ from prefect_dask_core.commands import flow
 from prefect_dask_core.commands.ledgers import told_time
 from prefect_dask_core.commands.loading import load_flow
 from prefect_dask_core.ledger import Ledger, RunRecord, RunWriter
+from prefect_dask_core.monitor.texts import duration
 
 SOURCE = """
 from pathlib import Path
@@ -77,6 +78,36 @@ def test_runs_are_listed(file, url):
     assert first.endswith("1 Failed, 3 Completed")
     assert second.split()[1:3] == ["doubling", "Completed"]
     assert first.split()[0] == Ledger(url).runs()[0].id[:8]
+
+
+def test_a_run_that_is_resumed_keeps_its_begin(file, url):
+    ran("run", f"{file}:graph", "--param", "xs=[1, 2]", "--ledger", url)
+    (first,) = Ledger(url).runs()
+    ran("run", f"{file}:graph", "--param", "xs=[1]", "--ledger", url)
+    for _ in range(2):  # it had completed: there is nothing to do
+        told = ran("resume", first.id, "--ledger", url)
+        assert told.exit_code == 0, told.output
+
+    resumed, between = Ledger(url).runs()
+    assert (resumed.id, resumed.begin, resumed.attempt) == (first.id, first.begin, 3)
+    attempts = Ledger(url).run(first.id).attempts
+    assert resumed.end == attempts[-1].end > between.end
+    assert resumed.attempt_begin == attempts[-1].begin > between.begin
+    together = sum(attempt.end - attempt.begin for attempt in attempts)
+    assert resumed.seconds() == pytest.approx(together)
+    assert attempts[0].begin == first.begin
+
+    head, line, _ = ran("runs", "--ledger", url).output.splitlines()
+    for column, value in {
+        "BEGAN": told_time(first.begin),
+        "ENDED": told_time(resumed.end),
+        "TOOK": duration(together),
+        "ATTEMPTS": "3",
+    }.items():
+        assert line[head.index(column) :].startswith(value)
+    shown = ran("show", first.id, "--ledger", url).output
+    assert f"began: {told_time(first.begin)}" in shown
+    assert f"3 attempts took {duration(together)} together" in shown
 
 
 def test_runs_are_picked_and_told_as_json(file, url):

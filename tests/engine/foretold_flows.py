@@ -288,7 +288,7 @@ def ended(foretold, states):
                 ]
             )
             for index, run in enumerate(ends[-1]):
-                assert state.states.attempts(index) == max(run.attempts, 1)
+                assert state.states.attempts(index) == run.attempts
         else:
             ends.append(Run(type(state).__name__, len(attempts[spec.name, None])))
     return ends

@@ -111,7 +111,7 @@ def told(segment: Segment) -> list[tuple[Any, ...]]:
                 state.name,
                 state.message,
                 repr(data),
-                segment.attempts.get(offset, 1),
+                segment.attempts_of(offset),
                 segment.begins[offset] <= segment.ends[offset],
             )
         )

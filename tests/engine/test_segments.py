@@ -11,12 +11,14 @@ from prefect_dask_core.engine.segments import Segment
 from prefect_dask_core.errors import MissingResult
 from prefect_dask_core.states import (
     NO_DATA,
+    Cached,
     Completed,
     Crashed,
     Failed,
     RunFacts,
     Skipped,
     TimedOut,
+    TriggerFailed,
 )
 from tests.engine.made_segments import childless, segment_of
 
@@ -105,3 +107,16 @@ def test_what_a_segment_does_not_know_of_a_run_is_none_and_not_zero():
     assert first == RunFacts(0, None, None, None)
     assert first.seconds is None
     assert second == RunFacts(0, None, 7.0, None)
+
+
+@pytest.mark.parametrize("kind", [TriggerFailed, Cached])
+def test_a_million_runs_without_an_attempt_need_no_note_of_it(kind):
+    segment = Segment(0)
+    segment.open(3)
+    segment.put(0, kind(), 1.0, 1.5)
+    segment.put(1, kind(), 1.0, 1.5, attempts=0)
+    segment.put(2, kind(), 1.0, 1.5, attempts=2)
+    assert segment.attempts == {2: 2}
+    assert [segment.attempts_of(offset) for offset in range(3)] == [0, 0, 2]
+    segment.put(2, Failed("no"), 1.0, 1.5, attempts=1)
+    assert segment.attempts == {}

@@ -228,6 +228,36 @@ def test_a_ledger_of_an_earlier_version_is_brought_up_to_date(ledger_url, monkey
     ledger.engine.dispose()
 
 
+def test_a_ledger_that_had_the_last_begin_only_learns_the_first(
+    ledger_url, monkeypatch
+):
+    ledger = Ledger(ledger_url)
+    for begin in (5.0, 50.0):
+        again = replace(record(), begin=begin, seen=begin)
+        writer = RunWriter(ledger.engine, again)
+        assert writer.end(Batch(), {}, begin + 2.0, "Completed", None)
+        writer.close()
+    (now,) = ledger.runs()
+    runs = tables().runs.name
+    with ledger.engine.begin() as connection:
+        # As it was written before: one begin, which was the last.
+        for text in (
+            f"UPDATE {runs} SET begin = attempt_begin",
+            f"DROP INDEX IF EXISTS ix_{runs}_attempt_begin",
+            f"ALTER TABLE {runs} DROP COLUMN attempt_begin",
+            f"ALTER TABLE {runs} DROP COLUMN seconds_before",
+            f"UPDATE {tables().version.name} SET version = 2",
+        ):
+            connection.execute(sa.text(text))
+    ledger.engine.dispose()
+
+    ledger = Ledger(ledger_url)
+    (brought,) = ledger.runs()
+    ledger.engine.dispose()
+    assert (now.begin, now.attempt_begin, now.seconds()) == (5.0, 50.0, 4.0)
+    assert replace(brought, seconds_before=2.0) == now
+
+
 def _open_at_once(url, barrier):
     barrier.wait(60)
     ledger = Ledger(url)

@@ -3,9 +3,9 @@
 import time
 
 import pytest
-from distributed import Client, LocalCluster, SchedulerPlugin, get_worker, wait
+from distributed import Client, Event, LocalCluster, SchedulerPlugin, get_worker, wait
 
-from prefect_dask_core import DaskTaskRunner, Flow, task, unmapped
+from prefect_dask_core import DaskTaskRunner, Flow, flow, task, unmapped
 from prefect_dask_core.runners.payloads import Payloads
 
 
@@ -101,3 +101,49 @@ def test_a_payload_that_erred_is_brought_anew(client):
     payloads.note("failed", [1])
     wait(failed)
     assert payloads.there() == frozenset()
+
+
+class Counted:
+    """Something large that counts how often it is pickled."""
+
+    pickled = 0
+
+    def __init__(self, size=100_000):
+        self.size = size
+
+    def __sizeof__(self):
+        return self.size
+
+    def __reduce__(self):
+        type(self).pickled += 1
+        return Counted, (self.size,)
+
+
+def test_the_bytes_of_an_argument_are_kept_as_long_as_a_node_needs_them(client):
+    large = Counted()
+    begun = Event("begun", client=client)
+    ended = Event("ended", client=client)
+
+    @task
+    def measure(given, waits=False):
+        if waits:
+            begun.set()
+            ended.wait(60)
+        return given.size
+
+    @flow(task_runner=DaskTaskRunner(cluster=client))
+    def measured():
+        first = measure.submit(large, waits=True)
+        begun.wait(60)
+        second = measure.submit(large)
+        assert second.result() == large.size
+        while_needed = Counted.pickled
+        ended.set()
+        assert first.result() == large.size
+        third = measure.submit(large)
+        assert third.result() == large.size
+        return while_needed, Counted.pickled
+
+    Counted.pickled = 0
+    # Once for both that need it at a time; once more for one that comes later.
+    assert measured() == (1, 2)

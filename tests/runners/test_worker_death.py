@@ -9,6 +9,9 @@ import pytest
 from distributed import Client, LocalCluster
 
 from prefect_dask_core import DaskTaskRunner, Flow, Task, context, task
+from prefect_dask_core.ledger import Ledger
+from prefect_dask_core.monitor.recorded_run import recorded_run
+from prefect_dask_core.monitor.report_columns import runs_of, timeline
 from prefect_dask_core.runners import dask_run, outbox
 from prefect_dask_core.triggers import all_finished, any_successful
 
@@ -102,6 +105,35 @@ def test_what_is_mapped_over_a_crash_is_refused(run):
     assert kind(state[killed]) == "Crashed"
     assert kind(state[many]) == "TriggerFailed"
     assert state[cleanup].result() == "clean"
+
+
+def test_the_worker_that_died_with_a_run_is_known(process_client, tmp_path):
+    with Flow("whose deaths") as flow:
+        killed = die()
+        many = Task(lambda x: os._exit(1) if x else x, name="many").map([0, 1])
+    # Workers that were replaced have others in their place by the end.
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    runner = DaskTaskRunner(cluster=process_client)
+    state = flow.run(task_runner=runner, ledger=ledger)
+    for crashed in (state[killed], state[many][1]):
+        assert kind(crashed) == "Crashed"
+        assert crashed.run.worker.startswith("tcp://")
+        assert crashed.run.worker in crashed.message
+        assert (crashed.run.attempts, crashed.run.begin) == (0, None)
+    recorded = ledger.run(state.run_id)
+    for found, crashed in (("die", state[killed]), ("many", state[many][1])):
+        columns = recorded.columns(found)
+        assert columns.workers[-1] == crashed.run.worker
+    for view in (state.states.view, recorded_run(recorded)):
+        runs = runs_of(view)
+        assert {runs.workers[worker] for _, worker, _, _ in runs.lost} == {
+            state[killed].run.worker,
+            state[many][1].run.worker,
+        }
+        shown = timeline(runs, by_worker=True)
+        assert sorted(shown.crashes["name"]) == ["die", "many[1]"]
+        rows = {shown.rows[int(-y - 0.5)] for y in shown.crashes["y"]}
+        assert rows == {state[killed].run.worker, state[many][1].run.worker}
 
 
 @pytest.mark.parametrize("count", [4, 40])
