@@ -286,6 +286,9 @@ class NeedsTwo(Exception):
     def __init__(self, one, two):
         super().__init__(f"{one} and {two}")
 
+    def __reduce__(self):
+        return type(self), self.args
+
 
 @pytest.mark.parametrize("mapped", [False, True], ids=["submit", "map"])
 @pytest.mark.parametrize("kind", [Unpicklable, NeedsTwo])
