@@ -1059,7 +1059,7 @@ def test_a_trigger_that_raises_refuses(run):
     state = run(flow)
     assert kinds(state[refused]) == ["TriggerFailed"]
     assert state[refused][0].message == "trigger broken raised KeyError: 'oops'."
-    assert state[refused].states.attempts(0) == 1
+    assert state[refused].states.attempts(0) == 0
 
 
 def test_a_failed_input_is_handed_over_as_its_exception(run):
