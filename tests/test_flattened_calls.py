@@ -1,5 +1,7 @@
 """`flatten` in function flows: alike on every runner, and as in graph flows."""
 
+import time
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -102,16 +104,18 @@ def test_a_flattened_fan_out_is_given_whole(flow_runner):
 
 def test_a_value_mapped_over_before_is_flattened_as_well(flow_runner):
     @task
-    def slow():
-        return 2
+    def slow(n):
+        time.sleep(0.2)
+        return n
 
     @task
-    def rows(n):
+    def rows(given):
+        (n,) = given
         return [[1] * n, [2] * n]
 
     @flow(task_runner=flow_runner)
     def around():
-        found = rows.submit(slow.submit())
+        found = rows.submit(slow.map([2]))
         first = count.map(found)
         first.wait()
         return first, save.map(flatten(found))
