@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefect_dask_core import Flow, Task, flatten, task
-from prefect_dask_core.engine.events import Added, Closed, Started, Submit
+from prefect_dask_core.engine.events import (
+    Added,
+    Closed,
+    ReportLost,
+    Started,
+    Submit,
+)
 from prefect_dask_core.engine.grouping import TRIED_PER_THREAD
 from prefect_dask_core.engine.growing import COUNTING_ALL, GrowingDriver
 from prefect_dask_core.engine.plan import Node
@@ -188,3 +194,37 @@ def test_what_is_lost_while_it_is_counted_is_counted_again(widths, seed, deadly)
     values = [s.result() for s in state.states if type(s) is Completed]
     elements = iter(expected(widths))
     assert all(value in elements for value in values)
+
+
+def counting():
+    """A run in which one block is about to count the elements of another."""
+    simulation = GrowingSimulation(flat_flow([2]), Random(0), big=0.0)
+    simulation.start()
+    simulation.add_lists()
+    while not simulation.lists:
+        assert simulation.step()
+    simulation.add_flat()
+    assert len(simulation.counted) == 1
+    return simulation
+
+
+def test_a_count_of_which_nothing_is_left_to_tell_is_made_again():
+    simulation = counting()
+    simulation.feed(ReportLost(tuple(simulation.counted)))
+    assert len(simulation.counted) == 2
+    simulation.to_the_end()
+    assert found_in(simulation) == [(2, 0), (2, 1)]
+
+
+def test_what_kills_whoever_counts_it_is_given_up():
+    simulation = counting()
+    while not simulation.finished and len(simulation.counted) < 20:
+        last = simulation.counted[-1]
+        if last in simulation.keys and simulation.keys[last].status == WAITING:
+            simulation.kill(last)
+            simulation.look()
+        else:
+            simulation.step()
+    assert len(simulation.counted) == 4
+    *_, state = simulation.states()
+    assert "were lost with their workers before" in state.message
