@@ -12,7 +12,6 @@ import os
 import socket
 import sys
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -48,6 +47,7 @@ from prefect_dask_core.monitor.watching import Maker, News
 from prefect_dask_core.results.kept import KeptValues
 from prefect_dask_core.results.places import own_name
 from prefect_dask_core.states import State
+from prefect_dask_core.traces import trace_of
 
 _LOGGER: Final = logging.getLogger(__name__)
 
@@ -350,8 +350,8 @@ def _told(state: State) -> tuple[str | None, ...]:
     error = state.data if isinstance(state.data, BaseException) else None
     if error is None:
         return kind, state.name, state.message, None, None, None
-    trace = "".join(traceback.format_exception(error))
-    return kind, state.name, state.message, type(error).__name__, str(error), trace
+    kept = type(error).__name__, str(error), trace_of(state)
+    return kind, state.name, state.message, *kept
 
 
 # -- what is known at the begin and at the end ---------------------------------------
