@@ -76,7 +76,7 @@ class RunFacts:
     flow : object
         The flow.
     runner : object
-        What runs it; `None`: what is found when it begins.
+        What runs it.
     version : str or None
         Version of the flow.
     root : str or None
@@ -90,7 +90,7 @@ class RunFacts:
 
     kind: str
     flow: Any
-    runner: Any = None
+    runner: Any
     version: str | None = None
     root: str | None = None
     tags: frozenset[str] = frozenset()
@@ -365,7 +365,7 @@ def _record_of(view: RunView, facts: RunFacts) -> RunRecord:
         name=info.run_name,
         kind=facts.kind,
         version=facts.version,
-        runner=_told_runner(facts.runner),
+        runner=told_runner(facts.runner),
         begin=info.begin,
         seen=info.begin,
         parent=info.parent_run_id,
@@ -378,13 +378,25 @@ def _record_of(view: RunView, facts: RunFacts) -> RunRecord:
     )
 
 
-def _told_runner(runner: Any) -> str:
-    """Class of a runner, and where it runs; its arguments may hold secrets."""
-    if runner is None:
-        return "the default"
+def told_runner(runner: Any) -> str:
+    """Class of a runner, and where it runs; its arguments may hold secrets.
+
+    Examples
+    --------
+    >>> from prefect_dask_core import DaskTaskRunner, SequentialTaskRunner
+    >>> told_runner(SequentialTaskRunner())
+    'SequentialTaskRunner'
+    >>> told_runner(DaskTaskRunner(address="tcp://10.0.0.1:8786"))
+    'DaskTaskRunner at tcp://10.0.0.1:8786'
+    """
     name = type(runner).__name__
-    place = getattr(runner, "address", None)
-    place = place or getattr(getattr(runner, "cluster", None), "scheduler_address", "")
+    cluster = getattr(runner, "cluster", None)
+    place = (
+        getattr(runner, "address", None)
+        or getattr(cluster, "scheduler_address", None)
+        # Of a client.
+        or getattr(getattr(cluster, "scheduler", None), "address", None)
+    )
     return f"{name} at {place}" if place else name
 
 
