@@ -43,6 +43,8 @@ class Lane:
     children_done: int = 0
     blocks_done: int = 0
     is_long: bool = False
+    #: Whether an item was found that no worker can read: each is pickled by itself.
+    apart: bool = False
 
     @property
     def is_trying(self) -> bool:
