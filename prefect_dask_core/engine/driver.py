@@ -254,7 +254,11 @@ class Driver:
         known = self.book.assigned.get(number)
         if known is None or node not in known.block.keep:
             return False
-        return node not in self.book.children or self.book.spans[number][0] == start
+        if node not in self.book.children:
+            return True
+        # A block that is still on its way has no span yet.
+        span = self.book.spans.get(number)
+        return span is not None and span[0] == start
 
     def held(self) -> frozenset[int]:
         """Blocks whose results are still kept."""

@@ -385,16 +385,23 @@ class DaskRun:
 
     def _elsewhere(self, node: int, segment: Segment) -> Any:
         """Values that did not come with the report: fetched now, or when asked for."""
+        future = self._holder(node, segment.start)
+        if future is None:
+            return None
+        values = Elsewhere(Fetch(future, node))
+        if self._own_client:
+            # The futures end with the client, and the values with them.
+            # Kept as what it is if it cannot be brought: the state is final.
+            with contextlib.suppress(MissingResult):
+                return list(values.load())
+        return values
+
+    def _holder(self, node: int, start: int) -> Future[Any] | None:
+        """Future of the block that has the values of children from an index on."""
         for number in self._driver.blocks_of(node):
             future = self._futures.get(number)
-            if future is not None and self._driver.holds(number, node, segment.start):
-                values = Elsewhere(Fetch(future, node))
-                if self._own_client:
-                    # The futures end with the client, and the values with them.
-                    # Kept as what it is if it cannot be brought: the state is final.
-                    with contextlib.suppress(MissingResult):
-                        return list(values.load())
-                return values
+            if future is not None and self._driver.holds(number, node, start):
+                return future
         return None
 
     def _drain_logs(self) -> None:

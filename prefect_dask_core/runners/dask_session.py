@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dask.highlevelgraph import HighLevelGraph
-from distributed import (
-    Client,
-)
+from distributed import Client, Future
 
 from prefect_dask_core.engine.block import BlockReport
 from prefect_dask_core.engine.book import all_ended
@@ -29,7 +28,7 @@ from prefect_dask_core.errors import (
     UnpicklableTaskError,
 )
 from prefect_dask_core.runners.dask_run import DaskRun
-from prefect_dask_core.runners.fetching import fetch_child
+from prefect_dask_core.runners.fetching import ChildValues
 from prefect_dask_core.states import Failed, State
 from prefect_dask_core.tasks import Task
 
@@ -49,6 +48,9 @@ class DaskSession(DaskRun):
         super().__init__(client, driver, variables, run_id, own_client)
         self._stack = stack
         self._hurried = threading.Event()
+        self._child_values = ChildValues(client)
+        # Held while an event is carried out: what holds values changes in steps.
+        self._feeding = threading.RLock()
 
     def post(self, event: Event) -> None:
         """Put an event beside the reports of the workers."""
@@ -94,7 +96,8 @@ class DaskSession(DaskRun):
             yield Added(tuple(added))
 
     def _feed(self, event: Event) -> None:
-        super()._feed(event)
+        with self._feeding:
+            super()._feed(event)
         if isinstance(event, Added):
             self._teller.added(event.nodes, self._driver)
 
@@ -121,28 +124,38 @@ class DaskSession(DaskRun):
             return Assignment(block, (), given)
 
     def value(self, node: int, index: int | None) -> Any:
-        """Value of a node, or of one child; fetches no more than that."""
-        for segment in self._driver.segments(node):
-            if segment.values is not None:
-                continue
-            if index is None:
-                segment.values = self._elsewhere(node, segment)
-            elif segment.start <= index < segment.stop:
-                return self._value_of_child(node, segment, index)
+        """Value of a node, or of one child, which brings some beside it along."""
         if index is None:
+            for segment in self._driver.segments(node):
+                if segment.values is None:
+                    segment.values = self._elsewhere(node, segment)
             return self._driver.state(node).result()
         children = self._driver.children(node)
         assert children is not None
-        return children[index].result()
+        found = children.locate(index)
+        if found is None or found[0].values is not None:
+            return children[index].result()
+        return self._value_of_child(node, *found)
 
-    def _value_of_child(self, node: int, segment: Segment, index: int) -> Any:
-        for number in self._driver.blocks_of(node):
-            future = self._futures.get(number)
-            if future is not None and self._driver.holds(number, node, segment.start):
-                return fetch_child(self._client, future, node, index - segment.start)
-        return segment.state(index - segment.start).result()
+    def _value_of_child(self, node: int, segment: Segment, offset: int) -> Any:
+        blob = self._child_values.known(node, segment.start, offset)
+        if blob is not None:
+            return pickle.loads(blob)
+        while future := self._holder(node, segment.start):
+            try:
+                return self._child_values.fetch(future, node, segment.start, offset)
+            except Exception:
+                # Its block may have been run anew meanwhile.
+                if self._holder(node, segment.start) is future:
+                    raise
+        return segment.state(offset).result()
+
+    def _holder(self, node: int, start: int) -> Future[Any] | None:
+        with self._feeding:
+            return super()._holder(node, start)
 
     def close(self, outcome: State | None = None) -> None:
         """Forget the run; on a client of the user's what is kept stays readable."""
+        self._child_values.clear()
         self._clean_up(outcome)
         self._stack.close()

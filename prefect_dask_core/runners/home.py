@@ -248,7 +248,7 @@ def _portable(state: State) -> State:
         if _is_simple(data):
             blob = pickle.dumps(data, protocol=5)
         else:
-            blob = _dumped(data)
+            blob = dumped(data)
             travelled = pickle.loads(blob)
     except Exception as error:
         travelled = _stand_in(data, error)
@@ -278,7 +278,8 @@ def _is_simple(data: Any) -> bool:
     )
 
 
-def _dumped(data: Any) -> bytes:
+def dumped(data: Any) -> bytes:
+    """Data as bytes that another process can read."""
     if isinstance(data, BaseException):
         # As `distributed` does: else classes that others wrote lose their tracebacks.
         pickling_support.install(data)

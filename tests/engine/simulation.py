@@ -33,6 +33,7 @@ from prefect_dask_core.engine.events import (
 from prefect_dask_core.engine.fanout import LONG, most_in_flight
 from prefect_dask_core.engine.grouping import Kinds
 from prefect_dask_core.engine.running import run_block
+from prefect_dask_core.engine.segments import is_success
 from prefect_dask_core.engine.sources import Items
 from prefect_dask_core.engine.unreadable import PackedApart
 from prefect_dask_core.planning import make_plan
@@ -478,6 +479,24 @@ class Simulation:
                 if segment.values is None:
                     segment.values = self.fetched(node.index, segment)
             found.append(self.driver.state(node.index))
+        return found
+
+    def values_now(self, index):
+        """Values of a node's ended children that can be read now, by their index."""
+        found = {}
+        for segment in list(self.driver.segments(index)):
+            values = segment.values
+            for number in self.driver.blocks_of(index):
+                # Asked of all: some are still on their way, or gone.
+                has = self.driver.holds(number, index, segment.start)
+                if not has or segment.values is not None:
+                    continue
+                assert number in self.held, f"{number} has values and is not held"
+                if self.keys[number].status == DONE:
+                    values = self.keys[number].result.segments[index].values
+            for offset in range(len(segment) if values is not None else 0):
+                if is_success(segment, offset):
+                    found[segment.start + offset] = values[offset]
         return found
 
     def fetched(self, index, segment):

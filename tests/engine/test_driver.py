@@ -122,6 +122,45 @@ def test_every_child_runs_exactly_once_and_the_reduce_is_exact(
 
 
 @calm
+@given(st.integers(1, 60), st.integers(1, 3), randoms, st.sampled_from([0.0, 0.5, 1.0]))
+def test_values_of_children_are_read_at_any_moment(count, threads, random, big):
+    with Flow("reads") as flow:
+        first = Task(inc).map(range(count))
+        Task(inc).map(first)
+    run = Simulation(flow, random, threads=threads, big=big, want_all=True)
+    nodes = [node.index for node in run.plan.nodes if node.mapped]
+    run.start()
+    read = [set(), set()]
+    while True:
+        for more, node in enumerate(nodes, 1):
+            for index, value in run.values_now(node).items():
+                assert value == index + more
+                read[more - 1].add(index)
+        if run.finished:
+            break
+        assert run.step()
+    assert read == [set(range(count))] * 2
+
+
+@calm
+@given(random_flows(max_size=6), randoms)
+def test_values_are_asked_for_whatever_is_lost_meanwhile(drawn, random):
+    assume(is_valid(drawn))
+    flow, _ = build(drawn)
+    run = Simulation(flow, random, want_all=True)
+    run.start()
+    while not run.finished:
+        for node in run.plan.nodes:
+            run.values_now(node.index)
+        ready = run.ready()
+        if run.losses < 4 and ready and random.random() < 0.2:
+            run.kill(random.choice(ready))
+            run.look()
+        else:
+            assert run.step()
+
+
+@calm
 @given(random_flows(max_size=5), randoms)
 def test_reports_may_come_twice(drawn, random):
     assume(is_valid(drawn))
