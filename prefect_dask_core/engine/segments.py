@@ -147,6 +147,7 @@ class Segment:
 
     def open(self, count: int) -> None:
         """Make room for `count` children, filled in any order with `put`."""
+        self.element_ends = None
         self.codes = bytearray(bytes([CODE_BY_STATE[Pending]]) * count)
         self.begins = array("d", bytes(8 * count))
         self.ends = array("d", bytes(8 * count))
@@ -167,6 +168,7 @@ class Segment:
     ) -> None:
         """Record the final state of one child; `None`: attempts as usual for it."""
         code = code_of(state)
+        self.element_ends = None  # what was counted is not there any more
         self.codes[offset] = code
         details = self.details
         if not isinstance(details, dict):
@@ -197,6 +199,7 @@ class Segment:
 
     def cut(self, count: int) -> None:
         """Forget all but the first `count` children."""
+        self.element_ends = None
         del self.codes[count:], self.begins[count:], self.ends[count:]
         del self.values[count:]
 

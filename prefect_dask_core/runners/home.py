@@ -95,22 +95,29 @@ def make_portable(segment: Segment) -> None:
         segment.details = packed_details(portable)
 
 
-def refuse_unpicklable(segment: Segment, name: str, limit: int) -> None:
+def refuse_unpicklable(segment: Segment, name: str, limit: int) -> bool:
     """Fail the children whose small values cannot be pickled, so cannot be read.
 
     Dask would try to send such a value again and again. Large values are taken on
     trust: to pickle each of them once more would cost what it is meant to spare.
+
+    Returns
+    -------
+    bool
+        Whether a child has failed: what was counted of the segment then has to be
+        counted anew.
     """
     if isinstance(segment.values, StoredValues):
-        return  # what is stored was made bytes of
+        return False  # what is stored was made bytes of
     if not small_enough(segment.values, room_for(len(segment), limit)):
-        return
+        return False
     for dumps in (pickle.dumps, cloudpickle.dumps):  # the fast one first
         try:
             dumps(segment.values)
-            return
+            return False
         except Exception:
             continue  # one of the values is to blame; which one is found below
+    refused = False
     for offset, value in enumerate(segment.values):
         try:
             cloudpickle.dumps(value)
@@ -127,6 +134,8 @@ def refuse_unpicklable(segment: Segment, name: str, limit: int) -> None:
             waits = (segment.waits or {}).get(offset, ())
             ended = failed.replace(timestamp=end)
             segment.put(offset, ended, begin, end, attempts, waits)
+            refused = True
+    return refused
 
 
 def _stand_in(data: Any, error: Exception) -> Any:
