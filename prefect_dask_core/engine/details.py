@@ -96,8 +96,13 @@ class PackedDetails(Mapping[int, State]):
 _PICKLE: Final = pickle.PROTO
 
 
-def packed_details(states: Mapping[int, State]) -> PackedDetails:
+def packed_details(states: Mapping[int, Any]) -> PackedDetails:
     """Pack the states of some children.
+
+    Parameters
+    ----------
+    states : mapping of int to State
+        By offset: states, or what unpickles as one.
 
     Raises
     ------
