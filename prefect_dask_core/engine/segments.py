@@ -19,6 +19,7 @@ from prefect_dask_core.engine.codes import (
     USUAL_ATTEMPTS,
     code_of,
 )
+from prefect_dask_core.engine.details import PackedDetails
 from prefect_dask_core.engine.elsewhere import Elsewhere, ElsewhereItem
 from prefect_dask_core.errors import UnfinishedRun
 from prefect_dask_core.moments import Moments, pack_moments, unpack_moments
@@ -210,7 +211,11 @@ class Segment:
         part.begins, part.ends = self.begins[start:stop], self.ends[start:stop]
         inside = range(start, stop)
         part.attempts = {n - start: v for n, v in self.attempts.items() if n in inside}
-        part.details = {n - start: v for n, v in self.details.items() if n in inside}
+        details = self.details
+        if isinstance(details, PackedDetails):
+            part.details = details.part(start, stop)
+        else:
+            part.details = {n - start: v for n, v in details.items() if n in inside}
         part.worker = self.worker
         if self.kept is not None:
             part.kept = self.kept.part(start, stop)
