@@ -24,11 +24,45 @@ WORTH_COMPRESSING: Final = 1_000
 _LEVEL: Final = 1
 
 
+class _Blob:
+    """The states of a segment as bytes, shared by its parts.
+
+    Notes
+    -----
+    A part that travels takes them all along: exceptions that were unpickled once may be
+    larger than the bytes of all, and some could not be pickled again.
+
+    Parameters
+    ----------
+    data : bytes
+        A pickled list of the states, compressed where that pays.
+    """
+
+    __slots__ = ("_states", "data")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self._states: list[State] | None = None
+
+    def load(self, keep: bool) -> list[State]:
+        """The states; kept for who asks next, if so many are asked for one by one."""
+        if self._states is not None:
+            return self._states
+        packed = self.data[:1] != _PICKLE
+        states: list[State] = pickle.loads(
+            zlib.decompress(self.data) if packed else self.data
+        )
+        if keep:
+            self._states = states
+        return states
+
+
 class PackedDetails(Mapping[int, State]):
     """States by offset, unpickled when somebody looks.
 
     Which offsets there are is known without that. Whoever goes through all of them
-    leaves nothing behind; single ones are kept, as who asks for one asks for others.
+    leaves nothing behind; single ones and parts are kept, as who asks for one asks for
+    others.
 
     Parameters
     ----------
@@ -36,6 +70,9 @@ class PackedDetails(Mapping[int, State]):
         The offsets, in order.
     blob : bytes
         From `packed_details`.
+    first : int, optional
+        Position of the first of them among the states of the blob, which a part shares
+        with others; `None` if they are all.
 
     Examples
     --------
@@ -43,14 +80,18 @@ class PackedDetails(Mapping[int, State]):
     >>> details = packed_details({3: Failed("no"), 1: Failed("not at all")})
     >>> list(details), details[3], details.get(2)
     ([1, 3], Failed('no'), None)
+    >>> details.part(2, 5)[1]
+    Failed('no')
     """
 
-    __slots__ = ("_blob", "_offsets", "_states")
+    __slots__ = ("_blob", "_first", "_offsets")
 
-    def __init__(self, offsets: array[int], blob: bytes) -> None:
+    def __init__(
+        self, offsets: array[int], blob: bytes | _Blob, first: int | None = None
+    ) -> None:
         self._offsets = offsets
-        self._blob = blob
-        self._states: dict[int, State] | None = None
+        self._blob = _Blob(blob) if isinstance(blob, bytes) else blob
+        self._first = first
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -59,45 +100,64 @@ class PackedDetails(Mapping[int, State]):
         return iter(self._offsets)
 
     def __contains__(self, offset: object) -> bool:
-        if not isinstance(offset, int):
-            return False
+        return isinstance(offset, int) and self._position(offset) is not None
+
+    def _position(self, offset: int) -> int | None:
         position = bisect_left(self._offsets, offset)
-        return position < len(self._offsets) and self._offsets[position] == offset
+        if position < len(self._offsets) and self._offsets[position] == offset:
+            return position
+        return None
 
     def __getitem__(self, offset: int) -> State:
-        if offset not in self:
+        position = self._position(offset)
+        if position is None:
             raise KeyError(offset)
-        if self._states is None:
-            self._states = self._load()
-        return self._states[offset]
+        return self._blob.load(keep=True)[(self._first or 0) + position]
+
+    def part(self, start: int, stop: int) -> PackedDetails:
+        """Those from one offset to another, counted from there; they stay packed.
+
+        Parameters
+        ----------
+        start, stop : int
+            The first offset, and the one after the last.
+        """
+        first = bisect_left(self._offsets, start)
+        last = bisect_left(self._offsets, stop, first)
+        offsets = array("I", (offset - start for offset in self._offsets[first:last]))
+        blob = self._blob if offsets else b""
+        return PackedDetails(offsets, blob, (self._first or 0) + first)
 
     def items(self) -> Any:
         """The pairs of offset and state, in order."""
-        return (self._load() if self._states is None else self._states).items()
+        return dict(zip(self._offsets, self.values(), strict=True)).items()
 
     def values(self) -> Any:
         """The states, in order."""
-        return (self._load() if self._states is None else self._states).values()
-
-    def _load(self) -> dict[int, State]:
-        states = pickle.loads(
-            self._blob if self._blob[:1] == _PICKLE else zlib.decompress(self._blob)
-        )
-        return dict(zip(self._offsets, states, strict=True))
+        if not self._offsets:
+            return []
+        states = self._blob.load(keep=self._first is not None)
+        first = self._first or 0
+        return states[first : first + len(self._offsets)]
 
     def __sizeof__(self) -> int:
-        return 100 + len(self._blob) + 4 * len(self._offsets)
+        return 100 + len(self._blob.data) + 4 * len(self._offsets)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpacked, (self._offsets.tobytes(), self._blob)
+        return _unpacked, (self._offsets.tobytes(), self._blob.data, self._first)
 
 
 #: What a pickle begins with, and nothing that is compressed.
 _PICKLE: Final = pickle.PROTO
 
 
-def packed_details(states: Mapping[int, State]) -> PackedDetails:
+def packed_details(states: Mapping[int, Any]) -> PackedDetails:
     """Pack the states of some children.
+
+    Parameters
+    ----------
+    states : mapping of int to State
+        By offset: states, or what unpickles as one.
 
     Raises
     ------
@@ -115,7 +175,7 @@ def packed_details(states: Mapping[int, State]) -> PackedDetails:
     return PackedDetails(offsets, blob)
 
 
-def _unpacked(offsets: bytes, blob: bytes) -> PackedDetails:
+def _unpacked(offsets: bytes, blob: bytes, first: int | None) -> PackedDetails:
     found = array("I")
     found.frombytes(offsets)
-    return PackedDetails(found, blob)
+    return PackedDetails(found, blob, first)

@@ -28,9 +28,16 @@ class Packed:
         return Packed, (self.blob,)
 
     def __getitem__(self, offset: int) -> Any:
+        return self._load()[offset]
+
+    def __setitem__(self, offset: int, value: Any) -> None:
+        """Put a value that says the same in place of one; it does not travel."""
+        self._load()[offset] = value
+
+    def _load(self) -> list[Any]:
         if self._values is None:
             self._values = pickle.loads(self.blob)
-        return self._values[offset]
+        return self._values
 
 
 class Elsewhere:

@@ -25,8 +25,14 @@ def _measured(segment: Segment, flat: bool) -> list[Any] | None:
     return items
 
 
-def _count_children(segment: Segment) -> None:
-    """Count the elements of children; one that cannot be iterated over has failed."""
+def count_children(segment: Segment) -> None:
+    """Count the elements of children; one that cannot be iterated over has failed.
+
+    Notes
+    -----
+    Whatever changes a child afterwards has to count anew before the segment is reported
+    or read: another worker would count other elements than were promised.
+    """
     segment.flat_length = count_elements(segment, _refuse_to_iterate)
 
 
@@ -49,7 +55,7 @@ def result_of_block(block: Block, segments: dict[int, Segment]) -> BlockResult:
             if found is not None:
                 items[step.node] = found
         elif step.flattened:
-            _count_children(segment)
+            count_children(segment)
     kept = {
         node: segment if node in block.keep else segment.without_values()
         for node, segment in segments.items()

@@ -19,7 +19,7 @@ from prefect_dask_core.results.kept import KeptValues, StoredValues
 from prefect_dask_core.results.places import own_prefix
 from prefect_dask_core.results.store import ResultStore
 from prefect_dask_core.run_ids import run_name
-from prefect_dask_core.states import Completed, State
+from prefect_dask_core.states import Completed, Failed, State
 
 
 class OpenStep:
@@ -50,6 +50,7 @@ class OpenStep:
         self.base = sum_tallies(fixed)
         self.changing = [feed for _, feed in self.feeds if not feed.constant_tally]
         self.keyed = [(i.key, feed) for i, feed in self.feeds if i.key is not None]
+        self._is_iterated_over = step.measured or step.flattened
         task = step.task
         self.variables: dict[str, Any] = {
             **variables,
@@ -67,7 +68,13 @@ class OpenStep:
         if plain and as_declared and is_quick(task):
             calls = shell.quick_calls(task, self.variables, step.mapped)
             self.quick = quick_step(
-                task, self.keyed, self.changing, self.base, self.segment, calls
+                task,
+                self.keyed,
+                self.changing,
+                self.base,
+                self.segment,
+                calls,
+                self._is_iterated_over,
             )
 
     def _prepare_keeping(self, store: ResultStore, count: int) -> None:
@@ -127,10 +134,28 @@ class OpenStep:
         return found
 
     def put(self, run: TaskRun, index: int, state: State) -> None:
-        """Record the end of a run."""
+        """Record the end of a run.
+
+        Others may iterate over what they map over before those read it that come later:
+        what can be iterated over only once becomes a list, before anybody has it.
+        """
+        if self._is_iterated_over:
+            state = _with_list(state)
         offset = index - self.segment.start
         made = run.attempts_made
         self.segment.put(offset, state, run.begin, run.end, made, run.waits)
         if run.kept is not None and isinstance(state, Completed):
             assert self.keeper is not None
             self.segment.keep(offset, run.kept, self.keeper.in_memory)
+
+
+def _with_list(state: State) -> State:
+    """A state whose value can be iterated over again and again."""
+    data = state.data
+    if not state.is_successful() or not hasattr(data, "__next__"):
+        return state
+    try:
+        return state.replace(data=list(data))
+    except Exception as error:  # iterating over a value may run any code of the user's
+        message = f"its value cannot be iterated over: {error!r}"
+        return Failed(message, data=error, timestamp=state.timestamp)

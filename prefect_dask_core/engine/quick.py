@@ -99,9 +99,20 @@ class QuickStep:
         Filled with what completed.
     calls : QuickCalls
         Calls the body.
+    iterated_over : bool
+        Whether others iterate over its values, so that what can be iterated over only
+        once is for the pipeline.
     """
 
-    __slots__ = ("_body", "_by_keyword", "_call", "_changing", "_keyed", "segment")
+    __slots__ = (
+        "_body",
+        "_by_keyword",
+        "_call",
+        "_changing",
+        "_iterated_over",
+        "_keyed",
+        "segment",
+    )
 
     def __init__(
         self,
@@ -110,6 +121,7 @@ class QuickStep:
         changing: Sequence[Feed],
         segment: Segment,
         calls: QuickCalls,
+        iterated_over: bool,
     ) -> None:
         # A kind of task may do more around the body than to call it.
         by_keyword = (
@@ -121,6 +133,7 @@ class QuickStep:
         self._keyed = [(key, feed.value) for key, feed in keyed]
         self._changing = [feed.is_completed for feed in changing]
         self._call = calls
+        self._iterated_over = iterated_over
         self.segment = segment
 
     def run(self, index: int, now: float) -> Answer:
@@ -144,6 +157,8 @@ class QuickStep:
                 return raised
             if issubclass(kind, _NO_VALUES):
                 return Returned(value)
+            if self._iterated_over and hasattr(value, "__next__"):
+                return Returned(value)
         offset = index - self.segment.start
         self.segment.values[offset] = value
         self.segment.codes[offset] = COMPLETED
@@ -164,12 +179,13 @@ def quick_step(
     base: Tally,
     segment: Segment,
     calls: QuickCalls | None,
+    iterated_over: bool,
 ) -> QuickStep | None:
     """A quick step, `None` if the task, or what is above it, wants the pipeline.
 
     Parameters
     ----------
-    task, keyed, changing, segment, calls
+    task, keyed, changing, segment, calls, iterated_over
         As of `QuickStep`.
     base : Tally
         How those above ended that are the same for all children.
@@ -180,4 +196,4 @@ def quick_step(
     trigger = task.options.trigger
     if not isinstance(trigger, Trigger) or trigger.rule(best, False) is not None:
         return None
-    return QuickStep(task, keyed, changing, segment, calls)
+    return QuickStep(task, keyed, changing, segment, calls, iterated_over)

@@ -19,6 +19,7 @@ from prefect_dask_core.engine.codes import (
     USUAL_ATTEMPTS,
     code_of,
 )
+from prefect_dask_core.engine.details import PackedDetails
 from prefect_dask_core.engine.elsewhere import Elsewhere, ElsewhereItem
 from prefect_dask_core.errors import UnfinishedRun
 from prefect_dask_core.moments import Moments, pack_moments, unpack_moments
@@ -147,6 +148,7 @@ class Segment:
 
     def open(self, count: int) -> None:
         """Make room for `count` children, filled in any order with `put`."""
+        self.element_ends = None
         self.codes = bytearray(bytes([CODE_BY_STATE[Pending]]) * count)
         self.begins = array("d", bytes(8 * count))
         self.ends = array("d", bytes(8 * count))
@@ -167,6 +169,7 @@ class Segment:
     ) -> None:
         """Record the final state of one child; `None`: attempts as usual for it."""
         code = code_of(state)
+        self.element_ends = None  # what was counted is not there any more
         self.codes[offset] = code
         details = self.details
         if not isinstance(details, dict):
@@ -197,6 +200,7 @@ class Segment:
 
     def cut(self, count: int) -> None:
         """Forget all but the first `count` children."""
+        self.element_ends = None
         del self.codes[count:], self.begins[count:], self.ends[count:]
         del self.values[count:]
 
@@ -207,7 +211,11 @@ class Segment:
         part.begins, part.ends = self.begins[start:stop], self.ends[start:stop]
         inside = range(start, stop)
         part.attempts = {n - start: v for n, v in self.attempts.items() if n in inside}
-        part.details = {n - start: v for n, v in self.details.items() if n in inside}
+        details = self.details
+        if isinstance(details, PackedDetails):
+            part.details = details.part(start, stop)
+        else:
+            part.details = {n - start: v for n, v in details.items() if n in inside}
         part.worker = self.worker
         if self.kept is not None:
             part.kept = self.kept.part(start, stop)

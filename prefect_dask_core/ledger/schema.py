@@ -53,8 +53,15 @@ def tables() -> Tables:
     def key(name: str, kind: Any) -> Any:
         return sa.Column(name, kind, primary_key=True, autoincrement=False)
 
-    def column(name: str, kind: Any, null: bool = False, index: bool = False) -> Any:
-        return sa.Column(name, kind, nullable=null, index=index)
+    def column(
+        name: str,
+        kind: Any,
+        null: bool = False,
+        index: bool = False,
+        default: str | None = None,
+    ) -> Any:
+        """A column; one that was added later has a default, for the rows before."""
+        return sa.Column(name, kind, nullable=null, index=index, server_default=default)
 
     run_id = sa.String(32)
     return Tables(
@@ -75,8 +82,8 @@ def tables() -> Tables:
             column("end", sa.Double, null=True),
             column("seen", sa.Double),
             column("attempt", sa.Integer),
-            column("attempt_begin", sa.Double, index=True),
-            column("seconds_before", sa.Double),
+            column("attempt_begin", sa.Double, index=True, default="0"),
+            column("seconds_before", sa.Double, default="0"),
             column("parent", run_id, null=True, index=True),
             column("parent_task", run_id, null=True),
             column("root", run_id, null=True),
@@ -165,13 +172,28 @@ def _make_tables(connection: Connection) -> None:
     found.metadata.create_all(connection, rest)
 
 
-def _add_made_of(connection: Connection) -> None:
-    import sqlalchemy as sa
+def _add_columns(connection: Connection, table: Table, *names: str) -> bool:
+    """Add columns to a table, with their indexes; `False` if they are there.
 
-    name = tables().nodes.name
-    known = {column["name"] for column in sa.inspect(connection).get_columns(name)}
-    if "made_of" not in known:  # the first step makes the tables as they are now
-        connection.execute(sa.text(f"ALTER TABLE {name} ADD COLUMN made_of TEXT"))
+    The first step makes the tables as they are now.
+    """
+    import sqlalchemy as sa
+    from sqlalchemy.schema import CreateColumn
+
+    known = {c["name"] for c in sa.inspect(connection).get_columns(table.name)}
+    if known.issuperset(names):
+        return False
+    for name in names:
+        told = CreateColumn(table.c[name]).compile(dialect=connection.dialect)
+        connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {told}"))
+    for index in table.indexes:
+        if set(names).intersection(index.columns.keys()):
+            index.create(connection, checkfirst=True)
+    return True
+
+
+def _add_made_of(connection: Connection) -> None:
+    _add_columns(connection, tables().nodes, "made_of")
 
 
 def _add_times_of_attempts(connection: Connection) -> None:
@@ -179,15 +201,14 @@ def _add_times_of_attempts(connection: Connection) -> None:
 
     found = tables()
     runs, attempts = found.runs.name, found.attempts.name
-    known = {column["name"] for column in sa.inspect(connection).get_columns(runs)}
-    if "attempt_begin" in known:
+    if not _add_columns(connection, found.runs, "attempt_begin", "seconds_before"):
         return
     first = f"SELECT MIN(a.begin) FROM {attempts} a WHERE a.run_id = {runs}.id"
     for text in (
-        f"ALTER TABLE {runs} ADD COLUMN attempt_begin DOUBLE PRECISION DEFAULT 0",
-        f"ALTER TABLE {runs} ADD COLUMN seconds_before DOUBLE PRECISION DEFAULT 0",
         # What was written of attempts that died is gone.
         f"UPDATE {runs} SET attempt_begin = begin, begin = ({first})",
+        # Runs are listed by their last begin, which is another column now.
+        f"DROP INDEX IF EXISTS ix_{runs}_begin",
     ):
         connection.execute(sa.text(text))
 

@@ -18,7 +18,7 @@ from distributed import Client, Future, Worker
 from prefect_dask_core.engine.block_results import BlockResult, PlainValue, segment_in
 from prefect_dask_core.engine.segments import Segment, is_success
 from prefect_dask_core.errors import MissingResult
-from prefect_dask_core.runners.home import dumped
+from prefect_dask_core.runners.travelling import dumped
 
 #: Bytes of values that come along with the first one of a block that is asked for.
 AT_FIRST: Final = 16_384

@@ -8,16 +8,15 @@ from typing import Any, Final, NamedTuple
 
 import cloudpickle
 from dask.sizeof import sizeof
-from tblib import pickling_support  # type: ignore[import-untyped]
 
 from prefect_dask_core.engine.block import BlockReport
 from prefect_dask_core.engine.block_results import BlockResult, PlainValue
 from prefect_dask_core.engine.details import packed_details
 from prefect_dask_core.engine.elsewhere import Packed
 from prefect_dask_core.engine.segments import Segment
-from prefect_dask_core.errors import RemoteTaskError
 from prefect_dask_core.results.kept import StoredValues
-from prefect_dask_core.states import NO_DATA, Failed, Missing, State
+from prefect_dask_core.runners.travelling import portable
+from prefect_dask_core.states import Failed, State
 
 
 @sizeof.register(BlockResult)
@@ -34,13 +33,18 @@ def sizeof_block_result(result: BlockResult) -> int:
             size += sys.getsizeof(segment.details)
     for items in result.items.values():
         size += sizeof(items)
-    return size
+    return size + _sizeof_flat(result)
 
 
 @sizeof.register(PlainValue)
 def sizeof_plain_value(result: PlainValue) -> int:
     """Bytes of a plain node's value."""
-    return int(sizeof(result.value))
+    return int(sizeof(result.value)) + _sizeof_flat(result)
+
+
+def _sizeof_flat(result: BlockResult | PlainValue) -> int:
+    """Bytes of the lists that were made of values for those who read them flattened."""
+    return sum(int(sizeof(items)) for items in (result.flat_items or {}).values())
 
 
 @sizeof.register(StoredValues)
@@ -84,33 +88,35 @@ def small_enough(values: Any, limit: int) -> bool:
 
 
 def make_portable(segment: Segment) -> None:
-    """Pack what is known of unsuccessful runs, as it travels and stays on the worker.
-
-    A stand-in takes the place of data that cannot travel. An exception that pickles can
-    still fail to unpickle (its `__init__` wants other arguments than its `args`), so
-    both ways are tried, here where it happened.
-    """
+    """Pack what is known of unsuccessful runs: so it travels, and stays here."""
     if isinstance(segment.details, dict) and segment.details:
-        portable = {n: _portable(state) for n, state in segment.details.items()}
-        segment.details = packed_details(portable)
+        found = {n: portable(state) for n, state in segment.details.items()}
+        segment.details = packed_details(found)
 
 
-def refuse_unpicklable(segment: Segment, name: str, limit: int) -> None:
+def refuse_unpicklable(segment: Segment, name: str, limit: int) -> bool:
     """Fail the children whose small values cannot be pickled, so cannot be read.
 
     Dask would try to send such a value again and again. Large values are taken on
     trust: to pickle each of them once more would cost what it is meant to spare.
+
+    Returns
+    -------
+    bool
+        Whether a child has failed: what was counted of the segment then has to be
+        counted anew.
     """
     if isinstance(segment.values, StoredValues):
-        return  # what is stored was made bytes of
+        return False  # what is stored was made bytes of
     if not small_enough(segment.values, room_for(len(segment), limit)):
-        return
+        return False
     for dumps in (pickle.dumps, cloudpickle.dumps):  # the fast one first
         try:
             dumps(segment.values)
-            return
+            return False
         except Exception:
             continue  # one of the values is to blame; which one is found below
+    refused = False
     for offset, value in enumerate(segment.values):
         try:
             cloudpickle.dumps(value)
@@ -127,23 +133,8 @@ def refuse_unpicklable(segment: Segment, name: str, limit: int) -> None:
             waits = (segment.waits or {}).get(offset, ())
             ended = failed.replace(timestamp=end)
             segment.put(offset, ended, begin, end, attempts, waits)
-
-
-def _stand_in(data: Any, error: Exception) -> Any:
-    kind = f"{type(data).__module__}.{type(data).__qualname__}"
-    if isinstance(data, BaseException):
-        return RemoteTaskError(f"{kind}: {_text_of(data)}")
-    return Missing(
-        f"the state's data, of type {kind}, cannot be pickled "
-        f"({type(error).__name__}: {error}), so it did not travel."
-    )
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:
-        return "its text cannot be read"
+            refused = True
+    return refused
 
 
 class PlainReport(NamedTuple):
@@ -216,80 +207,6 @@ def pack_report(report: BlockReport, limit: int) -> bytes:
         return pickle.dumps(packed, protocol=5)
     except Exception:  # an exception of a class that lives in a script
         return bytes(cloudpickle.dumps(packed))
-
-
-class _Portable:
-    """Data of a state, unpickled by itself: a failure spoils no other state."""
-
-    __slots__ = ("blob", "text")
-
-    def __init__(self, blob: bytes, text: str) -> None:
-        self.blob = blob
-        self.text = text
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _opened, (self.blob, self.text)
-
-
-def _opened(blob: bytes, text: str) -> Any:
-    """The data, or what was said of it where its class cannot be imported."""
-    try:
-        return pickle.loads(blob)
-    except Exception:
-        return RemoteTaskError(text)
-
-
-def _portable(state: State) -> State:
-    data = state.data
-    if data is NO_DATA:
-        return state
-    travelled = data
-    try:
-        if _is_simple(data):
-            blob = pickle.dumps(data, protocol=5)
-        else:
-            blob = dumped(data)
-            travelled = pickle.loads(blob)
-    except Exception as error:
-        travelled = _stand_in(data, error)
-        blob = pickle.dumps(travelled)
-    if not isinstance(travelled, BaseException):
-        return state.replace(data=travelled)
-    kind = f"{type(data).__module__}.{type(data).__qualname__}"
-    return state.replace(data=_Portable(blob, f"{kind}: {_text_of(data)}"))
-
-
-#: Types that pickle and unpickle wherever Python is.
-_PRIMITIVES: Final = frozenset({type(None), bool, int, float, str, bytes})
-
-
-def _is_simple(data: Any) -> bool:
-    """Whether data is an exception of Python's own that nothing hangs on.
-
-    Most are, and need no trial: half of what a failure costs its worker.
-    """
-    return (
-        isinstance(data, BaseException)
-        and type(data).__module__ == "builtins"
-        and data.__cause__ is None
-        and data.__context__ is None
-        and not data.__dict__
-        and _PRIMITIVES.issuperset(map(type, data.args))
-    )
-
-
-def dumped(data: Any) -> bytes:
-    """Data as bytes that another process can read."""
-    if isinstance(data, BaseException):
-        # As `distributed` does: else classes that others wrote lose their tracebacks.
-        pickling_support.install(data)
-    try:
-        blob = pickle.dumps(data, protocol=5)
-        if b"__main__" not in blob:  # names of a script mean nothing on a worker
-            return blob
-    except Exception:
-        pass  # a class that only cloudpickle can take along
-    return bytes(cloudpickle.dumps(data))
 
 
 def _packed(segment: Segment, limit: int) -> Segment:

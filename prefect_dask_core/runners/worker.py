@@ -22,9 +22,9 @@ from prefect_dask_core.engine.block_results import (
 )
 from prefect_dask_core.engine.compile import RunRecord
 from prefect_dask_core.engine.effects import Answer, AsyncCalls, Call
+from prefect_dask_core.engine.measuring import count_children
 from prefect_dask_core.engine.packing import SmallPart, load_small, unpack
 from prefect_dask_core.engine.running import run_block
-from prefect_dask_core.engine.segments import is_success
 from prefect_dask_core.engine.sources import Filled, Items
 from prefect_dask_core.engine.unreadable import how_to_mend
 from prefect_dask_core.errors import InternalError, PrefectDaskCoreError
@@ -178,8 +178,11 @@ def run_on_worker(
         for step in block.steps:
             segment = result.segments.get(step.node)  # not there if it was handed back
             if segment is not None and step.node in block.keep:
-                refuse_unpicklable(segment, step.task.name, run.home_bytes)
-                if step.node in result.items and not is_success(segment):
+                if not refuse_unpicklable(segment, step.task.name, run.home_bytes):
+                    continue
+                if step.mapped and step.flattened:
+                    count_children(segment)
+                elif step.node in result.items:
                     del result.items[step.node]
                     segment.length = segment.flat_length = None
         tell_report(DONE, report)

@@ -1,11 +1,13 @@
 """Elements of the children of a fan-out: counted, found, the same however cut."""
 
+import pickle
 from collections import deque
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prefect_dask_core.engine.elsewhere import Packed
 from prefect_dask_core.engine.flattening import (
     Elements,
     count_elements,
@@ -128,6 +130,31 @@ def test_what_can_be_iterated_over_once_becomes_a_list_in_its_place():
     assert count_elements(made) == 3
     assert flat_values([made]) == flat_values([made]) == [1, 2, 3]
     assert made.value(0) == [1, 2]
+
+
+def test_packed_values_that_can_be_iterated_over_once_become_lists_too():
+    made = segment_of([done(iter([1, 2])), done([3])])
+    made.values = Packed(pickle.dumps(made.values))
+    for segment in (made, pickle.loads(pickle.dumps(made))):
+        assert count_elements(segment) == 3
+        assert flat_values([segment]) == flat_values([segment]) == [1, 2, 3]
+        assert segment.value(0) == [1, 2]
+
+
+@pytest.mark.parametrize("change", ["put", "cut", "open"])
+def test_a_count_does_not_outlive_what_was_counted(change):
+    made = segment_of([done([1, 2]), done([3]), done([4, 5])])
+    assert list(element_ends(made)) == [2, 3, 5]
+    if change == "put":
+        made.put(0, Failed("no"), 1.0, 2.0)
+        assert list(element_ends(made)) == [1, 2, 4]
+    elif change == "cut":
+        made.cut(1)
+        assert list(element_ends(made)) == [2]
+    else:
+        made.open(1)
+        made.put(0, done([]), 1.0, 2.0)
+        assert list(element_ends(made)) == [0]
 
 
 def test_a_lost_block_moves_no_element_of_the_others():

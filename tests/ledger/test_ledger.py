@@ -231,6 +231,50 @@ def test_a_ledger_of_an_earlier_version_is_brought_up_to_date(ledger_url, monkey
     ledger.engine.dispose()
 
 
+def schema_of(ledger):
+    """Columns and indexes of all tables, by table and name."""
+    told = sa.inspect(ledger.engine)
+    return {
+        name: (
+            {
+                column["name"]: (
+                    str(column["type"]),
+                    column["nullable"],
+                    column["default"],
+                )
+                for column in told.get_columns(name)
+            },
+            {
+                index["name"]: (index["column_names"], bool(index["unique"]))
+                for index in told.get_indexes(name)
+            },
+        )
+        for name in told.get_table_names()
+    }
+
+
+def test_a_ledger_of_the_first_version_is_made_as_a_fresh_one(ledger_url):
+    ledger = Ledger(ledger_url)
+    fresh = schema_of(ledger)
+    runs, nodes = tables().runs.name, tables().nodes.name
+    assert f"ix_{runs}_attempt_begin" in fresh[runs][1]
+    with ledger.engine.begin() as connection:
+        for text in (
+            f"DROP INDEX ix_{runs}_attempt_begin",
+            f"ALTER TABLE {runs} DROP COLUMN attempt_begin",
+            f"ALTER TABLE {runs} DROP COLUMN seconds_before",
+            f"CREATE INDEX ix_{runs}_begin ON {runs} (begin)",
+            f"ALTER TABLE {nodes} DROP COLUMN made_of",
+            f"UPDATE {tables().version.name} SET version = 1",
+        ):
+            connection.execute(sa.text(text))
+    ledger.engine.dispose()
+
+    ledger = Ledger(ledger_url)
+    assert schema_of(ledger) == fresh
+    ledger.engine.dispose()
+
+
 def test_a_ledger_that_had_the_last_begin_only_learns_the_first(
     ledger_url, monkeypatch
 ):
@@ -241,6 +285,7 @@ def test_a_ledger_that_had_the_last_begin_only_learns_the_first(
         assert writer.end(Batch(), {}, begin + 2.0, "Completed", None)
         writer.close()
     (now,) = ledger.runs()
+    fresh = schema_of(ledger)
     runs = tables().runs.name
     with ledger.engine.begin() as connection:
         # As it was written before: one begin, which was the last.
@@ -249,6 +294,7 @@ def test_a_ledger_that_had_the_last_begin_only_learns_the_first(
             f"DROP INDEX IF EXISTS ix_{runs}_attempt_begin",
             f"ALTER TABLE {runs} DROP COLUMN attempt_begin",
             f"ALTER TABLE {runs} DROP COLUMN seconds_before",
+            f"CREATE INDEX ix_{runs}_begin ON {runs} (begin)",
             f"UPDATE {tables().version.name} SET version = 2",
         ):
             connection.execute(sa.text(text))
@@ -256,6 +302,7 @@ def test_a_ledger_that_had_the_last_begin_only_learns_the_first(
 
     ledger = Ledger(ledger_url)
     (brought,) = ledger.runs()
+    assert schema_of(ledger) == fresh
     ledger.engine.dispose()
     assert (now.begin, now.attempt_begin, now.seconds()) == (5.0, 50.0, 4.0)
     assert replace(brought, seconds_before=2.0) == now

@@ -84,6 +84,11 @@ def as_list(values):
 
 
 @task
+def lists(values):
+    return [list(value) for value in values]
+
+
+@task
 def kinds_of(values):
     return [type(value).__name__ for value in values]
 
@@ -1489,6 +1494,57 @@ def test_flattened_children_are_mapped_over_item_by_item(run):
         "ValueError",
         "int",
     ]
+
+
+def test_what_can_be_iterated_over_once_is_there_for_every_reader(run):
+    each, rows = as_list.map, [[1, 2], [], [3]]
+    with Flow("once") as flow:
+        # Those that read child by child are in the lane, before anybody flattens.
+        made = Task(lambda x: iter(x), name="iterate").map(give(rows))
+        early, many, whole = each(made), inc.map(flatten(made)), lists(made)
+        plain = Task(lambda x: iter(x), name="iterate")(give([1, 2]))
+        first, over, last = as_list(plain), inc.map(plain), as_list(plain)
+        nested = Task(lambda x: iter(x), name="iterate")(give(rows))
+        flat_whole, flat = as_list(flatten(nested)), inc.map(flatten(nested))
+        nested_whole = as_list(nested)
+    state = run(flow)
+    assert values(state, early, many, whole) == [rows, [2, 3, 4], rows]
+    assert values(state, first, over, last) == [[1, 2], [2, 3], [1, 2]]
+    assert values(state, flat_whole, flat, nested_whole) == [
+        [1, 2, 3],
+        [2, 3, 4],
+        rows,
+    ]
+
+
+def halfway(rows):
+    """An iterator of the user's own, that cannot be iterated over to its end."""
+
+    class Halfway:
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            if not rows:
+                raise ValueError("halfway")
+            return rows.pop()
+
+    return Halfway()
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_an_iterator_that_raises_fails_its_child_alone(run, retries):
+    with Flow("once") as flow:
+        body = Task(lambda x: halfway([x]) if x else [7], name="b", retries=retries)
+        made = body.map(give([0, 1, 0]))
+        many = inc.map(flatten(made))
+    state = run(flow)
+    assert kinds(state[made]) == ["Completed", "Failed", "Completed"]
+    assert state[made].states[1].message == (
+        "its value cannot be iterated over: ValueError('halfway')"
+    )
+    assert kinds(state[many]) == ["Completed", "TriggerFailed", "Completed"]
+    assert [state[many].states[n].result() for n in (0, 2)] == [8, 8]
 
 
 # -- context -----------------------------------------------------------------------

@@ -4,10 +4,17 @@ import pickle
 import sys
 
 import pytest
+from dask.sizeof import sizeof
 
 from prefect_dask_core import Task, signals
 from prefect_dask_core.engine.block import Block, Step
+from prefect_dask_core.engine.block_results import (
+    BlockResult,
+    PlainValue,
+    flat_items_in,
+)
 from prefect_dask_core.engine.running import run_block
+from prefect_dask_core.engine.segments import Segment
 from prefect_dask_core.engine.sources import Fixed, Items, StepInput
 from prefect_dask_core.runners.home import (
     PlainReport,
@@ -167,3 +174,12 @@ def test_nothing_comes_home_where_nothing_is_to():
     report = report_of(ValueError("no"), "yes", retries=1)
     travelled = pickle.loads(pack_report(report, 0)).segments[3]
     assert travelled.values is None
+
+
+def test_what_was_flattened_on_a_worker_counts_for_its_memory():
+    rows = [[n] for n in range(1_000)]
+    for left in (BlockResult({3: Segment.of_value(rows)}, {3: rows}), PlainValue(rows)):
+        before = sizeof(left)
+        assert len(flat_items_in(left, 3)) == 1_000
+        assert sizeof(left) > before + 8_000
+        assert sizeof(left) < 3 * before
