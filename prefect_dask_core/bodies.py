@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import reprlib
 import sys
 from collections.abc import Callable, Mapping
 from types import FunctionType
@@ -93,6 +94,11 @@ class TaskBody:
             return (None if self._has_run else do_nothing), None
         kind = type(self).__name__
         if self._has_run:
+            if isinstance(fn, TaskBody) or not callable(fn):  # meant as an input
+                told = reprlib.repr(fn)
+                raise OptionTypeError(
+                    f"{kind} is a class; make a task of it first: {kind}()({told})."
+                )
             raise OptionTypeError(
                 f"{kind} has a method run() and was also given the function {fn!r}; "
                 "a task has one body."

@@ -260,8 +260,12 @@ def _nowhere() -> Scope:
 
 def open_session(name: str, variables: Mapping[str, Any], run_id: str) -> Session:
     """Open a session of the runner that is here: the one around, else the default."""
-    runner = context.get("_task_runner") or default_runner()
-    return session_of(runner, name, variables, run_id)
+    return session_of(runner_here(), name, variables, run_id)
+
+
+def runner_here() -> Any:
+    """The runner that is here: the one around, else the default."""
+    return context.get("_task_runner") or default_runner()
 
 
 def session_of(

@@ -173,7 +173,69 @@ def mapped(value: Any) -> Annotation:
 
 
 def flatten(value: Any) -> Annotation:
-    """Unnest the argument by one level before it is used."""
+    """Unnest an argument by one level before it is used.
+
+    Mostly around what a mapped task gives: each child gives a list, and the next task
+    is mapped over all their items, one list after the other.
+
+    Parameters
+    ----------
+    value : object
+        In a graph flow a task, mapped or not, or a collection. In a function flow what
+        `map` or `submit` gave, a collection with futures inside, or any collection.
+
+    Returns
+    -------
+    Annotation
+        The argument, for `map`, `submit` or a call; `unmapped`, `mapped` and
+        `allow_failure` may stand around it, or inside.
+
+    Notes
+    -----
+    Lists, tuples, sets, dicts (their keys) and all else that can be iterated over
+    are unnested; strings and bytes are not.
+
+    The children of a mapped task are looked at one by one, and so are, in a function
+    flow, the items of a collection with futures inside. An empty list gives no element.
+    What cannot be iterated over stays one element. So does a child that failed, crashed
+    or was not run: the trigger of the task below refuses that one element, and all
+    others run; in `allow_failure` it gives the exception. A child that was skipped is
+    one element, which is skipped as well. A value that raises when it is iterated over
+    fails the run that gave it where that was still to be counted; else, where a
+    function flow maps over it after its end, it stays one element.
+
+    One value, of a plain task or a constant, is unnested if all its items are
+    collections, and otherwise stays as it is. In a graph flow a list of tasks is one
+    value, which is not there if one of them fails.
+
+    Source of the rules: ``flatten`` of the graph generations.
+
+    Examples
+    --------
+    >>> from prefect_dask_core import Flow, SequentialTaskRunner, flow, task
+    >>> @task
+    ... def parts(n):
+    ...     return list("abc"[:n])
+    >>> @task
+    ... def name(part):
+    ...     return part.upper()
+
+    In a function flow:
+
+    >>> @flow(task_runner=SequentialTaskRunner())
+    ... def names():
+    ...     mapped = name.map(flatten(parts.map([2, 0, 1])))
+    ...     return mapped, name.map(flatten([parts.submit(1), ["x", "y"]]))
+    >>> names()
+    (['A', 'B', 'A'], ['A', 'X', 'Y'])
+
+    In a graph flow:
+
+    >>> with Flow("names") as graph:
+    ...     found = name.map(flatten(parts.map([2, 0, 1])))
+    >>> graph.run(task_runner=SequentialTaskRunner())[found].result()
+    ['A', 'B', 'A']
+    """
     return _annotate(value, flattened=True)
 
 

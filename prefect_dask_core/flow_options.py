@@ -72,14 +72,46 @@ def refuse_older_flow_options(
 you mean 'tasks'?
     """
     for name, value in older.items():
-        told = OLDER_FLOW_OPTIONS.get(name)
-        if told is None:
+        if name not in OLDER_FLOW_OPTIONS:
             raise UnknownOptionError(
                 f"flow {flow!r} has no option {name!r}; did you mean "
                 f"{nearest(name, known)!r}?"
             )
-        if value is not None:
-            raise OptionValueError(f"flow {flow!r} was given {name}={value!r}: {told}.")
+        _refuse_older(flow, name, value)
+
+
+def _refuse_older(flow: str, name: str, value: Any) -> None:
+    if value is not None:
+        told = OLDER_FLOW_OPTIONS[name]
+        raise OptionValueError(f"flow {flow!r} was given {name}={value!r}: {told}.")
+
+
+class OlderFlowAttribute:
+    """An option of flows that only older generations had, set on a flow that is made.
+
+    It is refused as it is by the constructor, where Python would keep any attribute
+    and nothing would ever come of it. It reads as `None`.
+
+    Examples
+    --------
+    >>> class Owner:
+    ...     name = "etl"
+    ...     schedule = OlderFlowAttribute()
+    >>> Owner().schedule = None
+    >>> Owner().schedule = "daily"  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    prefect_dask_core.errors.OptionValueError: flow 'etl' was given schedule='daily': \
+nothing here waits for a time; ...
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type) -> None:
+        return None
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        _refuse_older(instance.name, self.name, value)
 
 
 def parameters_given(

@@ -11,7 +11,7 @@ import time
 import uuid
 from functools import partial
 
-from prefect_dask_core.calling import inherited_variables
+from prefect_dask_core.calling import inherited_variables, runner_here
 from prefect_dask_core.calls import SCOPE, nested_run_id
 from prefect_dask_core.context import context
 from prefect_dask_core.endings import told_error
@@ -124,7 +124,7 @@ def _watch(run: FunctionRun, ledger: Ledger | None) -> Watch:
     if ledger is not None:
         options = run.options
         root = run.parent.get("root_flow_run_id")
-        runner = options.task_runner
+        runner = runner_here() if options.task_runner is None else options.task_runner
         tags = frozenset(run.parent.get("tags") or ())
         facts = RunFacts("function", run.flow, runner, options.version, root, tags)
         after = None if run.resumed is None else run.resumed.after

@@ -19,6 +19,7 @@ from prefect_dask_core.errors import OptionTypeError, OptionValueError
 from prefect_dask_core.flow_graph import FlowGraph
 from prefect_dask_core.flow_options import (
     FlowHandler,
+    OlderFlowAttribute,
     TerminalHandler,
     flow_handlers,
     flow_result,
@@ -89,7 +90,8 @@ class Flow(FlowGraph):
 
     Notes
     -----
-    How a flow is built and asked is told by `FlowGraph`.
+    How a flow is built and asked is told by `FlowGraph`. What is set on a flow that is
+    made, as ``flow.executor = ...``, is checked as the option of that name.
 
     Examples
     --------
@@ -105,6 +107,11 @@ class Flow(FlowGraph):
     >>> flow.run()[result].result()
     13
     """
+
+    schedule = OlderFlowAttribute()
+    storage = OlderFlowAttribute()
+    run_config = OlderFlowAttribute()
+    environment = OlderFlowAttribute()
 
     def __new__(cls, *args: Any, **options: Any) -> Any:
         """Make a graph flow; of a function, a function flow (decision C1)."""
@@ -147,6 +154,42 @@ class Flow(FlowGraph):
         self.terminal_state_handler = terminal_state_handler
         self.version = version
         self.description = description
+
+    @property
+    def task_runner(self) -> TaskRunner | None:
+        """Where the flow runs unless `run` is told otherwise."""
+        return self._task_runner
+
+    @task_runner.setter
+    def task_runner(self, task_runner: TaskRunner | None) -> None:
+        self._task_runner = one_runner(self.name, task_runner, None)
+
+    @property
+    def executor(self) -> TaskRunner | None:
+        """Older spelling of `task_runner`."""
+        return self.task_runner
+
+    @executor.setter
+    def executor(self, executor: TaskRunner | None) -> None:
+        self.task_runner = executor
+
+    @property
+    def result(self) -> Result | None:
+        """Where tasks without a `result` of their own keep their values."""
+        return self._result
+
+    @result.setter
+    def result(self, result: Result | None) -> None:
+        self._result = flow_result(self.name, result, None)
+
+    @property
+    def result_handler(self) -> Any:
+        """Older spelling of `result`."""
+        return self.result
+
+    @result_handler.setter
+    def result_handler(self, result_handler: Any) -> None:
+        self._result = flow_result(self.name, None, result_handler)
 
     def run(
         self,

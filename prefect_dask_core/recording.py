@@ -12,7 +12,6 @@ import os
 import socket
 import sys
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -48,6 +47,7 @@ from prefect_dask_core.monitor.watching import Maker, News
 from prefect_dask_core.results.kept import KeptValues
 from prefect_dask_core.results.places import own_name
 from prefect_dask_core.states import State
+from prefect_dask_core.traces import trace_of
 
 _LOGGER: Final = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class RunFacts:
     flow : object
         The flow.
     runner : object
-        What runs it; `None`: what is found when it begins.
+        What runs it.
     version : str or None
         Version of the flow.
     root : str or None
@@ -90,7 +90,7 @@ class RunFacts:
 
     kind: str
     flow: Any
-    runner: Any = None
+    runner: Any
     version: str | None = None
     root: str | None = None
     tags: frozenset[str] = frozenset()
@@ -350,8 +350,8 @@ def _told(state: State) -> tuple[str | None, ...]:
     error = state.data if isinstance(state.data, BaseException) else None
     if error is None:
         return kind, state.name, state.message, None, None, None
-    trace = "".join(traceback.format_exception(error))
-    return kind, state.name, state.message, type(error).__name__, str(error), trace
+    kept = type(error).__name__, str(error), trace_of(state)
+    return kind, state.name, state.message, *kept
 
 
 # -- what is known at the begin and at the end ---------------------------------------
@@ -365,7 +365,7 @@ def _record_of(view: RunView, facts: RunFacts) -> RunRecord:
         name=info.run_name,
         kind=facts.kind,
         version=facts.version,
-        runner=_told_runner(facts.runner),
+        runner=told_runner(facts.runner),
         begin=info.begin,
         seen=info.begin,
         parent=info.parent_run_id,
@@ -378,13 +378,25 @@ def _record_of(view: RunView, facts: RunFacts) -> RunRecord:
     )
 
 
-def _told_runner(runner: Any) -> str:
-    """Class of a runner, and where it runs; its arguments may hold secrets."""
-    if runner is None:
-        return "the default"
+def told_runner(runner: Any) -> str:
+    """Class of a runner, and where it runs; its arguments may hold secrets.
+
+    Examples
+    --------
+    >>> from prefect_dask_core import DaskTaskRunner, SequentialTaskRunner
+    >>> told_runner(SequentialTaskRunner())
+    'SequentialTaskRunner'
+    >>> told_runner(DaskTaskRunner(address="tcp://10.0.0.1:8786"))
+    'DaskTaskRunner at tcp://10.0.0.1:8786'
+    """
     name = type(runner).__name__
-    place = getattr(runner, "address", None)
-    place = place or getattr(getattr(runner, "cluster", None), "scheduler_address", "")
+    cluster = getattr(runner, "cluster", None)
+    place = (
+        getattr(runner, "address", None)
+        or getattr(cluster, "scheduler_address", None)
+        # Of a client.
+        or getattr(getattr(cluster, "scheduler", None), "address", None)
+    )
     return f"{name} at {place}" if place else name
 
 

@@ -15,7 +15,7 @@ from prefect_dask_core.annotations import AllowFailure, Quote
 from prefect_dask_core.arguments import unwrap
 from prefect_dask_core.edges import Annotation
 from prefect_dask_core.engine.fanout import mapped_length
-from prefect_dask_core.engine.plan import Input, Node, items_of
+from prefect_dask_core.engine.plan import Input, Node, flattened, items_of
 from prefect_dask_core.engine.session import Session
 from prefect_dask_core.engine.templates import (
     Hole,
@@ -114,9 +114,9 @@ class Inputs:
             return {}
         return {key: frozenset(ids) for key, ids in self.above.items()}
 
-    def _constant(self, key: str, value: Any, mapped: bool, flattened: bool) -> None:
-        if flattened and not isinstance(value, Template):
-            value = _unnested(value)
+    def _constant(self, key: str, value: Any, mapped: bool, flat: bool) -> None:
+        if flat and not isinstance(value, Template):
+            value = flattened(value)
         self.inputs.append(Input(key, None, value, mapped, False, None))
 
     def _note(self, node: int, tolerant: bool) -> None:
@@ -226,14 +226,6 @@ def _each(given: Any) -> Iterable[Any]:
     if isinstance(given, PrefectFuture | FutureList | AllowFailure | State):
         return (given,)
     return given if isinstance(given, Iterable) else (given,)
-
-
-def _unnested(value: Any) -> Any:
-    items = items_of(value)
-    parts = None if items is None else [items_of(item) for item in items]
-    if parts is None or any(part is None for part in parts):
-        return value
-    return [item for part in parts for item in part or ()]
 
 
 def check_lengths(task: Task, name: str, inputs: tuple[Input, ...]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from prefect_dask_core.annotations import AllowFailure, Quote
 from prefect_dask_core.edges import Annotation
+from prefect_dask_core.engine.plan import flattened, items_of
 from prefect_dask_core.engine.templates import rebuild
 from prefect_dask_core.errors import UpstreamTaskError
 from prefect_dask_core.future_lists import FutureList, node_of
@@ -75,7 +76,8 @@ def resolve(
 def _resolved(value: Any, above: list[Above], tolerant: bool) -> Any:
     def looked_up(leaf: Any) -> Any:
         if isinstance(leaf, Annotation):
-            return _resolved(leaf.value, above, tolerant)
+            found = _resolved(leaf.value, above, tolerant)
+            return _unnested(leaf.value, found) if leaf.flattened else found
         if isinstance(leaf, Quote):
             return leaf.value
         if isinstance(leaf, AllowFailure):
@@ -145,10 +147,51 @@ def holds_future(value: Any) -> bool:
 
 
 def bare(value: Any) -> Any:
-    """An argument without its annotations."""
+    """An argument without its annotations, unnested if one of them says so."""
+    flat = False
     while isinstance(value, Annotation | AllowFailure | Quote):
+        flat = flat or (isinstance(value, Annotation) and value.flattened)
         value = value.value
-    return value
+    return flattened(value) if flat else value
+
+
+def nested_items(value: Any) -> Any:
+    """Items of a collection with futures inside, such that each can be unnested.
+
+    A future stands for the collection that it gives. Of a list or tuple that is there
+    already each item becomes a list of its own, so that each may end in its own way.
+
+    Examples
+    --------
+    >>> nested_items(["future", [1, 2]])
+    ['future', [1, 2]]
+    """
+    items = items_of(value)
+    if items is None:
+        return value
+    found: list[Any] = []
+    for item in items:
+        if type(item) in (list, tuple) and holds_future(item):
+            found += [[one] for one in item]
+        else:
+            found.append(item)
+    return found
+
+
+def _unnested(given: Any, found: Any) -> Any:
+    """A flattened argument: what was given, with its futures' values found."""
+    given = bare(given)
+    items = items_of(found)
+    several = isinstance(given, FutureList) or not isinstance(given, PrefectFuture)
+    if items is None or not (several and holds_future(given)):
+        return flattened(found)
+    # As of the children of a fan-out: what is no collection stays one element.
+    parts = [items_of(item) for item in items]
+    return [
+        element
+        for item, part in zip(items, parts, strict=True)
+        for element in ([item] if part is None else part)
+    ]
 
 
 def by_name(above: list[Above]) -> dict[Any, State]:

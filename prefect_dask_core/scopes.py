@@ -13,14 +13,16 @@ import time
 import uuid
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 from dask.base import get_annotations
 
+from prefect_dask_core.annotations import AllowFailure, Quote, allow_failure
 from prefect_dask_core.cached_values import known_to, remember
 from prefect_dask_core.context import context, current_tags
+from prefect_dask_core.edges import Annotation
 from prefect_dask_core.engine.caching import prepared, within
 from prefect_dask_core.engine.pipeline import run_task
 from prefect_dask_core.engine.plan import Input
@@ -41,6 +43,7 @@ from prefect_dask_core.resolving import (
     bare,
     by_name,
     holds_future,
+    nested_items,
     resolve,
     upstream_error,
     with_results,
@@ -173,6 +176,7 @@ class Scope:
             session = self.session()
             keeper = prepared(task, self.variables.get(KEEPING)).keeper
             self.stores = self.stores or (keeper is not None and keeper.writes)
+            bound = {key: self._gathered(value) for key, value in bound.items()}
             if mapped:
                 bound = {key: self._whole(value) for key, value in bound.items()}
             inputs = inputs_of_call(task, bound, wait_for, mapped, session)
@@ -279,6 +283,36 @@ class Scope:
         if isinstance(value, PrefectFuture) and node_of(value) is None:
             return self.submit(_ITEM, {"value": value})
         return value
+
+    def _gathered(self, value: Any) -> Any:
+        """A flattened argument with futures inside, as the future of a fan-out.
+
+        So its elements may end one by one, as those of a task that was mapped.
+        """
+        if not isinstance(value, Annotation) or not value.flattened:
+            return value
+        inner, tolerant = value.value, isinstance(value.value, AllowFailure)
+        if tolerant:
+            inner = inner.value
+        if isinstance(inner, PrefectFuture | FutureList) and node_of(inner) is not None:
+            return value
+        if isinstance(inner, PrefectFuture):
+            found: Any = self._whole(inner)
+        else:
+            if isinstance(inner, Iterator):
+                inner = list(inner)
+                kept = allow_failure(inner) if tolerant else inner
+                value = Annotation(kept, value.mapped, flattened=True)
+            if isinstance(inner, Quote | str | bytes | State) or not holds_future(
+                inner
+            ):
+                return value
+            lists = nested_items(inner)
+            given = allow_failure(lists) if tolerant else lists
+            found = self.submit(_ITEM, {"value": given}, mapped=True)
+        if tolerant:
+            found = allow_failure(found)
+        return Annotation(found, value.mapped, flattened=True)
 
     def session(self) -> Session:
         """The session; opened now if nothing was submitted before."""

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from types import TracebackType
 from typing import Any, ClassVar, Final, NamedTuple
 
 from prefect_dask_core.errors import (
@@ -182,7 +183,7 @@ class State:
     True
     """
 
-    __slots__ = ("data", "message", "name", "run", "states", "timestamp")
+    __slots__ = ("_frames", "data", "message", "name", "run", "states", "timestamp")
 
     type: ClassVar[StateType] = StateType.PENDING
     #: Colour of the state in every picture (from a colour-blind safe palette).
@@ -194,6 +195,7 @@ class State:
     timestamp: float | None
     states: Mapping[Any, State] | Sequence[State] | None
     run: RunFacts | None
+    _frames: TracebackType | None
 
     def __init__(
         self,
@@ -219,6 +221,7 @@ class State:
         put(self, "timestamp", timestamp)
         put(self, "states", states)
         put(self, "run", None)
+        put(self, "_frames", _frames_of(data))
 
     # -- a value ----------------------------------------------------------------
 
@@ -237,6 +240,7 @@ class State:
         names: list[str] = []
         for klass in reversed(cls.__mro__):
             names.extend(vars(klass).get("__slots__", ()))
+        names.remove("_frames")  # worked out from the data
         return tuple(names)
 
     def replace(self, **changes: Any) -> State:
@@ -259,6 +263,8 @@ class State:
         for field in self._fields():
             value = changes.get(field, getattr(self, field))
             object.__setattr__(copy, field, value)
+        frames = self._frames if copy.data is self.data else _frames_of(copy.data)
+        object.__setattr__(copy, "_frames", frames)
         return copy
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -513,8 +519,23 @@ class State:
         except MissingResult:
             error = self._error(NO_DATA)  # the message still says what happened
         if raise_on_failure:
+            # Else each look would add its own frames to those of the run.
+            holder: State = self
+            while isinstance(holder.data, State):
+                holder = holder.data
+            if error is holder.data:
+                error = error.with_traceback(holder._frames)
             raise error
         return error
+
+    @property
+    def frames(self) -> TracebackType | None:
+        """Traceback of the exception in `data`, as it was when the state was made.
+
+        What raises the exception again, as `result` does, adds frames of its own to
+        the traceback of the exception itself.
+        """
+        return self._frames
 
     def _value(self, data: Any) -> Any:
         if data is not NO_DATA:
@@ -541,11 +562,16 @@ def _loaded(data: Any) -> Any:
     return data.load() if isinstance(data, DataReference) else data
 
 
+def _frames_of(data: Any) -> TracebackType | None:
+    return data.__traceback__ if isinstance(data, BaseException) else None
+
+
 def _restore(cls: type[State], values: tuple[Any, ...]) -> State:
     """Make a state from the values of its fields, as unpickling does."""
     state = object.__new__(cls)
     for field, value in zip(cls._fields(), values, strict=True):
         object.__setattr__(state, field, value)
+    object.__setattr__(state, "_frames", _frames_of(state.data))
     return state
 
 

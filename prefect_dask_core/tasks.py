@@ -24,7 +24,12 @@ from typing import (
 )
 
 from prefect_dask_core.assets import Asset
-from prefect_dask_core.attributes import OptionAttribute, add_older_attributes
+from prefect_dask_core.attributes import (
+    LoggerAttribute,
+    OptionAttribute,
+    add_older_attributes,
+    method_of_tasks,
+)
 from prefect_dask_core.bodies import (
     NOT_PICKLED,
     P,
@@ -168,6 +173,9 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
     on_rollback_hooks: OptionAttribute[tuple[Hook, ...]] = OptionAttribute(
         "on_rollback"
     )
+
+    #: In a run that of the run, as `get_run_logger`; elsewhere one of the task's name.
+    logger = LoggerAttribute()
 
     #: Whether the package made the task to carry an argument.
     auto_generated: ClassVar[bool] = False
@@ -363,6 +371,7 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
     ) -> Future[T]: ...
     @overload
     def submit(self, /, *args: Any, **kwargs: Any) -> Future[R]: ...
+    @method_of_tasks
     def submit(self, /, *args: Any, **kwargs: Any) -> Any:
         """Hand a run of the task to the runner of the running flow; do not wait.
 
@@ -400,6 +409,7 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
     ) -> Futures[T]: ...
     @overload
     def map(self, /, *args: Any, **kwargs: Any) -> Futures[R]: ...
+    @method_of_tasks
     def map(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run the task once per item of its arguments.
 
@@ -430,6 +440,7 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
         twin = self._copy_for_call(kwargs.pop("task_args", None), mapped=True)
         return twin.bind(*args, mapped=True, flow=flow, **kwargs)
 
+    @method_of_tasks
     def bind(
         self: TaskT,
         *args: Any,
@@ -586,6 +597,7 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
 
     # -- edges ------------------------------------------------------------------
 
+    @method_of_tasks
     def set_dependencies(
         self: TaskT,
         flow: GraphBuilder | None = None,
@@ -601,6 +613,7 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
         )
         return self
 
+    @method_of_tasks
     def set_upstream(
         self: TaskT,
         task: Any,
@@ -612,6 +625,7 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
         self._flow(flow).add_edge(task, self, key=key, mapped=mapped)
         return self
 
+    @method_of_tasks
     def set_downstream(
         self: TaskT,
         task: Any,
@@ -634,6 +648,7 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
 
     # -- variants ---------------------------------------------------------------
 
+    @method_of_tasks
     def copy(self: TaskT, **task_args: Any) -> TaskT:
         """Copy of the task in which some options or attributes differ.
 
@@ -676,6 +691,7 @@ class Task(TaskBody, OperatorMixin, Generic[P, R]):
         twin.__dict__.update(task_args)
         return twin
 
+    @method_of_tasks
     def with_options(self: TaskT, **options: Any) -> TaskT:
         """Task over the same body with other options.
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import inspect
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from prefect_dask_core.errors import OptionTypeError
 from prefect_dask_core.states import State
+
+RunT = TypeVar("RunT", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +66,94 @@ def callback_factory(
         if not callable(given):
             raise OptionTypeError(f"callback_factory({name}={given!r}): not callable.")
     return CallbackHandler(fn, check)
+
+
+def defaults_from_attrs(*attr_names: str) -> Callable[[RunT], RunT]:
+    """Let a method ``run`` take what a call leaves out from the attributes of its task.
+
+    Parameters
+    ----------
+    *attr_names : str
+        Names of parameters of ``run`` and of attributes of the task. One that is not
+        given, or is `None`, has the value of the attribute.
+
+    Returns
+    -------
+    callable
+        The decorator.
+
+    Raises
+    ------
+    OptionTypeError
+        If a name is no parameter of ``run``; also a `TypeError`.
+
+    Examples
+    --------
+    >>> from prefect_dask_core import Task
+    >>> class Scale(Task):
+    ...     def __init__(self, factor=None, **options):
+    ...         super().__init__(**options)
+    ...         self.factor = factor
+    ...
+    ...     @defaults_from_attrs("factor")
+    ...     def run(self, x, factor=None):
+    ...         return factor * x
+    >>> scale = Scale(factor=10)
+    >>> scale(4), scale(4, factor=2)
+    (40, 8)
+    """
+    for name in attr_names:
+        if not isinstance(name, str):
+            raise OptionTypeError(
+                f"defaults_from_attrs({name!r}): it takes names of attributes, as "
+                '@defaults_from_attrs("path").'
+            )
+
+    def decorate(run: RunT) -> RunT:
+        signature = inspect.signature(run)
+        for name in attr_names:
+            if name not in signature.parameters:
+                known = ", ".join([*signature.parameters][1:]) or "none"
+                raise OptionTypeError(
+                    f"defaults_from_attrs({name!r}): run() has no parameter {name!r}; "
+                    f"its parameters: {known}."
+                )
+        made: Any = functools.wraps(run)(_with_defaults(run, signature, attr_names))
+        return made  # type: ignore[no-any-return]
+
+    return decorate
+
+
+def _with_defaults(
+    run: Callable[..., Any], signature: inspect.Signature, names: tuple[str, ...]
+) -> Callable[..., Any]:
+    """A function of the same kind, as tasks treat coroutines and generators apart."""
+
+    def filled(
+        task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> inspect.BoundArguments:
+        bound = signature.bind_partial(task, *args, **kwargs)
+        for name in names:
+            if bound.arguments.get(name) is None:
+                bound.arguments[name] = getattr(task, name)
+        return bound
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        bound = filled(self, args, kwargs)
+        return run(*bound.args, **bound.kwargs)
+
+    async def await_it(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return await call(self, *args, **kwargs)
+
+    def iterate(self: Any, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        return (yield from call(self, *args, **kwargs))
+
+    async def iterate_async(self: Any, *args: Any, **kwargs: Any) -> Any:
+        async for item in call(self, *args, **kwargs):
+            yield item
+
+    if inspect.isasyncgenfunction(run):
+        return iterate_async
+    if inspect.iscoroutinefunction(run):
+        return await_it
+    return iterate if inspect.isgeneratorfunction(run) else call

@@ -14,6 +14,7 @@ from prefect_dask_core import (
     switch,
     task,
 )
+from prefect_dask_core import flow as function_flow
 from prefect_dask_core.errors import (
     CycleError,
     DuplicateSlugError,
@@ -434,13 +435,27 @@ def test_an_item_that_cannot_be_unpickled_ends_in_a_state(client):
     assert "what task 'many' is mapped over" in state[many][1].message
 
 
-def test_an_item_that_cannot_be_unpickled_costs_no_other_its_run(client):
-    items = [LoadsNowhere() if n == 700 else n for n in range(1_000)]
+@pytest.mark.parametrize("bad", [range(700, 701), range(0, 2_000, 2), range(2_000)])
+def test_items_that_cannot_be_unpickled_cost_no_other_its_run(client, bad):
+    items = [LoadsNowhere() if n in bad else n for n in range(2_000)]
     with Flow("items") as flow:
         many = Task(lambda x: x, name="many").map(items)
     state = flow.run(task_runner=DaskTaskRunner(cluster=client))
     kinds = [type(child).__name__ for child in state[many]]
-    assert kinds == ["Crashed" if n == 700 else "Completed" for n in range(1_000)]
+    assert kinds == ["Crashed" if n in bad else "Completed" for n in range(2_000)]
+
+
+def test_items_with_futures_in_them_cost_no_other_its_run_either(client):
+    @function_flow(task_runner=DaskTaskRunner(cluster=client))
+    def run():
+        one = inc.submit(1)
+        items = [[LoadsNowhere() if n == 70 else n, one] for n in range(100)]
+        many = Task(lambda x: x[0], name="many").map(items)
+        many.wait()
+        return [type(future.state).__name__ for future in many]
+
+    kinds = run()
+    assert kinds == ["Crashed" if n == 70 else "Completed" for n in range(100)]
 
 
 def test_an_argument_that_cannot_be_unpickled_ends_in_a_state(client):

@@ -1,7 +1,9 @@
 """Options of flows and of their runs, in today's and in older spellings."""
 
+import pickle
 from pathlib import Path
 
+import cloudpickle
 import pytest
 
 from prefect_dask_core import (
@@ -356,3 +358,75 @@ def test_context_variables_are_named_before_the_run(name, told):
 def test_an_unknown_keyword_is_an_unknown_parameter():
     with pytest.raises(FlowParameterError, match="no parameter 'colour'"):
         in_order(Flow("f"), colour="red")
+
+
+# -- options set after the flow was made -----------------------------------------------
+
+
+def test_the_executor_of_a_flow_is_its_task_runner():
+    flow = Flow("etl")
+    assert flow.executor is None
+    flow.executor = runner = SequentialTaskRunner()
+    assert flow.task_runner is flow.executor is runner
+    flow.task_runner = None
+    assert flow.executor is None
+
+
+def test_a_flow_runs_where_its_executor_says():
+    class Noting(SequentialTaskRunner):
+        used = 0
+
+        def session(self, *args, **options):
+            self.used += 1
+            return super().session(*args, **options)
+
+        def run(self, *args, **options):
+            self.used += 1
+            return super().run(*args, **options)
+
+    with Flow("etl") as flow:
+        inc(1)
+    flow.executor = runner = Noting()
+    assert flow.run().is_successful()
+    assert runner.used
+    assert flow.copy().executor is runner
+
+
+@pytest.mark.parametrize("name", ["executor", "task_runner"])
+@pytest.mark.parametrize("value", [SequentialTaskRunner, "threads"])
+def test_an_executor_that_is_set_is_checked(name, value):
+    flow = Flow("etl", executor=SequentialTaskRunner())
+    kept = flow.task_runner
+    with pytest.raises(OptionTypeError, match=r"flow .etl.: .*expected a task runner"):
+        setattr(flow, name, value)
+    assert flow.task_runner is kept
+
+
+@pytest.mark.parametrize("name", ["schedule", "storage", "run_config", "environment"])
+def test_what_only_a_server_could_do_is_refused_when_it_is_set(name):
+    flow = Flow("etl")
+    with pytest.raises(OptionValueError) as set_later:
+        setattr(flow, name, "daily")
+    with pytest.raises(OptionValueError) as given:
+        Flow("etl", **{name: "daily"})
+    assert str(set_later.value) == str(given.value)
+    setattr(flow, name, None)
+    assert getattr(flow, name) is None
+
+
+def test_a_result_handler_that_is_set_is_the_result_of_the_flow(tmp_path):
+    flow = Flow("etl")
+    place = LocalResult(tmp_path)
+    flow.result_handler = place
+    assert flow.result is flow.result_handler is place
+    with pytest.raises(OptionTypeError, match=r"result=.s3.*expected a Result"):
+        flow.result = "s3"
+
+
+def test_a_flow_whose_runner_was_set_can_be_pickled():
+    with Flow("etl") as flow:
+        inc(1)
+    flow.executor = SequentialTaskRunner()
+    flow.schedule = None
+    twin = pickle.loads(cloudpickle.dumps(flow))
+    assert isinstance(twin.executor, SequentialTaskRunner)

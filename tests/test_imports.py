@@ -27,7 +27,7 @@ LAYERS = (
         "serialization",
     ),
     ("states",),
-    ("displays",),
+    ("displays", "traces"),
     ("cache_validators", "context", "lazy", "naming", "retries", "signals", "triggers"),
     ("assets", "hooks", "records", "ledger"),
     ("results",),

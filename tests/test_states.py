@@ -1,4 +1,5 @@
 import pickle
+import traceback
 from datetime import datetime, timezone
 
 import pytest
@@ -215,6 +216,56 @@ def test_the_result_of_a_paused_run_is_refused_with_the_way_on():
 def test_the_result_of_a_failed_run_is_its_exception():
     with pytest.raises(ZeroDivisionError):
         Failed(data=ZeroDivisionError()).result()
+
+
+def raised():
+    try:
+        raise ValueError("no")
+    except ValueError as error:
+        return error
+
+
+def looked_at(state):
+    with pytest.raises(ValueError, match="no") as caught:
+        state.result()
+    frames = traceback.extract_tb(caught.value.__traceback__)
+    return caught.value, [frame.name for frame in frames]
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda state: state,
+        lambda state: Failed(data=state),
+        lambda state: state.replace(message="no"),
+        lambda state: pickle.loads(pickle.dumps(state)).replace(data=state.data),
+    ],
+)
+def test_looking_at_a_failed_run_adds_nothing_to_what_it_was(wrapped):
+    error = raised()
+    state = wrapped(Failed(data=error))
+    first = looked_at(state)
+    assert first == looked_at(state) == looked_at(state)
+    assert first[0] is error
+    assert first[1][0] == "looked_at"
+    assert first[1][-1] == "raised"
+
+
+def test_the_frames_of_a_state_are_those_that_it_was_made_with():
+    error = raised()
+    frames = error.__traceback__
+    state = Failed(data=error)
+    looked_at(state)
+    assert error.__traceback__ is not frames
+    assert state.frames is state.replace(message="no").frames is frames
+    assert state.replace(data=ValueError()).frames is None
+    assert Completed(data=3).frames is None
+
+
+def test_the_frames_of_a_state_are_no_part_of_it():
+    assert Failed(data=raised()) == Failed(data=ValueError("no"))
+    with pytest.raises(TypeError, match="no field '_frames'"):
+        Failed().replace(_frames=None)
 
 
 def test_the_exception_can_be_returned_instead_of_raised():

@@ -1,7 +1,10 @@
 import copy
 import functools
+import inspect
+import logging
 import os
 import pickle
+import re
 import subprocess
 import sys
 import textwrap
@@ -933,3 +936,93 @@ def test_copies_and_unpickled_tasks_do_not_warn():
     made.other = Task("load")
     assert pickle.loads(pickle.dumps(made.copy())).factor == 3
     assert Task(plus, name="a").name == "a"
+
+
+# -- logger ----------------------------------------------------------------------------
+
+
+class Talkative(Task):
+    def run(self, x=0):
+        self.logger.info("about %s", x)
+        return x
+
+
+class WithItsOwnLogger(Task):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.logger = logging.getLogger("mine")
+
+    def run(self):
+        return self.logger.name
+
+
+def test_a_task_logs_outside_of_runs_under_its_name(caplog):
+    caplog.set_level(logging.INFO, logger="prefect_dask_core.loud")
+    loud = Talkative(name="loud")
+    assert loud.run(3) == 3
+    (record,) = caplog.records
+    assert (record.name, record.getMessage()) == ("prefect_dask_core.loud", "about 3")
+
+
+def test_a_task_logs_in_a_run_as_the_run_does(caplog):
+    caplog.set_level(logging.INFO, logger="prefect_dask_core.task_runs")
+    with Flow("logs") as flow:
+        Talkative().map([7])
+    assert flow.run().is_successful()
+    (record,) = (r for r in caplog.records if "about 7" in r.getMessage())
+    assert record.getMessage() == "Task 'Talkative[0]': about 7"
+
+
+def test_a_class_may_have_a_logger_of_its_own():
+    assert WithItsOwnLogger()() == "mine"
+    assert copy.copy(WithItsOwnLogger()).logger.name == "mine"
+
+
+@pytest.mark.parametrize("kind", [Talkative, WithItsOwnLogger])
+def test_a_task_whose_logger_was_used_can_be_pickled(kind):
+    made = kind()
+    before = made.logger.name
+    for dumps in (pickle.dumps, cloudpickle.dumps):
+        assert pickle.loads(dumps(made)).logger.name == before
+
+
+# -- classes that nobody made a task of ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "call"),
+    [
+        ("map", lambda: Talkative.map([[1], [2]])),
+        ("submit", lambda: Talkative.submit([1])),
+        ("bind", lambda: Talkative.bind([1], x=1)),
+        ("with_options", lambda: Talkative.with_options(name="loud")),
+        ("set_upstream", lambda: Talkative.set_upstream([1])),
+    ],
+)
+def test_a_method_of_a_class_asks_for_a_task(method, call):
+    told = f"Talkative is a class; make a task of it first: Talkative().{method}(...)"
+    with Flow("f"), pytest.raises(DeclarationError, match=re.escape(told)):
+        call()
+
+
+@pytest.mark.parametrize("given", [[1], 3, decorated])
+def test_a_class_that_is_called_with_an_input_asks_for_a_task(given):
+    told = "Talkative is a class; make a task of it first: Talkative()("
+    with pytest.raises(OptionTypeError, match=re.escape(told)):
+        Talkative(given)
+
+
+def test_a_class_with_a_body_and_a_function_still_has_two_bodies():
+    with pytest.raises(OptionTypeError, match="a task has one body"):
+        Talkative(len)
+
+
+def test_a_method_may_be_called_through_its_class():
+    class Loud(Talkative):
+        def with_options(self, **options):
+            return super().with_options(**options)
+
+    made = Loud().with_options(name="loud")
+    assert made.name == "loud"
+    assert Task.with_options(made, name="louder").name == "louder"
+    assert list(inspect.signature(Task.map).parameters) == ["self", "args", "kwargs"]

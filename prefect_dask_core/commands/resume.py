@@ -19,8 +19,12 @@ from prefect_dask_core.commands.running import (
 )
 from prefect_dask_core.errors import FlowParameterError, ParameterBindError
 from prefect_dask_core.flows import Flow
-from prefect_dask_core.ledger import Ledger
+from prefect_dask_core.ledger import Ledger, RunRecord
 from prefect_dask_core.monitor.progress import is_terminal
+from prefect_dask_core.recording import told_runner
+from prefect_dask_core.runners.base import TaskRunner
+from prefect_dask_core.runners.dask import DaskTaskRunner
+from prefect_dask_core.runners.default import default_runner
 from prefect_dask_core.runners.prints import real_stderr
 from prefect_dask_core.states import State
 
@@ -58,6 +62,7 @@ def command(
         source = flow or _source(found, run)
         made = load_flow(source)
         runner = runner_of(address, n_workers, threads_per_worker)
+        _tell_runners(found.run(run).record, made, runner)
         silent = progress is None and not is_terminal(real_stderr())
         shown = False if silent else progress
         try:
@@ -69,6 +74,20 @@ def command(
     tell_way_on(state, ledger)
     if not state.is_successful():
         raise SystemExit(1)
+
+
+def _tell_runners(before: RunRecord, flow: AnyFlow, given: TaskRunner | None) -> None:
+    """Say so where the last attempt ran elsewhere, which nobody may be aware of."""
+    own = flow.task_runner if isinstance(flow, Flow) else flow.options.task_runner
+    runner = given or own or default_runner()
+    there, here = before.runner, told_runner(runner)
+    # Each cluster has an address of its own, though it be started the same way.
+    if there.split()[:1] == here.split()[:1]:
+        return
+    told = f"attempt {before.attempt} ran on {there}; this one runs on {here} here"
+    if not isinstance(runner, DaskTaskRunner):
+        told += "; give --address or --n-workers to run on a cluster"
+    click.echo(told, err=True)
 
 
 def _source(ledger: Ledger, run: str) -> str:

@@ -17,7 +17,7 @@ from prefect_dask_core.commands.ledgers import (
 )
 from prefect_dask_core.ledger import DetailRecord, LedgerRun
 from prefect_dask_core.monitor.recorded_run import recorded_run
-from prefect_dask_core.monitor.summary import lines_of, summarize
+from prefect_dask_core.monitor.summary import labels_of, lines_of, summarize
 from prefect_dask_core.monitor.texts import duration
 from prefect_dask_core.states import State
 
@@ -58,9 +58,11 @@ def _lines(run: LedgerRun, failures: int) -> Iterator[str]:
         yield f"{record.attempt} attempts took {took} together"
         yield from _attempts(run, now)
     shown = run.failures()
+    slugs = [node.slug for node in view.nodes]
+    names = dict(zip(slugs, labels_of(view.nodes), strict=True))
     for slug, detail in shown[:failures]:
         yield ""
-        yield from _failure(slug, detail)
+        yield from _failure(names[slug], detail)
     if len(shown) > failures:
         more = len(shown) - failures
         yield f"\n{more:,} more: --failures {len(shown)} shows all."
@@ -90,15 +92,17 @@ def _attempts(run: LedgerRun, now: float) -> Iterator[str]:
     for attempt in run.attempts:
         last = attempt.number == run.record.attempt
         state = told_state(run.record, now) if last else attempt.state
-        if attempt.end is None and not last:
-            state = "Lost"
-        took = "" if attempt.end is None else duration(attempt.end - attempt.begin)
+        end = attempt.end
+        if end is None:
+            end = run.record.seen if state == "Lost" else now
+        took = duration(max(0.0, end - attempt.begin))
         rows.append([str(attempt.number), state, told_time(attempt.begin), took])
     yield from table(["ATTEMPT", "STATE", "BEGAN", "TOOK"], rows)
 
 
-def _failure(slug: str, detail: DetailRecord) -> Iterator[str]:
-    name = f"{slug}[{detail.indexes}]" if detail.indexes else slug
+def _failure(name: str, detail: DetailRecord) -> Iterator[str]:
+    if detail.indexes:
+        name = f"{name}[{detail.indexes}]"
     yield f"{name}: {detail.name}: {detail.message or ''}".rstrip(": ")
     if detail.traceback:
         yield from (f"  {line}" for line in detail.traceback.splitlines())

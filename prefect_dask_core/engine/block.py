@@ -82,6 +82,9 @@ class Block(NamedTuple):
     parts : tuple of int
         Positions of the steps of plain nodes at which others begin that do not read
         the ones before. Each part waits for itself alone, and may be handed back.
+    apart : bool
+        Whether what its children are mapped over is pickled item by item, because one
+        of them may not be unpickled on its worker.
     """
 
     number: int
@@ -94,6 +97,7 @@ class Block(NamedTuple):
     awaited: bool = True
     lean: bool = False
     parts: tuple[int, ...] = ()
+    apart: bool = False
 
     def ways(self) -> Iterator[tuple[int, int, int]]:
         """What it runs in turn: an index, and the steps it goes from and to.

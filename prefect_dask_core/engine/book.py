@@ -43,6 +43,8 @@ class Lane:
     children_done: int = 0
     blocks_done: int = 0
     is_long: bool = False
+    #: Whether an item was found that no worker can read: each is pickled by itself.
+    apart: bool = False
 
     @property
     def is_trying(self) -> bool:
@@ -120,7 +122,8 @@ class Book:
         self.ended: list[int] = []
         #: Nodes whose values somebody outside of the plan may still ask for.
         self.pinned: set[int] = set()
-        #: Plain nodes that were submitted before anybody mapped over them.
+        #: Plain nodes that were submitted before anybody mapped over them, and nodes
+        #: that were before anybody mapped over them flattened.
         self.uncounted: set[int] = set()
 
         self._next_block = 0
@@ -350,6 +353,19 @@ class Book:
             if self.status[node] == FINAL:
                 self._layouts[node] = found
         return found
+
+    def elements(self, node: int, start: int) -> int | None:
+        """Elements of the block of a fan-out at a child, if they were counted."""
+        found = self.children[node].locate(start)
+        return None if found is None else found[0].flat_length
+
+    def note_elements(self, node: int, start: int, count: int) -> None:
+        """Note how many elements the children of a block give once flattened."""
+        found = self.children[node].locate(start)
+        if found is None:
+            raise InternalError(f"children of node {node} were counted before they ran")
+        found[0].flat_length = count
+        self._layouts.pop(node, None)
 
     def known(self, node: int, number: int) -> Segment | None:
         """What is known of a node's part in a block."""

@@ -100,7 +100,7 @@ class Driver:
             case BlockLost():
                 self._block_lost(event)
             case ReportLost(numbers):
-                self._losses.reports_lost(numbers)
+                self._reports_lost(numbers)
             case ResultsLost(numbers):
                 self._losses.put_back(numbers)
             case TriedLong():
@@ -144,6 +144,10 @@ class Driver:
         for number in lost.others:
             if number in self.book.assigned:
                 self._block_lost(replace(lost, number=number, stale=True))
+
+    def _reports_lost(self, numbers: Sequence[int]) -> None:
+        """Take in that nothing is left to tell how some blocks ended."""
+        self._losses.reports_lost(numbers)
 
     def _stop(self, state: State) -> None:
         self.book.end_all(state)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from prefect_dask_core.engine.plan import Input, Node, items_of
+from prefect_dask_core.engine.templates import PART, nodes_of
 from prefect_dask_core.errors import MappingLengthMismatch, MappingMissingIterable
 from prefect_dask_core.states import State
 
@@ -105,7 +106,7 @@ def mapped_length(
     if node.task.options.skip_on_upstream_skip:
         for item in node.inputs:
             above = None if item.node is None else skipped_above(item)
-            if above is not None:
+            if above is not None and not _is_of_items(node, item):
                 return MappingMissingIterable(
                     f"task {node.name!r} has no children: {above!r} was skipped."
                 )
@@ -128,10 +129,46 @@ def mapped_length(
         return error
 
 
+def _is_of_items(node: Node, part: Input) -> bool:
+    """Whether an input only backs templates among the items that are mapped over.
+
+    What was skipped then skips those children that it was to be given to.
+    """
+    if part.value is not PART:
+        return False
+    whole = [
+        item.value for item in node.inputs if item.node is None and not item.mapped
+    ]
+    return not any(part.node in set(nodes_of(value)) for value in whole)
+
+
 def nothing_to_map(name: str, above: str, state: State) -> MappingMissingIterable:
     """Why a task whose upstream gave no value has no children."""
     return MappingMissingIterable(
         f"task {name!r} has nothing to map over: {above!r} ended as {state!r}."
+    )
+
+
+def elements_in(
+    name: str, above: str, counts: Sequence[int | None]
+) -> int | MappingMissingIterable:
+    """Number of elements of a fan-out, or why nobody knows it.
+
+    Parameters
+    ----------
+    name : str
+        Name of the task that maps over them.
+    above : str
+        Name of the task that gives them.
+    counts : sequence of int or None
+        Elements of each of its blocks; `None` if they could not be counted.
+    """
+    known = [count for count in counts if count is not None]
+    if len(known) == len(counts):
+        return sum(known)
+    return MappingMissingIterable(
+        f"task {name!r} has nothing to map over: values of {above!r} were lost with "
+        "their workers before their elements were counted; run the flow again."
     )
 
 

@@ -22,6 +22,7 @@ from prefect_dask_core.engine.tallies import (
     tolerate,
 )
 from prefect_dask_core.engine.templates import Part, Template, fill
+from prefect_dask_core.engine.unreadable import UnreadableItem
 from prefect_dask_core.errors import InputError
 from prefect_dask_core.states import Completed, State
 from prefect_dask_core.triggers import Tally
@@ -312,8 +313,8 @@ class FilledFeed(Feed):
 
     def tally(self, index: int) -> Tally | None:
         """How the runs ended to which the templates refer."""
-        found = self._feed.value(index)
-        if not isinstance(found, Template):
+        found = self._template(index)
+        if found is None:
             return None
         return sum_tallies(self._tally_of(part, index) for part in found.parts)
 
@@ -333,8 +334,8 @@ class FilledFeed(Feed):
 
     def states(self, index: int) -> Iterable[tuple[int | None, State]]:
         """States of the runs to which the templates refer, numbered."""
-        found = self._feed.value(index)
-        if not isinstance(found, Template):
+        found = self._template(index)
+        if found is None:
             return
         number = 0
         for part in found.parts:
@@ -342,6 +343,14 @@ class FilledFeed(Feed):
             for state in given:
                 yield number, state
                 number += 1
+
+    def _template(self, index: int) -> Template | None:
+        """The template of a child, if it has one that can be read."""
+        try:
+            found = self._feed.value(index)
+        except UnreadableItem:
+            return None  # the run is told when it asks for the value
+        return found if isinstance(found, Template) else None
 
     def _feed_of(self, part: Part, index: int) -> tuple[Feed, int]:
         if part.child is None or part.node not in self._each:

@@ -10,22 +10,37 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate, repeat
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from prefect_dask_core.engine.plan import items_of
 from prefect_dask_core.engine.segments import Segment, is_success
 
+#: Told of a value that raises when it is iterated over: where it is, and the error.
+Refuse: TypeAlias = Callable[[Segment, int, Exception], None]
 #: Types of values that have as many items as their length tells.
 _COUNTED: Final = frozenset({list, tuple, dict, set, frozenset, range, deque})
 #: Types of values that surely are one element.
 _SINGLE: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
-def items_of_child(segment: Segment, offset: int) -> list[Any] | None:
+def items_of_child(
+    segment: Segment,
+    offset: int,
+    refuse: Refuse | None = None,
+) -> list[Any] | None:
     """Items of a child's value, `None` where it counts as one element.
+
+    Parameters
+    ----------
+    segment : Segment
+        Where the child is.
+    offset : int
+        The child.
+    refuse : callable (segment, offset, error) -> None, optional
+        Told of a value that raises when it is iterated over, which is one element.
 
     Notes
     -----
@@ -34,13 +49,21 @@ def items_of_child(segment: Segment, offset: int) -> list[Any] | None:
     if not is_success(segment, offset):
         return None
     value = segment.values[offset]
-    items = items_of(value)
+    try:
+        items = items_of(value)
+    except Exception as error:  # iterating over a value may run any code of the user's
+        if refuse is not None:
+            refuse(segment, offset, error)
+        return None
     if items is not value and hasattr(value, "__next__"):
         segment.values[offset] = items
     return items
 
 
-def element_ends(segment: Segment) -> Sequence[int]:
+def element_ends(
+    segment: Segment,
+    refuse: Refuse | None = None,
+) -> Sequence[int]:
     """Per child, how many elements it and those before it give.
 
     Examples
@@ -59,11 +82,11 @@ def element_ends(segment: Segment) -> Sequence[int]:
     """
     ends = segment.element_ends
     if ends is None:
-        ends = segment.element_ends = array("q", accumulate(_counts(segment)))
+        ends = segment.element_ends = array("q", accumulate(_counts(segment, refuse)))
     return ends
 
 
-def _counts(segment: Segment) -> Iterable[int]:
+def _counts(segment: Segment, refuse: Refuse | None) -> Iterable[int]:
     """Number of elements that each child gives.
 
     Notes
@@ -77,17 +100,32 @@ def _counts(segment: Segment) -> Iterable[int]:
             return map(len, values)
         if types <= _SINGLE:
             return repeat(1, len(values))
-    return [_count(segment, offset) for offset in range(len(segment))]
+    return [_count(segment, offset, refuse) for offset in range(len(segment))]
 
 
-def _count(segment: Segment, offset: int) -> int:
-    items = items_of_child(segment, offset)
+def _count(
+    segment: Segment,
+    offset: int,
+    refuse: Refuse | None,
+) -> int:
+    items = items_of_child(segment, offset, refuse)
     return 1 if items is None else len(items)
 
 
-def count_elements(segment: Segment) -> int:
-    """Number of elements that all children of a segment give."""
-    ends = element_ends(segment)
+def count_elements(
+    segment: Segment,
+    refuse: Refuse | None = None,
+) -> int:
+    """Number of elements that all children of a segment give.
+
+    Parameters
+    ----------
+    segment : Segment
+        The children.
+    refuse : callable (segment, offset, error) -> None, optional
+        As for `items_of_child`.
+    """
+    ends = element_ends(segment, refuse)
     return ends[-1] if ends else 0
 
 
@@ -180,4 +218,11 @@ class Elements:
         else:
             start = first + (ends[offset - 1] if offset else 0)
             stop = first + ends[offset]
-        return Place(start, stop, segment, offset, items_of_child(segment, offset))
+        # Of several elements none is the whole value.
+        refuse = None if stop - start == 1 else _raise
+        items = items_of_child(segment, offset, refuse)
+        return Place(start, stop, segment, offset, items)
+
+
+def _raise(segment: Segment, offset: int, error: Exception) -> None:
+    raise error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from prefect_dask_core.engine.block import Block, BlockReport, Step
 from prefect_dask_core.engine.book import FINAL, SUBMITTED, WAITING, Book
@@ -24,20 +24,49 @@ from prefect_dask_core.engine.events import (
 )
 from prefect_dask_core.engine.fanout import LEAST_WORK
 from prefect_dask_core.engine.grouping import Group, Together, put_together
+from prefect_dask_core.engine.losses import MOST_TRIES
 from prefect_dask_core.engine.plain import PlainNodes
-from prefect_dask_core.engine.plan import GrowingPlan, Node
+from prefect_dask_core.engine.plan import GrowingPlan, Input, Node
 from prefect_dask_core.engine.segments import is_success
 from prefect_dask_core.engine.sources import StepInput, Whole
 from prefect_dask_core.tasks import Task
+from prefect_dask_core.triggers import all_finished
 
 
 def _same(value: object) -> object:
-    """Body of the block that counts: hand on what is given."""
+    """Body of the block that counts items: hand on what is given."""
     return value
+
+
+def _numbers(value: list[object]) -> range:
+    """Body of the block that counts elements: as many numbers as there are."""
+    return range(len(value))
 
 
 #: What a block runs that counts the items of a value.
 COUNTING: Final = Task(_same, name="items")
+#: What a block runs that counts the elements of children, however these ended.
+COUNTING_ALL: Final = Task(
+    _numbers, name="elements", trigger=all_finished, skip_on_upstream_skip=False
+)
+
+
+class _Count(NamedTuple):
+    """What a block counts.
+
+    Parameters
+    ----------
+    node : int
+        The node.
+    span : tuple of int or None
+        Of a fan-out, the children; `None` for a plain node.
+    tries : int
+        How often it was lost.
+    """
+
+    node: int
+    span: tuple[int, int] | None
+    tries: int = 0
 
 
 class GrowingBook(Book):
@@ -60,6 +89,13 @@ class GrowingBook(Book):
 
     def add(self, node: Node) -> None:
         """Add a node; somebody holds its future."""
+        for item in node.inputs:
+            if item.node is None or not (item.mapped and item.flattened):
+                continue
+            known = item.node in self.plan.flattened
+            # Else blocks went out that nobody told to count elements.
+            if not known and self.status[item.node] != WAITING:
+                self.uncounted.add(item.node)
         self.plan.add(node)
         index = node.index
         self.status.append(WAITING)
@@ -162,7 +198,9 @@ class GrowingDriver(Driver):
         self._open = True
         # Mapped nodes that wait for a count, by the node that is being counted.
         self._counted_for: dict[int, list[int]] = {}
-        self._counting: dict[int, int] = {}
+        self._counting: dict[int, _Count] = {}
+        # How many blocks still count something of a node.
+        self._open_counts: dict[int, int] = {}
 
     def _may_grow(self) -> bool:
         return self._open
@@ -187,15 +225,12 @@ class GrowingDriver(Driver):
     # -- values that are mapped over after the event ---------------------------------
 
     def _can_expand(self, node: Node) -> bool:
-        todo = [
+        todo = dict.fromkeys(
             item.node
             for item in node.inputs
-            if item.mapped
-            and item.node in self.book.uncounted
-            and item.node not in self.book.children
-            and is_success(self.book.plain[item.node])
-        ]
-        for index in dict.fromkeys(todo):
+            if item.mapped and item.node is not None and self._has_to_be_counted(item)
+        )
+        for index in todo:
             assert index is not None
             self.book.missing[node.index] += 1
             waiting = self._counted_for.get(index)
@@ -206,52 +241,128 @@ class GrowingDriver(Driver):
                 waiting.append(node.index)
         return not todo
 
+    def _has_to_be_counted(self, item: Input) -> bool:
+        """Whether a length is not known that a node is about to be mapped over."""
+        book = self.book
+        if item.node is None or item.node not in book.uncounted:
+            return False
+        if item.node not in book.children:
+            return is_success(book.plain[item.node])
+        segments = book.children[item.node].segments
+        return item.flattened and any(s.flat_length is None for s in segments)
+
     def _count(self, index: int) -> None:
-        """Submit a block that lists the items of a value, and keeps them."""
-        (above,) = self.book.blocks_of[index]
-        node = self.book.plan.nodes[index]
-        number = self.book.take_number()
-        source = Whole(index, (0,), False)
-        step = Step(
-            index,
-            COUNTING,
-            node.slug,
-            (StepInput("value", node.name, source, None),),
-            mapped=False,
-            measured=True,
-            flattened=True,
-        )
-        block = Block(number, (step,), 0, 1, 0.0, frozenset({index}))
-        self._counting[number] = index
-        self.book.submit([Assignment(block, (above,), annotations=node.annotations)])
+        """Submit what counts the items of a value, or the elements of a fan-out."""
+        book = self.book
+        spans: list[tuple[int, int] | None] = [None]
+        if index in book.children:
+            # Blocks that were cut after somebody was to read it have told it already.
+            spans = [
+                span
+                for span in book.layout(index).spans
+                if book.elements(index, span[0]) is None
+            ]
+        self._open_counts[index] = len(spans)
+        self._submit_counts([_Count(index, span) for span in spans])
+
+    def _submit_counts(self, counts: Sequence[_Count]) -> None:
+        """Submit a block for each value, or block of a fan-out, that is counted.
+
+        What counts a value keeps its items for those who read them; what counts the
+        elements of a fan-out only tells how many there are.
+        """
+        book = self.book
+        assignments = []
+        if not counts:
+            return
+        for count in counts:
+            index, span = count.node, count.span
+            node = book.plan.nodes[index]
+            number = book.take_number()
+            if span is None:
+                (above,) = book.blocks_of[index]
+                source, body = Whole(index, (0,), False), COUNTING
+            else:
+                layout = book.layout(index)
+                above = layout.blocks[layout.holding(span)[0]]
+                source, body = Whole(index, (0,), True, True, (span,)), COUNTING_ALL
+            step = Step(
+                index,
+                body,
+                node.slug,
+                (StepInput("value", node.name, source, None),),
+                mapped=False,
+                measured=True,
+                flattened=span is None,
+            )
+            block = Block(number, (step,), 0, 1, 0.0, frozenset({index}))
+            self._counting[number] = count
+            assignments.append(
+                Assignment(block, (above,), annotations=node.annotations)
+            )
+        book.submit(assignments)
 
     def _take_plain(self, report: BlockReport) -> None:
-        index = self._counting.pop(report.number, None)
-        if index is None:
+        count = self._counting.pop(report.number, None)
+        if count is None:
             super()._take_plain(report)
             return
-        found = report.segments[index]
+        index, found = count.node, report.segments[count.node]
+        if count.span is not None:
+            if is_success(found) and found.length is not None:
+                self.book.note_elements(index, count.span[0], found.length)
+            self.book.forget(report.number)
+            self._counted(index)
+            return
         if is_success(found):
             known = self.book.plain[index]
             known.length, known.flat_length = found.length, found.flat_length
-        self._counted(index, report.number)
+        (old,) = self.book.blocks_of[index]
+        self.book.blocks_of[index] = [report.number]
+        # Kept in mind: it is run again if this one is lost.
+        self.book.release(old)
+        self._counted(index)
 
-    def _counted(self, index: int, number: int | None) -> None:
-        """Go on with those who waited for a count; they read the block that counted."""
+    def _counted(self, index: int) -> None:
+        """Go on with those who waited for a count, once all of a node is counted."""
+        self._open_counts[index] -= 1
+        if self._open_counts[index]:
+            return
+        del self._open_counts[index]
         self.book.uncounted.discard(index)
-        if number is not None:
-            (old,) = self.book.blocks_of[index]
-            self.book.blocks_of[index] = [number]
-            # Kept in mind: it is run again if this one is lost.
-            self.book.release(old)
         for reader in self._counted_for.pop(index):
             self.book.count_down(reader)
 
+    def _reports_lost(self, numbers: Sequence[int]) -> None:
+        gone = set(numbers)
+        super()._reports_lost([n for n in numbers if n not in self._counting])
+        lost = [number for number in self._counting if number in gone]
+        self._submit_counts(self._give_up(lost, blamed=None))
+
     def _block_lost(self, lost: BlockLost) -> None:
-        index = self._counting.pop(lost.number, None)
-        if index is None:
+        gone = {lost.number, *lost.others}
+        mine = [
+            number
+            for number in self._counting
+            if number in gone or not gone.isdisjoint(self.book.assigned[number].reads)
+        ]
+        # Forgotten first: it is not for others to run them anew.
+        again = self._give_up(mine, blamed=lost.number)
+        if lost.number not in mine:
             super()._block_lost(lost)
-            return
-        # The value is read as one that cannot be mapped over; its readers say so.
-        self.book.forget(lost.number)
-        self._counted(index, None)
+        self._submit_counts(again)
+
+    def _give_up(self, numbers: Sequence[int], blamed: int | None) -> list[_Count]:
+        """Forget blocks that count; what they counted, unless it was lost too often."""
+        again = []
+        for number in numbers:
+            count = self._counting.pop(number)
+            self.book.forget(number)
+            if number == blamed:
+                count = count._replace(tries=count.tries + 1)
+            if count.tries <= MOST_TRIES:
+                again.append(count)
+            else:
+                # It is read as one that cannot be mapped over; its readers say so.
+                self._counted(count.node)
+        return again

@@ -167,6 +167,7 @@ class Lanes:
             AIM,
             kept_of(book, lane.nodes),
             lean=lane.length > MOST_BROUGHT,
+            apart=lane.apart,
         )
         lane.in_flight[number] = (start, stop)
         book.lane_of_block[number] = lane
@@ -262,7 +263,10 @@ class Lanes:
             number = book.take_number()
             reads: dict[int, int] = {}
             step = step_of(book, book.plan.nodes[node], (node,), reads, span)
-            block = Block(number, (step,), *span, 0.0, frozenset({node}), careful=True)
+            kept = frozenset({node})
+            block = Block(
+                number, (step,), *span, 0.0, kept, careful=True, apart=lane.apart
+            )
             annotations = book.plan.nodes[node].annotations
             assignments.append(Assignment(block, tuple(reads), annotations=annotations))
             book.spans[number] = span

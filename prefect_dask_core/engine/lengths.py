@@ -5,7 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 from prefect_dask_core.engine.book import Book
-from prefect_dask_core.engine.fanout import mapped_length, nothing_to_map
+from prefect_dask_core.engine.fanout import (
+    elements_in,
+    mapped_length,
+    nothing_to_map,
+)
 from prefect_dask_core.engine.plan import Input, Node
 from prefect_dask_core.engine.segments import is_success
 
@@ -49,7 +53,8 @@ def _length_above(
     if above in book.children:
         children = book.children[above]
         if item.flattened:
-            return sum(s.flat_length or 0 for s in children.segments)
+            counts = [segment.flat_length for segment in children.segments]
+            return elements_in(node.name, book.told_as(above), counts)
         return len(children)
     segment = book.plain[above]
     if not is_success(segment):

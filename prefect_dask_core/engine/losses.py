@@ -247,16 +247,16 @@ class Losses:
         once more, one at a time, and tell how far they come. Of what is lost while
         alone, the part that had begun last is suspected further.
         """
+        book = self._book
         start, stop = span = lane.in_flight[lost.number]
         alone = self._lanes.alone == lost.number
         first = self._lanes.reached.get(lost.number, start)
         if lost.stale:
             self._lanes.cut_again(lane, lost.number)
-        elif lost.of_items and stop - start > 1:
-            # Nobody suffers but this block, so both halves may run beside others.
-            self._lanes.withdraw(lane, lost.number)
-            middle = (start + stop) // 2
-            lane.todo.extendleft([(middle, stop), (start, middle)])
+        elif lost.of_items and not book.assigned[lost.number].block.apart:
+            # Once more, with each item by itself: then only their own children crash.
+            lane.apart = True
+            self._lanes.cut_again(lane, lost.number)
         elif lost.divisible and not alone:
             self._lanes.withdraw(lane, lost.number)
             lane.suspects.append(span)
@@ -278,7 +278,7 @@ class Losses:
         book = self._book
         stand_in = self._stand_in(lost.number, lost)
         self._lanes.withdraw(lane, lost.number)
-        if not lane.blocks_done and not lost.of_items:
+        if not lane.blocks_done:
             # What no worker can run takes no time; else a map of a million children
             # would be lost child by child, eight a second.
             lane.pace.observe(span[1] - span[0], 0.0)

@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect_dask_core.engine.block import Block
 from prefect_dask_core.engine.block_results import BlockResult, measure
-from prefect_dask_core.engine.flattening import count_elements, items_of_child
+from prefect_dask_core.engine.flattening import count_elements
 from prefect_dask_core.engine.plan import items_of
 from prefect_dask_core.engine.segments import Segment, is_success
 from prefect_dask_core.states import Failed
@@ -33,15 +33,7 @@ def count_children(segment: Segment) -> None:
     Whatever changes a child afterwards has to count anew before the segment is reported
     or read: another worker would count other elements than were promised.
     """
-    try:
-        segment.flat_length = count_elements(segment)
-    except Exception:
-        for offset in range(len(segment)):
-            try:
-                items_of_child(segment, offset)
-            except Exception as error:
-                _refuse_to_iterate(segment, offset, error)
-        segment.flat_length = count_elements(segment)
+    segment.flat_length = count_elements(segment, _refuse_to_iterate)
 
 
 def _refuse_to_iterate(segment: Segment, offset: int, error: Exception) -> None:

@@ -22,7 +22,15 @@ from dask.sizeof import sizeof
 from prefect_dask_core.engine.block import NO_VARIABLES, Block, Step
 from prefect_dask_core.engine.elsewhere import Packed
 from prefect_dask_core.engine.plan import definition_key
-from prefect_dask_core.engine.sources import Fixed, Items, Shared, StepInput, Whole
+from prefect_dask_core.engine.sources import (
+    Filled,
+    Fixed,
+    Items,
+    Shared,
+    StepInput,
+    Whole,
+)
+from prefect_dask_core.engine.unreadable import PackedApart
 from prefect_dask_core.errors import UnpicklableTaskError
 from prefect_dask_core.tasks import Task
 
@@ -197,7 +205,7 @@ class Packer:
         steps = tuple(
             step._replace(
                 inputs=tuple(
-                    self._travelling(step.task, item, shared, arguments)
+                    self._travelling(step.task, item, shared, arguments, block.apart)
                     for item in step.inputs
                 )
             )
@@ -240,7 +248,12 @@ class Packer:
         return PackedBlock(buffer.getvalue(), parts, tuple(large))
 
     def _travelling(
-        self, task: Task, item: StepInput, shared: dict[bytes, int], arguments: int
+        self,
+        task: Task,
+        item: StepInput,
+        shared: dict[bytes, int],
+        arguments: int,
+        apart: bool,
     ) -> StepInput:
         """An input whose constants are bytes or of a type that needs none."""
 
@@ -248,9 +261,13 @@ class Packer:
             return f"argument {item.key!r} of task {task.name!r}"
 
         source = item.source
-        if isinstance(source, Items):
-            blob = _dump_items(source, told)
-            return item._replace(source=Items(Packed(blob), source.start))
+        inner = source.source if isinstance(source, Filled) else source
+        if isinstance(inner, Items):
+            values = _dump_items(inner, told, task.name, apart)
+            found: Any = Items(values, inner.start)
+            if isinstance(source, Filled):
+                found = source._replace(source=found)
+            return item._replace(source=found)
         if isinstance(source, Fixed) and is_large(source.value):
             blob = self.pack_value(source.value, told)
             position = shared.setdefault(blob, arguments + len(shared))
@@ -445,18 +462,15 @@ def _dump(value: Any, told: Callable[[], str], parts: Mapping[str, Any]) -> byte
         raise _unpicklable(told(), error) from error
 
 
-def _dump_items(source: Items, told: Callable[[], str]) -> bytes:
-    assert not isinstance(source.values, Packed)
+def _dump_items(
+    source: Items, told: Callable[[], str], task: str, apart: bool
+) -> Packed | PackedApart:
     values = source.values
     assert isinstance(values, list)
     try:
-        blob = pickle.dumps(values, protocol=5)
-        if b"__main__" not in blob:  # names of a script mean nothing on a worker
-            return blob
-    except Exception:
-        pass  # lambdas and the like need cloudpickle
-    try:
-        return bytes(cloudpickle.dumps(values))
+        if apart:
+            return PackedApart(task, [_dump_values(value) for value in values])
+        return Packed(_dump_values(values))
     except Exception as error:
         for offset, value in enumerate(values):
             try:
@@ -465,6 +479,16 @@ def _dump_items(source: Items, told: Callable[[], str]) -> bytes:
                 index = source.start + offset
                 raise _unpicklable(f"item {index} of {told()}", cause) from error
         raise _unpicklable(told(), error) from error
+
+
+def _dump_values(values: Any) -> bytes:
+    try:
+        blob = pickle.dumps(values, protocol=5)
+        if b"__main__" not in blob:  # names of a script mean nothing on a worker
+            return blob
+    except Exception:
+        pass  # lambdas and the like need cloudpickle
+    return bytes(cloudpickle.dumps(values))
 
 
 def _unpicklable(what: str, cause: Exception) -> UnpicklableTaskError:

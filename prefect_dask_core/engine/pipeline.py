@@ -26,10 +26,11 @@ from prefect_dask_core.engine.stored_values import (
 )
 from prefect_dask_core.engine.task_run import Steps, TaskRun, logs_prints, variables_of
 from prefect_dask_core.engine.transitions import call_hooks, enter
+from prefect_dask_core.engine.unreadable import UnreadableItem
 from prefect_dask_core.errors import InputError, MissingResult
 from prefect_dask_core.hooks import hooks_at
 from prefect_dask_core.results.keeping import give_back
-from prefect_dask_core.states import Completed, Failed, Pending, Running, State
+from prefect_dask_core.states import Completed, Crashed, Failed, Pending, Running, State
 
 
 def run_task(run: TaskRun) -> Steps:
@@ -70,7 +71,9 @@ def _run(run: TaskRun) -> Steps:
     try:
         inputs = run.given = run.inputs()
     except (InputError, MissingResult) as error:
-        state, _ = yield from enter(run, pending, Failed(str(error), data=error))
+        # That a worker cannot read it is nobody's body's fault.
+        kind = Crashed if isinstance(error, UnreadableItem) else Failed
+        state, _ = yield from enter(run, pending, kind(str(error), data=error))
         return state
     found = yield from prepare(run, inputs)
     if found is not None:

@@ -319,6 +319,9 @@ class RunView:
         self.info = info
         #: When the run ended, in seconds since the epoch; `None` while it runs.
         self.end: float | None = None
+        #: Seconds between begin and end in which nobody worked at the run, as it was
+        #: resumed later.
+        self.seconds_between = 0.0
         #: Final state of the run, without those of its tasks.
         self.state: State | None = None
         #: Gives the lines that its tasks have logged, or the last of them.

@@ -15,7 +15,11 @@ from prefect_dask_core.engine.block import NOT_PAUSED, Block, Step
 from prefect_dask_core.engine.block_results import BlockResult, result_of
 from prefect_dask_core.engine.children import Children
 from prefect_dask_core.engine.effects import Shell
-from prefect_dask_core.engine.fanout import mapped_length, nothing_to_map
+from prefect_dask_core.engine.fanout import (
+    elements_in,
+    mapped_length,
+    nothing_to_map,
+)
 from prefect_dask_core.engine.flattening import count_elements
 from prefect_dask_core.engine.plan import Input, Node, flattened, items_of
 from prefect_dask_core.engine.resume import Kept
@@ -146,7 +150,8 @@ def _length_above(node: Node, above: Outcomes, item: Input) -> int | Exception |
     segments = [outcome.result.segments[item.node] for outcome in outcomes]
     if first.fanout:
         if item.flattened:
-            return sum(segment.flat_length or 0 for segment in segments)
+            counts = [segment.flat_length for segment in segments]
+            return elements_in(node.name, first.name, counts)
         return first.length
     if not is_success(segments[0]):
         return nothing_to_map(node.name, first.name, segments[0].state(0))

@@ -137,8 +137,14 @@ class Ledger:
 
         table = tables().runs
         start = str(id).replace("-", "").lower()
+        if len(start) < SHORTEST:
+            raise UnknownRunError(
+                f"the id of a run needs at least {SHORTEST} characters, and {id!r} has "
+                f"{len(start)}; `dask flow runs` and Ledger.runs() list the runs of "
+                f"{self!r}."
+            )
         found: list[RunRecord] = []
-        if len(start) >= SHORTEST and start.isalnum():
+        if start.isalnum():
             wanted = sa.select(table).where(table.c.id.startswith(start)).limit(2)
             with self._reading() as connection:
                 found = [_run_of(row) for row in connection.execute(wanted).mappings()]
@@ -435,9 +441,14 @@ class LedgerRun:
         return found
 
     def failures(self) -> list[tuple[str, DetailRecord]]:
-        """Slug and detail of what failed or crashed, as it stands now."""
+        """Slug and detail of what failed or crashed, as it stands now.
+
+        In the order of the nodes, and of the first child that each is said of.
+        """
         bad = ("Failed", "TimedOut", "TriggerFailed", "Crashed")
-        return [pair for pair in self.details() if pair[1].state in bad]
+        place = {slug: number for number, slug in enumerate(self.nodes)}
+        found = [pair for pair in self.details() if pair[1].state in bad]
+        return sorted(found, key=lambda pair: (place[pair[0]], _first_of(pair[1])))
 
     @cached_property
     def assets(self) -> list[AssetRecord]:
@@ -505,6 +516,10 @@ class LedgerRun:
         table = getattr(tables(), name)
         wanted = sa.select(table).where(table.c.run_id == self.record.id)
         return list(connection.execute(wanted).mappings())
+
+
+def _first_of(detail: DetailRecord) -> int:
+    return min(indexes_in(detail.indexes), default=0)
 
 
 def _keys_of(span: Span) -> list[str | None]:

@@ -77,6 +77,11 @@ class RunRecord:
     attempt_begin: float = 0.0
     seconds_before: float = 0.0
 
+    @property
+    def seconds_between(self) -> float:
+        """How long nobody worked at it, from the first attempt to the last one."""
+        return max(0.0, self.attempt_begin - self.begin - self.seconds_before)
+
     def seconds(self, now: float | None = None) -> float:
         """How long all attempts took together, without the time between them.
 
@@ -109,9 +114,10 @@ class AttemptRecord:
     number : int
         Counted from 1.
     begin, end : float or None
-        Seconds since the epoch; an attempt without an end died.
+        Seconds since the epoch; the last attempt may have no end yet. One that died
+        ended with its last sign of life, as is written when the next one begins.
     state, message : str or None
-        How it ended.
+        How it ended; ``"Lost"`` if it died.
     runner, host, process : str, str and int
         Where it ran.
     """

@@ -31,6 +31,8 @@ _OF_ATTEMPTS: Final = ("runner", "host", "process")
 _OWN: Final = ("attempt_begin", "host", "process")
 #: What counts of the attempts before it.
 _BEFORE: Final = ("begin", "end", "seen", "attempt_begin", "seconds_before")
+#: State of an attempt that died, once the next one has begun.
+LOST: Final = "Lost"
 #: Longest text that is kept of a message or a traceback, in characters.
 LONGEST: Final = 20_000
 
@@ -276,6 +278,14 @@ class RunWriter:
             )
             row |= {"begin": before.begin, "seconds_before": before.seconds()}
             connection.execute(found.runs.update().where(mine), row)
+            connection.execute(
+                found.attempts.update().where(
+                    found.attempts.c.run_id == record.id,
+                    found.attempts.c.number == number - 1,
+                    found.attempts.c.end.is_(None),
+                ),
+                {"end": before.seen, "state": LOST},
+            )
             keys = found.parameters.c.run_id == record.id
             connection.execute(found.parameters.delete().where(keys))
         attempt = {key: row[key] for key in ("state", *_OF_ATTEMPTS)}

@@ -90,6 +90,7 @@ def recorded_run(run: LedgerRun, *, is_lost: bool = False) -> WatchedRun:
             plain[numbers[node.slug]] = segments[0]
     views = [_view(node, numbers) for node in nodes]
     found = WatchedRun(info, views, SegmentLook(children, plain))
+    found.seconds_between = record.seconds_between
     kind = _CLASSES.get(record.state, Running)
     found.state = kind(record.message, timestamp=record.end)
     if is_lost:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import html
 import os
-import traceback
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -31,6 +30,7 @@ from prefect_dask_core.monitor.summary import (
 from prefect_dask_core.monitor.texts import Told, cut, duration
 from prefect_dask_core.runners.redaction import short_text, without_secrets
 from prefect_dask_core.states import Pending, State, TriggerFailed
+from prefect_dask_core.traces import trace_of
 
 #: Most failures and lines of log that a page shows.
 MOST_FAILURES: Final = 200
@@ -250,16 +250,9 @@ def _failure(failure: Failure, view: RunView) -> str:
 
 def _trace(state: State) -> str:
     """The traceback of what made a run fail, if it is known."""
-    error = state.data
-    told = getattr(error, "traceback_text", "")  # of a run that the ledger tells of
-    if told:
-        return str(told)
-    if not isinstance(error, BaseException):
-        return ""
-    try:
-        return "".join(traceback.format_exception(error))
-    except Exception:  # of an exception's own __str__
-        return ""
+    # Of a run that the ledger tells of only the text is known.
+    told = getattr(state.data, "traceback_text", "")
+    return str(told) if told else trace_of(state)
 
 
 def _log(lines: Sequence[str]) -> str:

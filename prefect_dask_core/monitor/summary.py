@@ -105,7 +105,7 @@ class RunSummary:
     state : State
         Final state of the run.
     seconds : float
-        How long it took.
+        How long it took; of a run that was resumed, all of its attempts together.
     tasks : tuple of TaskSummary
         In the order in which the run knew of them.
     failures : tuple of Failure
@@ -144,7 +144,7 @@ def summarize(view: RunView, state: State, end: float, most: int = 50) -> RunSum
     return RunSummary(
         name=view.info.flow_name,
         state=state,
-        seconds=max(0.0, end - view.info.begin),
+        seconds=max(0.0, end - view.info.begin - view.seconds_between),
         tasks=tuple(tasks),
         failures=tuple(failures_of(view, most)),
         failed=failed,

@@ -14,8 +14,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from prefect_dask_core.engine.events import Added, Closed, Dropped, Event, StopAsked
-from prefect_dask_core.engine.growing import COUNTING, GrowingDriver
-from prefect_dask_core.engine.plan import Input, Node
+from prefect_dask_core.engine.growing import GrowingDriver
+from prefect_dask_core.engine.plan import Node
 from prefect_dask_core.engine.segments import Segment
 from prefect_dask_core.engine.session import Request
 from prefect_dask_core.engine.views import DriverLook, Look
@@ -26,10 +26,6 @@ from prefect_dask_core.results.places import KEPT_UNDER
 from prefect_dask_core.runners._private import outside_the_pool
 from prefect_dask_core.states import Cancelled, Crashed, Pending, Running, State
 from prefect_dask_core.tasks import Task
-from prefect_dask_core.triggers import all_finished
-
-#: What a fan-out is read through that is mapped over flattened only after it began.
-_RELISTED: Final = COUNTING.with_options(trigger=all_finished, name="items")
 
 
 class Engine(Protocol):
@@ -156,24 +152,21 @@ class DrivenSession:
         """Add a node and return its number."""
         with self._lock:
             self._engine.prepare(request.task)
-            fresh: list[Node] = []
-            inputs = tuple(self._readable(item, fresh) for item in request.inputs)
-            fresh.append(self._node(request, inputs))
+            node = self._node(request)
             if self._driver.finished or self._reason is not None:
-                self._final.update(node.index for node in fresh)
+                self._final.add(node.index)
             else:
-                # In one piece: the first has to know how the second reads it.
-                self._engine.post(Added(tuple(fresh)))
-            return fresh[-1].index
+                self._engine.post(Added((node,)))
+            return node.index
 
-    def _node(self, request: Request, inputs: tuple[Input, ...]) -> Node:
+    def _node(self, request: Request) -> Node:
         number = len(self._tasks)
         node = Node(
             number,
             request.name,
             request.task,
             request.task.identity,
-            inputs,
+            request.inputs,
             request.mapped,
             constant=False,
             variables=request.variables,
@@ -182,15 +175,6 @@ class DrivenSession:
         )
         self._tasks.append(node)
         return node
-
-    def _readable(self, item: Input, fresh: list[Node]) -> Input:
-        """An input of which the driver can know the length, once it has to."""
-        if not item.flattened or item.node is None or not self._tasks[item.node].mapped:
-            return item
-        above = Input("value", item.node, None, True, False, None)
-        relisted = Request(_RELISTED, _RELISTED.name, (above,), mapped=True)
-        fresh.append(self._node(relisted, (above,)))
-        return Input(item.key, fresh[-1].index, None, item.mapped, True, None)
 
     def state(self, node: int) -> State:
         """State of a node at this moment."""

@@ -25,7 +25,8 @@ from prefect_dask_core.engine.effects import Answer, AsyncCalls, Call
 from prefect_dask_core.engine.measuring import count_children
 from prefect_dask_core.engine.packing import SmallPart, load_small, unpack
 from prefect_dask_core.engine.running import run_block
-from prefect_dask_core.engine.sources import Items
+from prefect_dask_core.engine.sources import Filled, Items
+from prefect_dask_core.engine.unreadable import how_to_mend
 from prefect_dask_core.errors import InternalError, PrefectDaskCoreError
 from prefect_dask_core.runners._private import carry_thread_state
 from prefect_dask_core.runners.coroutines import Coroutines
@@ -287,34 +288,22 @@ def _load(
     record: Any,
     arguments: Sequence[Any],
 ) -> tuple[Block, RunRecord]:
-    kind, what = CannotLoad, "a task"
+    kind, what = CannotLoad, "the definition of a task, or an argument of it"
     try:
         run = load_small(record) if isinstance(record, SmallPart) else record
         block: Block = unpack(header, inline, arguments)
         kind = CannotLoadItems
         for step in block.steps:
             for item in step.inputs:
-                if isinstance(item.source, Items):
+                source = item.source
+                if isinstance(source, Filled):
+                    source = source.source
+                if isinstance(source, Items) and not block.apart:
                     what = f"what task {step.task.name!r} is mapped over"
-                    _ = item.source.values[0]  # unpickled here, where it may fail
+                    _ = source.values[0]  # unpickled here, where it may fail
         return block, run
     except Exception as error:
         raise kind(
             f"worker {worker.address} cannot unpickle {what}: {type(error).__name__}: "
-            f"{error}. {_what_to_do(error)}"
+            f"{error}. {how_to_mend(error)}"
         ) from error
-
-
-def _what_to_do(error: Exception) -> str:
-    """What makes a worker load what it could not load."""
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        return (
-            f"It has no module {error.name!r}: install it there, put its folder on the "
-            "PYTHONPATH of the workers, send it with client.upload_file(...), or let "
-            "it travel by value with "
-            f"cloudpickle.register_pickle_by_value({error.name})."
-        )
-    return (
-        "The packages and their versions have to be the same on the client, the "
-        "scheduler and the workers."
-    )

@@ -3,17 +3,29 @@
 import json
 import sys
 import time
+from array import array
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from distributed import Client
 
 from prefect_dask_core import ThreadPoolTaskRunner
 from prefect_dask_core.commands import flow
 from prefect_dask_core.commands.ledgers import told_time
 from prefect_dask_core.commands.loading import load_flow
-from prefect_dask_core.ledger import Ledger, RunRecord, RunWriter
+from prefect_dask_core.ledger import (
+    PLAIN,
+    Batch,
+    DetailRecord,
+    Ledger,
+    NodeRecord,
+    RunRecord,
+    RunWriter,
+    Span,
+)
+from prefect_dask_core.ledger.columns import indexes_in
 from prefect_dask_core.monitor.texts import duration
 
 SOURCE = """
@@ -108,6 +120,9 @@ def test_a_run_that_is_resumed_keeps_its_begin(file, url):
     shown = ran("show", first.id, "--ledger", url).output
     assert f"began: {told_time(first.begin)}" in shown
     assert f"3 attempts took {duration(together)} together" in shown
+    page = ran("report", first.id, "--text", "--ledger", url).output
+    for told in (shown, page):
+        assert f"flow 'doubling' Completed in {duration(together)}" in told
 
 
 def test_runs_are_picked_and_told_as_json(file, url):
@@ -142,7 +157,7 @@ def test_a_run_is_shown_with_its_failures(file, url):
     assert f"defined in: {file}:function" in told.output
     assert "parameters: n=4, password=not kept" in told.output
     assert "flow 'function' Failed in" in told.output
-    assert "double-0[3]: Failed: ValueError: three is too much" in told.output
+    assert "\ndouble[3]: Failed: ValueError: three is too much" in told.output
     assert 'raise ValueError("three is too much")' in told.output
 
 
@@ -231,6 +246,103 @@ def test_a_resumed_run_began_with_its_first_attempt(file, url):
         f"began: {told_time(record.begin)}"
         in ran("show", "abab", "--ledger", url).output
     )
+
+
+def test_an_attempt_that_died_took_until_its_last_sign_of_life(url):
+    lost_run(url)
+    record = Ledger(url).runs()[0]
+    for attempt, began in ((2, record.begin + 60), (3, record.begin + 70)):
+        again = replace(record, begin=began, seen=began + 7, attempt=attempt)
+        writer = RunWriter(Ledger(url).engine, again)
+        writer.begin(after=attempt - 1)
+        writer.close()
+
+    first, second, third = Ledger(url).run("abab").attempts
+    assert (first.state, second.state, third.state) == ("Lost", "Lost", "Running")
+    assert first.end - first.begin == pytest.approx(40.0)
+    assert (second.end - second.begin, third.end) == (pytest.approx(7.0), None)
+    head, *rows = ran("show", "abab", "--ledger", url).output.splitlines()[-4:]
+    assert [row[head.index("TOOK") :] for row in rows] == ["40.0 s", "7.00 s", "7.00 s"]
+    assert all(" Lost " in row for row in rows)
+
+
+def test_failures_are_shown_by_task_and_index_under_the_names_of_the_summary(url):
+    record = RunRecord("cd" * 16, "many", "cd" * 16, "graph", host="elsewhere")
+    record = replace(record, begin=time.time() - 9, seen=time.time())
+    writer = RunWriter(Ledger(url).engine, record)
+    writer.begin()
+    names = ("Failed",)
+    nodes = [
+        NodeRecord(0, "work-1", "work", True, 12),
+        NodeRecord(1, "load-1", "load", False),
+        NodeRecord(2, "load-2", "load", False),
+    ]
+    for places in ([(2, ""), (0, "11")], [(0, "2,4"), (1, ""), (0, "3")]):
+        batch = Batch(names=names)
+        batch.nodes, nodes = nodes, []
+        for node, told in places:
+            for index in indexes_in(told) or [PLAIN]:
+                moments = array("d", [1.0])
+                batch.spans.append(Span(node, index, b"\0", moments, moments, {}, None))
+            detail = DetailRecord(node, told, 1, "Failed", "Failed", "no")
+            batch.details.append(detail)
+        writer.write(batch, {"Failed": 6}, time.time())
+    writer.close()
+
+    shown = ran("show", "cdcd", "--ledger", url, "--failures", 9).output
+
+    told = [line for line in shown.splitlines() if line.endswith(": Failed: no")]
+    assert [line.partition(":")[0] for line in told] == [
+        "work[2,4]",
+        "work[3]",
+        "work[11]",
+        "load-1",
+        "load-2",
+    ]
+
+
+@pytest.mark.parametrize("name", ["show", "report", "resume"])
+def test_an_id_that_is_too_short_is_told_so_first(name, url):
+    lost_run(url)
+    told = ran(name, "aba", "--ledger", url).output
+    assert told.startswith("Error: the id of a run needs at least 4 characters")
+    assert "'aba' has 3" in told
+
+
+def test_the_runner_is_told_that_a_function_flow_had(file, url):
+    function = load_flow(f"{file}:function")
+    with Client(n_workers=1, processes=False, dashboard_address=None) as client:
+        for made in (function, load_flow(f"{file}:graph")):
+            given = {"n": 2} if made is function else {"parameters": {"xs": [1]}}
+            if made is function:
+                made.with_options(ledger=url)(**given)
+            else:
+                made.run(**given, ledger=url)
+            told = ran("show", Ledger(url).runs()[0].id, "--ledger", url).output
+            address = client.scheduler.address
+            assert f"ran on: DaskTaskRunner at {address}, from process" in told
+    function.with_options(ledger=url)(2)
+    assert Ledger(url).runs()[0].runner == "ThreadPoolTaskRunner"
+
+
+def test_a_resume_says_so_where_the_run_was_elsewhere(file, url):
+    with Client(n_workers=1, processes=False, dashboard_address=None) as client:
+        address = client.scheduler.address
+        load_flow(f"{file}:graph").run(xs=[3], ledger=url)
+    (record,) = Ledger(url).runs()
+
+    told = ran("resume", record.id, "--ledger", url)
+
+    assert (
+        f"attempt 1 ran on DaskTaskRunner at {address}; this one runs on "
+        "ThreadPoolTaskRunner here; give --address or --n-workers to run on a cluster\n"
+    ) in told.output
+    assert "ran on" not in ran("resume", record.id, "--ledger", url).output
+
+    told = ran("resume", record.id, "--ledger", url, "--n-workers", 1)
+    assert (
+        "attempt 3 ran on ThreadPoolTaskRunner; this one runs on DaskTaskRunner here\n"
+    ) in told.output
 
 
 def test_a_run_of_which_nobody_knows_the_flow_needs_its_name(url):

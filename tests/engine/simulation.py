@@ -7,6 +7,7 @@ again; one that cannot be run takes down what reads it.
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter, defaultdict
 from functools import partial
 
@@ -32,6 +33,8 @@ from prefect_dask_core.engine.events import (
 from prefect_dask_core.engine.fanout import LONG, most_in_flight
 from prefect_dask_core.engine.grouping import Kinds
 from prefect_dask_core.engine.running import run_block
+from prefect_dask_core.engine.sources import Items
+from prefect_dask_core.engine.unreadable import PackedApart
 from prefect_dask_core.planning import make_plan
 from prefect_dask_core.testing import FakeShell
 
@@ -229,7 +232,10 @@ class Simulation:
             key.result, key.status = result_of(assignment.given), DONE
             self.forget()
             return
-        if self.is_unreadable(number):
+        block = assignment.block
+        if block.apart:
+            block = self.with_unreadable_items(block)
+        elif self.is_unreadable(block):
             self.losses += 1
             self.reason, self.divisible = "cannot be read", False
             self.unread.add(number)
@@ -238,7 +244,7 @@ class Simulation:
         waiting = partial(self.tell_waiting, number)
         try:
             result, report = run_block(
-                assignment.block,
+                block,
                 [self.keys[n].result for n in assignment.reads],
                 {"parameters": {}},
                 SlowShell(self.random, self.speeds),
@@ -288,10 +294,30 @@ class Simulation:
         self.err(number)
         self.reason, self.divisible = reason, divisible
 
-    def is_unreadable(self, number):
+    def is_unreadable(self, block):
         """Whether a block has children whose items no worker can read."""
-        block = self.keys[number].assignment.block
-        return not self.unreadable.isdisjoint(range(block.start, block.stop))
+        return any(n in self.unreadable for n in range(block.start, block.stop))
+
+    def with_unreadable_items(self, block):
+        """A block whose items are pickled one by one, as its worker reads it."""
+        if not self.is_unreadable(block):
+            return block
+        steps = []
+        for step in block.steps:
+            inputs = []
+            for item in step.inputs:
+                if isinstance(item.source, Items):
+                    blobs = [
+                        b"not a pickle"
+                        if block.start + offset in self.unreadable
+                        else pickle.dumps(value)
+                        for offset, value in enumerate(item.source.values)
+                    ]
+                    values = PackedApart(step.task.name, blobs)
+                    item = item._replace(source=item.source._replace(values=values))
+                inputs.append(item)
+            steps.append(step._replace(inputs=tuple(inputs)))
+        return block._replace(steps=tuple(steps))
 
     def err(self, number):
         """A block ends by an error, and so does all that reads it."""

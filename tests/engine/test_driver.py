@@ -539,8 +539,26 @@ def test_of_items_that_cannot_be_read_only_their_children_crash(
     assert kinds(state[many]) == [
         "Crashed" if i in bad else "Completed" for i in range(length)
     ]
-    # Each is found in as many steps as its block can be halved.
-    assert simulation.losses <= len(bad) * 9
+    assert simulation.losses <= len(bad)
+
+
+def test_of_a_map_whose_items_no_worker_can_read_few_blocks_are_lost():
+    with Flow("unreadable") as flow:
+        many = Task(inc).map(range(3_000))
+        after = Task(inc).map(many)
+    simulation = Simulation(flow, Random(0), threads=4)
+    simulation.unreadable = range(3_000)
+    simulation.start()
+    while not simulation.finished:
+        known = simulation.losses
+        assert simulation.step()
+        if simulation.losses > known:
+            simulation.look()
+    state = flow_state(simulation.plan, simulation.states())
+    assert state[many].states.counts() == {"Crashed": 3_000}
+    assert "task 'inc' is mapped over cannot be unpickled" in state[many][7].message
+    assert state[after].states.counts() == {"TriggerFailed": 3_000}
+    assert simulation.losses <= 6
 
 
 def test_what_no_worker_can_run_is_lost_in_large_blocks():

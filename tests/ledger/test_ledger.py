@@ -182,7 +182,10 @@ def test_a_run_is_found_by_the_begin_of_its_id(ledger_url):
     assert ledger.run("abcd1111-1111-1111-1111-111111111111").record.flow == "etl"
     with pytest.raises(UnknownRunError, match="several runs whose ids begin"):
         ledger.run("abcd")
-    for unknown in ("ffff", "abc", "%%%%", "", "abcd" + "0" * 29):
+    for short in ("abc", "a-b-c", ""):
+        with pytest.raises(UnknownRunError, match="needs at least 4 characters"):
+            ledger.run(short)
+    for unknown in ("ffff", "%%%%", "abcd" + "0" * 29):
         with pytest.raises(UnknownRunError, match="has no run"):
             ledger.run(unknown)
 

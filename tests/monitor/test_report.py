@@ -348,3 +348,21 @@ def test_a_browser_shows_the_plots_and_has_no_complaint(tmp_path, monkeypatch):
     assert drawn == 4
     assert [e for e in logged if e["level"] in ("SEVERE", "WARNING")] == []
     assert not wide
+
+
+@pytest.mark.parametrize(
+    "runner", [SequentialTaskRunner(), ThreadPoolTaskRunner()], ids=lambda r: repr(r)
+)
+def test_the_page_tells_the_frames_of_the_run_however_often_somebody_looked(
+    runner, tmp_path
+):
+    with Flow("inverse") as made:
+        inverse = task(lambda x: 1 / x, name="inverse")(0)
+    state = made.run(task_runner=runner)
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            state[inverse].result()
+    page = state.report(tmp_path / "report.html").read_text()
+    assert "1 / x" in page
+    assert "test_the_page_tells_the_frames" not in page
+    assert "states.py" not in page
