@@ -150,6 +150,8 @@ def test_a_state_without_tasks_is_refused_and_unknown_tasks_have_no_colour():
 
 def test_text_is_readable_on_every_colour():
     for kind in State.children():
+        if kind.__module__ != State.__module__:
+            continue  # of other tests
         fill, text = color_of(kind.__name__)
         assert fill == kind.color
         assert text in ("#000000", "#ffffff")
