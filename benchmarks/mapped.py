@@ -11,11 +11,11 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from benchmarks.bench import Bench, open_bench
 from benchmarks.comparison import Bar, Measurement, Pair, in_turns, seconds
-from prefect_dask_core import Flow, Task, flatten
+from prefect_dask_core import Flow, State, Task, flatten
 
 #: Children per second, by those of `client.map`.
 RATE_BAR: Final = Bar("ratio", 150, at_least=True)
@@ -121,14 +121,18 @@ def cost_of_failing_flow(bench: Bench, count: int) -> float:
     """Microseconds per child of a flow of which every tenth child fails."""
     with Flow("failing children") as flow:
         children = Task(fail_sometimes).map(Task(numbers)(count))
+    found, took = state_and_seconds(bench, flow, children)
+    if sum(child.is_failed() for child in found) != count // 10:
+        raise RuntimeError(f"not every tenth child failed: {found!r}")
+    return 1e6 * took / count
+
+
+def state_and_seconds(bench: Bench, flow: Flow, task: Any) -> tuple[State, float]:
+    """State of a task of a flow that was run, and the seconds that took."""
     bench.settle()
     begin = time.perf_counter()
     state = flow.run(task_runner=bench.runner)
-    took = time.perf_counter() - begin
-    failed = [child for child in state[children] if child.is_failed()]
-    if len(failed) != count // 10:
-        raise RuntimeError(f"not every tenth child failed: {state!r}")
-    return 1e6 * took / count
+    return state[task], time.perf_counter() - begin
 
 
 def cost_of_failing_client_map(bench: Bench, count: int) -> float:
@@ -167,12 +171,9 @@ def cost_of_flattened_flow(bench: Bench, count: int) -> float:
     """Microseconds per element of a flow that maps over lists, flattened."""
     with Flow("flattened children") as flow:
         children = Task(nothing).map(flatten(Task(ten_of).map(Task(numbers)(count))))
-    bench.settle()
-    begin = time.perf_counter()
-    state = flow.run(task_runner=bench.runner)
-    took = time.perf_counter() - begin
-    if len(state[children]) != 10 * count:
-        raise RuntimeError(f"not every element was mapped over: {state!r}")
+    found, took = state_and_seconds(bench, flow, children)
+    if len(found) != 10 * count:
+        raise RuntimeError(f"not every element was mapped over: {found!r}")
     return 1e6 * took / (10 * count)
 
 
@@ -213,12 +214,9 @@ def time_flow(bench: Bench, durations: Sequence[float]) -> float:
     """Seconds of a flow whose children take some time each."""
     with Flow("pauses") as flow:
         children = Task(pause).map(durations)
-    bench.settle()
-    begin = time.perf_counter()
-    state = flow.run(task_runner=bench.runner)
-    took = time.perf_counter() - begin
-    if not state[children].is_successful():
-        raise RuntimeError(f"not every child succeeded: {state!r}")
+    found, took = state_and_seconds(bench, flow, children)
+    if not found.is_successful():
+        raise RuntimeError(f"not every child succeeded: {found!r}")
     return took
 
 

@@ -65,6 +65,13 @@ class Elsewhere:
     def __getitem__(self, offset: int) -> Any:
         return self.load()[offset]
 
+    def __setitem__(self, offset: int, value: Any) -> None:
+        """Put a value that says the same in place of one."""
+        fetched = self.load()
+        if not isinstance(fetched, list):
+            fetched = self._values = list(fetched)
+        fetched[offset] = value
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Whoever pickles a state means its value.
         return list, (self.load(),)

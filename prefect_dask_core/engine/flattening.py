@@ -56,8 +56,6 @@ def items_of_child(
             refuse(segment, offset, error)
         return None
     if items is not value and hasattr(value, "__next__"):
-        if not hasattr(type(segment.values), "__setitem__"):  # bytes, or elsewhere
-            segment.values = [segment.values[n] for n in range(len(segment))]
         segment.values[offset] = items
     return items
 

@@ -26,3 +26,10 @@ def test_packed_values_are_unpickled_when_asked_for():
     packed = Packed(pickle.dumps([1, "two"]))
     assert packed[1] == "two"
     assert pickle.loads(pickle.dumps(packed))[0] == 1
+
+
+def test_a_value_can_be_put_in_place_of_one_that_was_fetched():
+    values = Elsewhere(lambda: (iter([1]), 2))
+    values[0] = [1]
+    assert [values[0], values[1]] == [[1], 2]
+    assert pickle.loads(pickle.dumps(values)) == [[1], 2]
